@@ -1,0 +1,74 @@
+/* fork: workers are copies of the calling process as it is when they start.
+ *
+ * A real fork(), so that the program's atfork handlers and libc's own locks are seen to. Only the calling thread is
+ * copied: locks that other threads held stay locked in the worker, which is why this is never the default. */
+#include "fd.h"
+#include "local.h"
+#include <errno.h>
+#include <stdlib.h>
+
+struct fork_state {
+    const struct backend_hooks *hooks;
+    int cwd_fd;
+    bool forking; /* this very thread is in fork, on behalf of start */
+};
+
+static int fork_open(const struct backend_setup *setup, void **state_out, char *message)
+{
+    (void)message;
+    struct fork_state *state = malloc(sizeof *state);
+    if (!state)
+        return -ENOMEM;
+    *state = (struct fork_state){.hooks = setup->hooks, .cwd_fd = local_open_cwd()};
+    *state_out = state;
+    return state->cwd_fd < 0 ? state->cwd_fd : 0;
+}
+
+static int fork_start(void *opaque, struct backend_child *child_out, char *message)
+{
+    (void)message;
+    struct fork_state *state = opaque;
+    struct backend_child child = LOCAL_NO_CHILD;
+    struct local_process process;
+    int worker_fds[CHILD_FD_COUNT] = {-1, -1, -1};
+    int error = local_make_pipes(&child, worker_fds);
+    if (!error) {
+        state->forking = true;
+        error = local_fork(worker_fds, state->cwd_fd, state->hooks, &process);
+        state->forking = false;
+    }
+    local_close_fds(worker_fds, CHILD_FD_COUNT);
+    if (error) {
+        local_drop_child(&child);
+        return error;
+    }
+    local_adopt_process(&child, process);
+    *child_out = child;
+    return 0;
+}
+
+static void fork_abandon(void *opaque)
+{
+    struct fork_state *state = opaque;
+    if (!state->forking) /* else this is a worker on its way, which still needs it and closes it then */
+        fd_close(&state->cwd_fd);
+}
+
+static void fork_close(void *opaque)
+{
+    struct fork_state *state = opaque;
+    if (!state)
+        return;
+    fd_close(&state->cwd_fd);
+    free(state);
+}
+
+const struct backend backend_fork = {
+    .name = "fork",
+    .open = fork_open,
+    .start = fork_start,
+    .kill = local_kill_child,
+    .reap = local_reap_child,
+    .close = fork_close,
+    .abandon = fork_abandon,
+};

@@ -1,0 +1,390 @@
+/* local: see local.h.
+ *
+ * Two hazards shape this file. The host program may take the exit status of our children (a SIGCHLD handler that
+ * waits for any child, or SIGCHLD ignored): so a process is known by its pidfd, never by its number, and a status that
+ * is gone is a documented outcome. And a starting child must not run the host's signal handlers: so every signal is
+ * blocked from before it exists until it has reset them. */
+#include "local.h"
+#include "fd.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- channels ---------------------------------------------------------------------------------------------------- */
+
+enum { LIFELINE_BYTES = 4096 };
+
+int local_make_lifeline(int ends_out[2])
+{
+    int error = fd_pipe(ends_out);
+    if (!error)
+        fd_try_pipe_capacity(ends_out[1], LIFELINE_BYTES);
+    return error;
+}
+
+static int make_request_pipe(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
+{
+    int ends[2];
+    int error = fd_pipe(ends);
+    if (error)
+        return error;
+    worker_fds[0] = ends[0];
+    int fd = fd_take_unbreakable(ends[1]);
+    if (fd < 0)
+        return fd;
+    child->request_fd = fd;
+    return 0;
+}
+
+static int make_reply_pipe(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
+{
+    int ends[2];
+    int error = fd_pipe(ends);
+    if (error)
+        return error;
+    child->reply_fd = ends[0];
+    worker_fds[1] = ends[1];
+    return fd_set_nonblocking(child->reply_fd);
+}
+
+int local_make_pipes(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
+{
+    int lifeline[2];
+    int error = make_request_pipe(child, worker_fds);
+    if (!error)
+        error = make_reply_pipe(child, worker_fds);
+    if (!error)
+        error = local_make_lifeline(lifeline);
+    if (error)
+        return error;
+    worker_fds[2] = lifeline[0];
+    child->lifeline_fd = lifeline[1];
+    return 0;
+}
+
+void local_close_fds(int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fd_close(&fds[i]);
+}
+
+/* exit_fd may be the pidfd itself. */
+static void close_exit_fds(struct backend_child *child)
+{
+    if (child->exit_fd == child->pidfd)
+        child->exit_fd = -1;
+    fd_close(&child->exit_fd);
+    fd_close(&child->pidfd);
+}
+
+void local_drop_child(struct backend_child *child)
+{
+    fd_close(&child->request_fd);
+    fd_close(&child->reply_fd);
+    fd_close(&child->lifeline_fd);
+    close_exit_fds(child);
+}
+
+void local_adopt_process(struct backend_child *child, struct local_process process)
+{
+    child->pid = process.pid;
+    child->pidfd = process.pidfd;
+    child->exit_fd = process.pidfd;
+}
+
+/* ---- the image --------------------------------------------------------------------------------------------------- */
+
+enum { STACK_BYTES = 128 * 1024, GUARD_BYTES = 64 * 1024, ARGUMENT_BYTES = 4096 };
+
+/* The name this program was started with, for those that look at it; at most ARGUMENT_BYTES of it. */
+static char *read_program_name(void)
+{
+    char *name = calloc(1, ARGUMENT_BYTES);
+    int fd = fd_open("/proc/self/cmdline", O_RDONLY);
+    if (name)
+        (void)fd_read(fd, name, ARGUMENT_BYTES - 1); /* without it the name is empty, which harms nobody */
+    fd_close(&fd);
+    return name;
+}
+
+/* The child's own stack, since it shares this process's memory; it ends in pages that fault. */
+static void *map_stack(void)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE;
+    char *stack = mmap(NULL, GUARD_BYTES + STACK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (stack == MAP_FAILED)
+        return NULL;
+    mprotect(stack, GUARD_BYTES, PROT_NONE);
+    return stack;
+}
+
+int local_open_cwd(void)
+{
+    return fd_open(".", O_PATH | O_DIRECTORY);
+}
+
+int local_image_init(struct local_image *image)
+{
+    *image = (struct local_image)LOCAL_NO_IMAGE;
+    image->exe_fd = fd_open("/proc/self/exe", O_PATH);
+    if (image->exe_fd < 0)
+        return image->exe_fd;
+    image->cwd_fd = local_open_cwd();
+    if (image->cwd_fd < 0)
+        return image->cwd_fd;
+    image->argv[0] = read_program_name();
+    image->envp = child_make_environment();
+    image->stack = map_stack();
+    return image->argv[0] && image->envp && image->stack ? 0 : -ENOMEM;
+}
+
+void local_image_clear(struct local_image *image)
+{
+    fd_close(&image->exe_fd);
+    fd_close(&image->cwd_fd);
+    free(image->argv[0]);
+    free(image->envp);
+    if (image->stack)
+        munmap(image->stack, GUARD_BYTES + STACK_BYTES);
+    *image = (struct local_image)LOCAL_NO_IMAGE;
+}
+
+/* ---- starting ---------------------------------------------------------------------------------------------------- */
+
+static int open_pidfd(pid_t pid)
+{
+    return fd_take_above_stdio((int)syscall(SYS_pidfd_open, pid, 0));
+}
+
+/* A child that must not live, before anyone heard of it. Nobody but its parent can have reaped it so soon, unless the
+ * host reaps all children at once, and then there is nothing to kill. */
+static int discard(struct local_process *process, int error)
+{
+    if (process->pidfd >= 0) {
+        local_end(process);
+    } else {
+        kill(process->pid, SIGKILL);
+        while (waitpid(process->pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+    }
+    return error;
+}
+
+/* In ThreadSanitizer's programs the child gets a copy of the memory: the runtime's clone, where it has one, takes
+ * the child's calls for this process's own otherwise. */
+#if defined(__SANITIZE_THREAD__)
+#define COPY_MEMORY 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define COPY_MEMORY 1
+#endif
+#endif
+#ifdef COPY_MEMORY
+enum { CLONE_MEMORY = 0 };
+#else
+enum { CLONE_MEMORY = CLONE_VM };
+#endif
+
+/* CLONE_VFORK suspends this thread until the child has executed or ended; nothing is copied, however large we are. */
+static int clone_and_exec(const struct local_image *image, struct child_plan *plan, struct local_process *process)
+{
+    struct child_signals saved;
+    int errno_before = errno;
+    char *stack_top = (char *)image->stack + GUARD_BYTES + STACK_BYTES;
+    int flags = CLONE_MEMORY | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+    child_block_signals(&saved);
+    process->pid = clone(child_exec, stack_top, flags, plan, &process->pidfd);
+    int error = process->pid < 0 ? -errno : 0;
+    child_restore_signals(&saved);
+    errno = errno_before;
+    return error;
+}
+
+int local_exec(const struct local_image *image, enum child_role role, const int fds[CHILD_FD_COUNT],
+               struct local_process *process_out)
+{
+    struct child_plan plan = {.exe_fd = image->exe_fd, .cwd_fd = image->cwd_fd, .role = role};
+    memcpy(plan.fds, fds, sizeof plan.fds);
+    plan.argv = image->argv;
+    plan.envp = image->envp;
+    struct local_process process = {.pidfd = -1};
+    int error = clone_and_exec(image, &plan, &process);
+    if (error)
+        return error;
+    process.pidfd = process.pidfd < 0 ? open_pidfd(process.pid) : fd_take_above_stdio(process.pidfd);
+    if (plan.error)
+        return discard(&process, -plan.error);
+    if (process.pidfd < 0)
+        return discard(&process, process.pidfd);
+    *process_out = process;
+    return 0;
+}
+
+/* Where another thread holds the lock, its output is in the making: then nothing is flushed, and the purge in the child keeps
+ * it from appearing twice. fflush(NULL) would wait for a thread that sleeps in fgets(stdin). */
+static void try_flush(FILE *stream)
+{
+    if (ftrylockfile(stream))
+        return;
+    fflush_unlocked(stream);
+    funlockfile(stream);
+}
+
+static _Noreturn void become_worker(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_hooks *hooks)
+{
+    struct child_plan plan = {.exe_fd = -1, .cwd_fd = cwd_fd, .role = CHILD_WORKER};
+    memcpy(plan.fds, fds, sizeof plan.fds);
+    __fpurge(stdin);
+    __fpurge(stdout);
+    __fpurge(stderr);
+    if (child_enter(&plan))
+        _exit(CHILD_EXEC_FAILED);
+    child_settle();
+    hooks->run_worker();
+}
+
+int local_fork(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_hooks *hooks,
+               struct local_process *process_out)
+{
+    /* Holds the pidfd's place, so that a full table is known before there is a child. */
+    int place = fd_dup(fds[0]);
+    if (place < 0)
+        return place;
+    struct child_signals saved;
+    int errno_before = errno;
+    try_flush(stdout);
+    try_flush(stderr);
+    child_block_signals(&saved);
+    struct local_process process = {.pid = fork(), .pidfd = -1};
+    int error = process.pid < 0 ? -errno : 0;
+    if (process.pid == 0)
+        become_worker(fds, cwd_fd, hooks);
+    child_restore_signals(&saved);
+    fd_close(&place);
+    if (!error) {
+        process.pidfd = open_pidfd(process.pid);
+        error = process.pidfd < 0 ? discard(&process, process.pidfd) : 0;
+    }
+    errno = errno_before;
+    if (!error)
+        *process_out = process;
+    return error;
+}
+
+/* ---- ending ------------------------------------------------------------------------------------------------------ */
+
+static int send_signal(int pidfd, int signal)
+{
+    int errno_before = errno;
+    int error = syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) ? -errno : 0;
+    errno = errno_before;
+    return error == -ESRCH ? 0 : error;
+}
+
+int local_kill(int pidfd, int signal)
+{
+    int error = send_signal(pidfd, signal);
+    if (!error && signal == SIGTERM)
+        error = send_signal(pidfd, SIGCONT);
+    return error;
+}
+
+/* Linux 6.15 and later tell the holder of a pidfd how the process ended, whoever reaped it. The layout and numbers are
+ * those of linux/pidfd.h; C libraries' headers lack them for years to come. */
+struct pidfd_info {
+    uint64_t mask;
+    uint64_t cgroup;
+    uint32_t ids[11];
+    int32_t exit_code; /* as waitpid gives it */
+};
+
+enum { PIDFD_INFO_EXIT_BIT = 1 << 3 };
+
+#define PIDFD_GET_INFO_REQUEST _IOWR(0xFF, 11, struct pidfd_info)
+
+static void set_exit(struct child_exit *exit_out, int wait_status)
+{
+    exit_out->known = 1;
+    exit_out->signal = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0;
+    exit_out->exit_code = WIFSIGNALED(wait_status) ? -1 : WEXITSTATUS(wait_status);
+}
+
+enum { REAPER_PATIENCE_MS = 2 };
+
+/* What the kernel tells about a process that was reaped by another. It polls readable some microseconds before it is
+ * reaped even where that happens by itself (SIGCHLD ignored), so there is one short pause for the hang-up that
+ * follows. */
+static void ask_kernel(int pidfd, struct child_exit *exit_out)
+{
+    int errno_before = errno;
+    for (int attempt = 0; attempt < 2 && !exit_out->known; attempt++) {
+        struct pidfd_info info = {.mask = PIDFD_INFO_EXIT_BIT};
+        if (syscall(SYS_ioctl, pidfd, PIDFD_GET_INFO_REQUEST, &info))
+            break; /* an older kernel */
+        if (info.mask & PIDFD_INFO_EXIT_BIT)
+            set_exit(exit_out, info.exit_code);
+        else if (!attempt)
+            fd_poll(pidfd, 0, REAPER_PATIENCE_MS);
+    }
+    errno = errno_before;
+}
+
+/* P_PIDFD, which older headers lack. */
+enum { WAIT_FOR_PIDFD = 3 };
+
+int local_collect(int pidfd, struct child_exit *exit_out)
+{
+    if (!fd_poll(pidfd, POLLIN, 0))
+        return BACKEND_RUNNING;
+    int errno_before = errno;
+    siginfo_t info = {.si_pid = 0};
+    *exit_out = (struct child_exit){.exit_code = -1};
+    if (waitid((idtype_t)WAIT_FOR_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) || !info.si_pid)
+        ask_kernel(pidfd, exit_out);
+    else if (info.si_code == CLD_EXITED)
+        *exit_out = (struct child_exit){.known = 1, .exit_code = info.si_status};
+    else
+        *exit_out = (struct child_exit){.known = 1, .signal = info.si_status, .exit_code = -1};
+    errno = errno_before;
+    return 0;
+}
+
+void local_end(struct local_process *process)
+{
+    struct child_exit unused;
+    if (process->pidfd < 0)
+        return;
+    local_kill(process->pidfd, SIGKILL);
+    fd_poll(process->pidfd, POLLIN, -1);
+    local_collect(process->pidfd, &unused);
+    fd_close(&process->pidfd);
+    process->pid = 0;
+}
+
+int local_kill_child(void *state, struct backend_child *child, int signal)
+{
+    (void)state;
+    return local_kill(child->pidfd, signal);
+}
+
+int local_reap_child(void *state, struct backend_child *child, struct child_exit *exit_out, char *message)
+{
+    (void)state;
+    message[0] = 0;
+    int result = local_collect(child->pidfd, exit_out);
+    if (!result)
+        close_exit_fds(child);
+    return result;
+}

@@ -1,0 +1,63 @@
+/* spawn: every worker is this executable, started afresh.
+ *
+ * Created as by vfork, so the size of the calling process does not matter and its threads do no harm. The image, the
+ * environment and the working directory are those of open's moment, however late a worker starts. */
+#include "fd.h"
+#include "local.h"
+#include <errno.h>
+#include <stdlib.h>
+
+static int spawn_open(const struct backend_setup *setup, void **state_out, char *message)
+{
+    (void)setup; /* the fresh image finds its hooks by itself */
+    (void)message;
+    struct local_image *image = malloc(sizeof *image);
+    if (!image)
+        return -ENOMEM;
+    *state_out = image;
+    return local_image_init(image);
+}
+
+static int spawn_start(void *state, struct backend_child *child_out, char *message)
+{
+    (void)message;
+    struct backend_child child = LOCAL_NO_CHILD;
+    struct local_process process;
+    int worker_fds[CHILD_FD_COUNT] = {-1, -1, -1};
+    int error = local_make_pipes(&child, worker_fds);
+    if (!error)
+        error = local_exec(state, CHILD_WORKER, worker_fds, &process);
+    local_close_fds(worker_fds, CHILD_FD_COUNT);
+    if (error) {
+        local_drop_child(&child);
+        return error;
+    }
+    local_adopt_process(&child, process);
+    *child_out = child;
+    return 0;
+}
+
+static void spawn_abandon(void *state)
+{
+    struct local_image *image = state;
+    fd_close(&image->exe_fd);
+    fd_close(&image->cwd_fd);
+}
+
+static void spawn_close(void *state)
+{
+    if (state)
+        local_image_clear(state);
+    free(state);
+}
+
+const struct backend backend_spawn = {
+    .name = "spawn",
+    .capabilities = BACKEND_NEEDS_INIT | BACKEND_RESTARTS,
+    .open = spawn_open,
+    .start = spawn_start,
+    .kill = local_kill_child,
+    .reap = local_reap_child,
+    .close = spawn_close,
+    .abandon = spawn_abandon,
+};

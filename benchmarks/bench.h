@@ -1,0 +1,63 @@
+/* bench: what every benchmark needs to ask its question fairly: a command line, a clock, CPUs to pin to, and a table.
+ *
+ * A benchmark measures the physical limit and the library in turn, round after round, so that both see the same machine.
+ * Each pair of measurements is one round of a series. What is printed of a series: median and spread of either, and the
+ * *cost*: by what factor the library is slower than the limit (median of the factors of the rounds; 1.00 is the limit
+ * itself). Every failure ends the program with a message: a benchmark that goes on after an error measures something else. */
+#ifndef PROCPOOL_BENCH_H
+#define PROCPOOL_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BENCH_MAX_ROUNDS = 100 };
+
+struct bench {
+    const char *name;
+    const char *backend; /* --backend, $POOL_BACKEND, else forkserver */
+    unsigned rounds;     /* --rounds */
+    bool quick;          /* --quick: to see that it works, not to measure */
+    bool json;           /* --json: an object for each series, one a line, instead of a table */
+};
+
+/* Reads the command line; wrong usage and --help end the program. Prints the head of the table. */
+void bench_begin(struct bench *bench, const char *name, const char *limit, int argc, char **argv);
+
+/* What is measured: a duration, of which less is better, or a rate, of which more is. */
+enum bench_kind { BENCH_TIME, BENCH_RATE };
+
+struct bench_series {
+    const char *what;
+    const char *unit;
+    enum bench_kind kind;
+    unsigned count;
+    double limit[BENCH_MAX_ROUNDS], procpool[BENCH_MAX_ROUNDS];
+};
+
+void bench_add(struct bench_series *series, double limit, double procpool);
+void bench_print(const struct bench *bench, const struct bench_series *series);
+
+/* CLOCK_MONOTONIC: the same in every process of the machine. */
+uint64_t bench_now_ns(void);
+double bench_seconds_since(uint64_t start_ns);
+
+/* The value below which `fraction` of the values lie; sorts them. */
+double bench_quantile(double *values, size_t count, double fraction);
+
+/* The nth of the CPUs that this process was started with; BENCH_NO_CPU when there are not as many. */
+#define BENCH_NO_CPU (-1)
+int bench_cpu(unsigned nth);
+/* Run this process on cpu alone; BENCH_NO_CPU: on all that it was started with. */
+void bench_pin(int cpu);
+/* A pool_initializer_fn that pins the worker to the int that is its argument. */
+int bench_pin_worker(const void *arg, size_t arg_size, void **state_out);
+
+/* error: a negative errno, or an error of the library, which is told with pool_message(). */
+_Noreturn void bench_fail(const char *what, int error);
+/* The same for a system call that gave -1; returns every other value. */
+long bench_check(long result, const char *what);
+/* Memory of this process alone, every page of it touched, in 4 KiB pages. */
+void *bench_memory(size_t size);
+
+#endif

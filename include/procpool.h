@@ -1,0 +1,249 @@
+/* procpool: a pool of worker processes with one small API.
+ *
+ * Work is given as a function pointer and data; it runs in other processes, so that a crash, a hang or a leak
+ * in it costs one item and nothing else. How the processes come about is the *start method*:
+ *
+ *   forkserver  copies of a small server that was started afresh and ran your `preload` once (the default)
+ *   spawn       the same executable, started afresh for each worker
+ *   fork        copies of the calling process (not for programs with threads)
+ *
+ * The smallest program:
+ *
+ *     static int square(const void *item, void *result, void *state)
+ *     {
+ *         (void)state;
+ *         *(double *)result = *(const double *)item * *(const double *)item;
+ *         return 0;
+ *     }
+ *     int main(void)
+ *     {
+ *         pool_init();
+ *         double in[1000], out[1000];
+ *         ...
+ *         return pool_map(NULL, square, in, sizeof *in, out, sizeof *out, 1000);
+ *     }
+ *
+ * Conventions, for the whole header:
+ *   - A function returns 0, or a positive outcome that its comment names, or a negative error: a POOL_E… value for
+ *     what the library has to say, else a negative errno for what the system refused. errno itself carries nothing.
+ *     After an error pool_message() says in words what happened and what to do.
+ *   - Outputs come last and are written only on success, unless a comment says otherwise.
+ *   - Every function may be called from any thread, on one pool too. None is async-signal-safe. None is a
+ *     cancellation point. After fork() a pool is of no use in the child (POOL_EFORKED).
+ *   - The library never prints, exits, installs signal handlers, raises SIGPIPE, waits for children that are not its
+ *     own, or starts a thread in the calling process.
+ *   - Options structs carry their size; initialise them with the matching …_INIT and set fields by name. In every field
+ *     zero means the default. A size of 0 or above 4096 is -EINVAL; a struct longer than the library knows, with
+ *     something set beyond what it knows, is -E2BIG.
+ *
+ * Links as `procpool` (pkg-config procpool, or CMake's procpool::procpool). MIT licence. */
+#ifndef PROCPOOL_H
+#define PROCPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What the linker sees is procpool_create for pool_create, and so on: a program may have a pool_create of its own. */
+#define POOL_API(name) __asm__("procpool_" #name) __attribute__((visibility("default")))
+
+struct pool;
+struct pool_call;
+
+/* ---- errors ---------------------------------------------------------------------------------------------------- */
+
+enum {
+    POOL_ETASK = -10001,      /* the item's own function returned non-zero */
+    POOL_ECRASH = -10002,     /* the worker died while it ran the item */
+    POOL_ETIMEOUT = -10003,   /* the item ran past its deadline; its worker was killed */
+    POOL_ECANCELED = -10004,  /* the item was cancelled before it ended */
+    POOL_EPROTO = -10005,     /* the worker sent something that is not the protocol; it was killed */
+    POOL_EBROKEN = -10006,    /* workers cannot be started; the pool is of no further use */
+    POOL_ENOTINIT = -10007,   /* pool_init() is missing at the start of main */
+    POOL_ECLOSED = -10008,    /* the pool has been shut down */
+    POOL_EFORKED = -10009,    /* the pool belongs to the process that this one was forked from */
+    POOL_EAGAIN = -10010,     /* no room now, and the caller asked not to wait */
+    POOL_EBUILD = -10011,     /* the worker cannot run this function: other build, or code in no loaded object */
+    POOL_ENOBACKEND = -10012, /* no start method of that name */
+};
+
+/* A short text for an error or outcome of this library, or the system's text for a negative errno. Never NULL; static
+ * storage or the C library's own. */
+const char *pool_strerror(int error) POOL_API(strerror);
+
+/* The calling thread's last error in words: which item, function, worker, pid and signal, and what to do about it.
+ * Never NULL; "" when nothing failed yet. Valid until this thread's next call that fails. */
+const char *pool_message(void) POOL_API(message);
+
+/* ---- lifecycle ------------------------------------------------------------------------------------------------- */
+
+/* Must be the first statement of main. Workers of `spawn` and the server of `forkserver` are this very program, started
+ * again: in those processes pool_init does not return but runs the worker and ends the process with it.
+ * Elsewhere it returns 0 at once, as often as it is called. */
+int pool_init(void) POOL_API(init);
+
+/* Runs once in each new worker, before its first task. What it stores in *state_out is handed to every function
+ * that runs in that worker. arg, arg_size: a copy of pool_options.arg, valid until it returns.
+ * Returns 0, or a code of its own, which makes this start a failed one (see POOL_EBROKEN). It may give a text by
+ * `return pool_call_fail(NULL, code, "...")`. */
+typedef int pool_initializer_fn(const void *arg, size_t arg_size, void **state_out);
+
+/* Runs when a worker ends in order (pool_destroy, recycling), not when it was killed or crashed. */
+typedef void pool_finalizer_fn(void *state);
+
+/* Runs before the initializer: under `forkserver` once, in the server, and every worker shares what it did
+ * copy-on-write; under `fork` and `spawn` once in each worker. It must not leave threads running under `forkserver`.
+ * Same arguments and result as the initializer. */
+typedef int pool_preload_fn(const void *arg, size_t arg_size);
+
+struct pool_options {
+    uint32_t size;        /* sizeof(struct pool_options) */
+    unsigned workers;     /* 0: $POOL_WORKERS, else the CPUs this process may use (affinity, cgroup quota).
+                           * A number that is asked for here or in $POOL_WORKERS is had in full or pool_create fails; the
+                           * default number shrinks to what the limits on fds and processes allow. At most 4096. */
+    const char *backend;  /* "fork", "spawn", "forkserver"; NULL: $POOL_BACKEND, else "forkserver" */
+    pool_initializer_fn *initializer;
+    pool_finalizer_fn *finalizer;
+    pool_preload_fn *preload;
+    const void *arg;      /* arg_size bytes, copied by pool_create; NULL with 0: none */
+    size_t arg_size;      /* at most 1 GiB */
+    uint64_t max_tasks_per_worker; /* items after which a worker is replaced by a fresh one; 0: never */
+    unsigned max_attempts;         /* how many workers one item may kill before it fails; 0: 1 */
+    int progress_thread;           /* reserved: must be 0 */
+    size_t max_bytes_in_flight;    /* inputs of tasks that have not ended; 0: 64 MiB */
+    size_t max_result_bytes;       /* of one item's reply; 0: 1 GiB. A larger one fails its item with -EMSGSIZE */
+    int64_t start_timeout_ms;      /* from a worker's start until it is ready, preload and initializer included;
+                                    * also how long a worker may take to end in order; 0: 30,000 */
+    int64_t soft_kill_grace_ms;    /* between SIGTERM (with SIGCONT) and SIGKILL; 0: 100; -1: SIGKILL at once */
+    size_t max_worker_bytes;       /* a worker whose resident memory is above this after a task is replaced; 0: no
+                                    * bound. Under `fork` the pages shared with the parent count */
+};
+#define POOL_OPTIONS_INIT                                                                                              \
+    {                                                                                                                  \
+        (uint32_t)sizeof(struct pool_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                             \
+    }
+
+/* Make a pool and start its workers, all at once. Blocks until the first is ready, or none can be.
+ *   options: NULL for all defaults; not kept.
+ *   pool_out: the pool, to be released with pool_destroy.
+ * Workers have the environment and working directory of this moment, /dev/null as stdin, the caller's stdout and stderr,
+ * and no other fd. They end when this process does, however it ends.
+ * Returns 0; -EINVAL, -E2BIG for a malformed struct or number; POOL_ENOBACKEND for an unknown start method (the message
+ * lists the known ones); POOL_ENOTINIT when the start method needs pool_init() and it was not called;
+ * POOL_EBUILD when one of the functions lies in no loaded object; POOL_EBROKEN when workers start but do not become ready
+ * (the message says what the last one said or how it died: an initializer's code, say); -EAGAIN, -EMFILE, -ENOMEM and
+ * other negative errno when the system refuses. On error nothing is left behind. */
+int pool_create(const struct pool_options *options, struct pool **pool_out) POOL_API(create);
+
+/* Let the maps that run in other threads end, let the workers finish in order, and free the pool. Blocks until then; a
+ * worker that takes longer than start_timeout_ms to finish is killed. NULL is fine. The pool must not be used afterwards.
+ * In a forked child it frees the child's copy and touches no worker. Returns 0. */
+int pool_destroy(struct pool *pool) POOL_API(destroy);
+
+/* The process-wide pool: what a NULL pool means in the map functions. Made with all defaults at first use, never
+ * destroyed; its workers end with the process. NULL when it cannot be made (see pool_message; the next call tries again).
+ * In a forked child it is made anew. Inside a worker it is a pool that runs its tasks in place. */
+struct pool *pool_default(void) POOL_API(default);
+
+/* ---- map: items and results of fixed size ------------------------------------------------------------------------ */
+
+/* Compute *result (result_size bytes) from *item. state: what the initializer made in this worker, else NULL.
+ * Returns 0, or the item's own error code. */
+typedef int pool_map_fn(const void *item, void *result, void *state);
+
+struct pool_map_options {
+    uint32_t size;       /* sizeof(struct pool_map_options) */
+    int at_most_once;    /* 1: an item that may have begun is never run again, whatever happened to its worker */
+    int *status_out;     /* count ints: for each item 0 or the error it ended with; NULL: not wanted */
+    int *code_out;       /* count ints: what fn returned for each item, 0 where it did not return; NULL: not wanted */
+    size_t chunk_size;   /* items handed to a worker at a time; 0: adapts to the measured cost of an item */
+    int64_t timeout_ms;  /* deadline of each item, from its own start; 0: none. Past it the worker is killed and replaced,
+                          * and the item fails with POOL_ETIMEOUT */
+    int stop_on_error;   /* 1: after the first failure nothing more is handed to workers; what was not begun ends with
+                          * POOL_ECANCELED. Other workers may complete the few items that they have */
+    int reserved;        /* must be 0 */
+    int (*progress)(void *arg, size_t done, size_t count); /* called on the calling thread, with no lock held, at most 10
+                          * times a second and once at the end; non-zero cancels the items that have not begun. It must
+                          * not call pool functions on this pool */
+    void *progress_arg;
+};
+#define POOL_MAP_OPTIONS_INIT                                                                                          \
+    {                                                                                                                  \
+        (uint32_t)sizeof(struct pool_map_options), 0, 0, 0, 0, 0, 0, 0, 0, 0                                           \
+    }
+
+/* results[i] = fn(items[i]) for i in [0, count), in the workers of pool (NULL: the default pool). Blocks until every item
+ * has ended. The arrays are the caller's and must stay untouched until then; they must not overlap.
+ *   items: count * item_size bytes.   results: count * result_size bytes; NULL with result_size 0 for a map
+ *   that is run for its statuses. In the worker both arrays start aligned to 64 bytes.
+ *   fn: any function of the executable or of a loaded shared object; static ones too.
+ * Returns 0 when every item succeeded; else the error of the failed item with the lowest index (POOL_ETASK,
+ *   POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN), the others being done all the
+ *   same. The result of an item that failed is unspecified; that of one that never ran is untouched.
+ *   Before anything runs: -EINVAL for NULL or zero arguments (a count of 0 is fine and does nothing), -EOVERFLOW for sizes
+ *   that overflow, -ENOMEM, POOL_EBUILD, POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN. */
+int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
+             size_t result_size, size_t count) POOL_API(map);
+
+/* The same with options (NULL: none). status_out and code_out are written whenever 0 or an item's error is returned. */
+int pool_map_with(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
+                  size_t result_size, size_t count, const struct pool_map_options *options) POOL_API(map_with);
+
+/* ---- map: payloads of any size ------------------------------------------------------------------------------------ */
+
+struct pool_bytes {
+    void *data;
+    size_t size;
+};
+
+/* A task: reads its input, makes a reply, returns 0 or its own error code. */
+typedef int pool_task_fn(struct pool_call *call);
+
+/* The task's input, read-only, aligned to 16 bytes, valid until the task returns. Never NULL, also when *size_out is 0. */
+const void *pool_call_input(const struct pool_call *call, size_t *size_out) POOL_API(call_input);
+
+/* Room for the reply: size bytes aligned to 16, uninitialised. Calling it again resizes the reply and keeps its bytes up to
+ * the smaller size; the address may change. A task that never calls it replies with 0 bytes.
+ * NULL: no memory, or size is above max_result_bytes (then the task ends with -EMSGSIZE, unless a smaller reply is
+ * made after all). */
+void *pool_call_reply(struct pool_call *call, size_t size) POOL_API(call_reply);
+
+/* `return pool_call_fail(call, code, "what %s", why);` ends a task with its own error code and a text (at most 1023
+ * bytes are kept) that the caller of the pool finds in pool_message(). call NULL: in an initializer or a
+ * preload. Returns code, or -1 when code is 0. */
+int pool_call_fail(struct pool_call *call, int code, const char *format, ...) POOL_API(call_fail)
+    __attribute__((format(printf, 3, 4)));
+
+/* What the initializer made in this worker, else NULL. */
+void *pool_call_state(const struct pool_call *call) POOL_API(call_state);
+
+/* Like pool_map_with, for items and replies of any size, empty ones included.
+ *   items: count payloads, the caller's; an item's data may be NULL when its size is 0.
+ *   results_out: count entries, written for every item whenever 0 or an item's error is returned: the reply as malloc'd
+ *   memory of the caller's (release each with pool_bytes_clear or free), or {NULL, 0} for an empty reply and for an item that
+ *   failed. NULL: replies are not wanted.
+ * Errors as pool_map, and for an item -EMSGSIZE (reply above max_result_bytes) or -ENOMEM (no memory for it). */
+int pool_map_bytes(struct pool *pool, pool_task_fn *fn, const struct pool_bytes *items, size_t count,
+                   struct pool_bytes *results_out, const struct pool_map_options *options) POOL_API(map_bytes);
+
+/* free(bytes->data) and set {NULL, 0}; may be repeated. */
+void pool_bytes_clear(struct pool_bytes *bytes) POOL_API(bytes_clear);
+
+/* ---- inside a worker ------------------------------------------------------------------------------------------- */
+
+#define POOL_NOT_A_WORKER ((unsigned)-1)
+
+/* 0-based number of this worker in its pool, below `workers`; a replacement has the number of the one it replaces.
+ * POOL_NOT_A_WORKER outside of workers. */
+unsigned pool_worker_id(void) POOL_API(worker_id);
+
+/* In a task: the item's index in its map. A seed per item, whichever worker runs it. 0 elsewhere. */
+uint64_t pool_item_index(void) POOL_API(item_index);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

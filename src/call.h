@@ -1,0 +1,36 @@
+/* call: what a task sees of the library while it runs: its input, its reply, its error text, who it runs in.
+ *
+ * Used by the worker, and by a pool that runs its tasks in place. One task at a time runs in a worker, so the item's index
+ * is a plain global that threads started by the task see as well.
+ * Must not know: frames, pools. */
+#ifndef PROCPOOL_CALL_H
+#define PROCPOOL_CALL_H
+
+#include "procpool.h"
+#include <stdbool.h>
+
+enum { CALL_TEXT_BYTES = 1024 };
+
+struct pool_call {
+    const void *input;
+    size_t input_size;
+    void *reply; /* malloc'd, owned by whoever made the call */
+    size_t reply_size, reply_capacity;
+    size_t max_reply_bytes;
+    bool too_large; /* the last reply asked for was above max_reply_bytes */
+    void *state;
+    char text[CALL_TEXT_BYTES];
+};
+
+/* Where this code runs. */
+struct call_place {
+    unsigned worker_id; /* POOL_NOT_A_WORKER */
+    uint64_t item_index;
+    char text[CALL_TEXT_BYTES]; /* of pool_call_fail(NULL, ...) */
+};
+extern struct call_place call_place;
+
+/* Begin a call with what is set in `call` beside input and state: keeps the reply's memory, forgets the rest. */
+void call_begin(struct pool_call *call, const void *input, size_t size);
+
+#endif

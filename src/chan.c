@@ -1,0 +1,274 @@
+#include "chan.h"
+#include "fd.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A stretch of outgoing bytes: in chan->copies at `offset`, or borrowed. Copied stretches that touch are one piece. */
+struct chan_piece {
+    const uint8_t *borrowed; /* NULL: copied */
+    size_t offset, size;
+};
+
+enum { IOV_PIECES = 64, KEPT_COPIES_BYTES = 256 << 10 };
+
+int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking)
+{
+    *chan = (struct chan){.in_fd = in_fd, .out_fd = out_fd, .blocking = blocking};
+    chan->staging = malloc(CHAN_STAGING_BYTES);
+    return chan->staging ? 0 : -ENOMEM;
+}
+
+void chan_clear(struct chan *chan)
+{
+    free(chan->staging);
+    free(chan->copies);
+    free(chan->pieces);
+    *chan = (struct chan){.in_fd = -1, .out_fd = -1};
+}
+
+/* ---- outgoing ---- */
+
+static size_t first_unsent_copy(const struct chan *chan)
+{
+    for (size_t i = chan->piece_first; i < chan->piece_end; i++)
+        if (!chan->pieces[i].borrowed)
+            return chan->pieces[i].offset;
+    return chan->copies_size;
+}
+
+/* Move what is unsent to the front. Done only when room runs out, so that its cost is spread over what was sent since. */
+static void compact(struct chan *chan)
+{
+    size_t sent = first_unsent_copy(chan);
+    memmove(chan->copies, chan->copies + sent, chan->copies_size - sent);
+    chan->copies_size -= sent;
+    size_t unsent = chan->piece_end - chan->piece_first;
+    memmove(chan->pieces, chan->pieces + chan->piece_first, unsent * sizeof *chan->pieces);
+    chan->piece_first = 0;
+    chan->piece_end = unsent;
+    for (size_t i = 0; i < unsent; i++)
+        if (!chan->pieces[i].borrowed)
+            chan->pieces[i].offset -= sent;
+}
+
+static int reserve_copies(struct chan *chan, size_t size)
+{
+    if (chan->copies_capacity - chan->copies_size >= size)
+        return 0;
+    size_t capacity = (chan->copies_size + size) * 2;
+    uint8_t *copies = realloc(chan->copies, capacity);
+    if (!copies)
+        return -ENOMEM;
+    chan->copies = copies;
+    chan->copies_capacity = capacity;
+    return 0;
+}
+
+static int reserve_pieces(struct chan *chan, size_t count)
+{
+    if (chan->piece_capacity - chan->piece_end >= count)
+        return 0;
+    size_t capacity = (chan->piece_end + count) * 2;
+    struct chan_piece *pieces = realloc(chan->pieces, capacity * sizeof *pieces);
+    if (!pieces)
+        return -ENOMEM;
+    chan->pieces = pieces;
+    chan->piece_capacity = capacity;
+    return 0;
+}
+
+static int reserve(struct chan *chan, size_t copied_bytes, size_t pieces)
+{
+    bool enough = chan->copies_capacity - chan->copies_size >= copied_bytes &&
+                  chan->piece_capacity - chan->piece_end >= pieces;
+    if (!enough && chan->piece_first)
+        compact(chan);
+    int rc = reserve_copies(chan, copied_bytes);
+    return rc ? rc : reserve_pieces(chan, pieces);
+}
+
+int chan_reserve(struct chan *chan, size_t frames, size_t body_bytes)
+{
+    size_t copied = body_bytes < frames * CHAN_COPY_BYTES ? body_bytes : frames * CHAN_COPY_BYTES;
+    return reserve(chan, frames * WIRE_HEADER_BYTES + copied, frames * 2);
+}
+
+static uint8_t *append_copy(struct chan *chan, size_t size)
+{
+    struct chan_piece *last = chan->piece_end > chan->piece_first ? &chan->pieces[chan->piece_end - 1] : NULL;
+    if (last && !last->borrowed)
+        last->size += size;
+    else
+        chan->pieces[chan->piece_end++] = (struct chan_piece){.offset = chan->copies_size, .size = size};
+    chan->copies_size += size;
+    return chan->copies + chan->copies_size - size;
+}
+
+int chan_put(struct chan *chan, const struct wire_header *header, const void *body)
+{
+    size_t size = (size_t)header->body_bytes;
+    bool copied = size <= CHAN_COPY_BYTES;
+    int rc = reserve(chan, WIRE_HEADER_BYTES + (copied ? size : 0), 2);
+    if (rc)
+        return rc;
+    wire_encode(header, append_copy(chan, WIRE_HEADER_BYTES));
+    if (!copied)
+        chan->pieces[chan->piece_end++] = (struct chan_piece){.borrowed = body, .size = size};
+    else if (size)
+        memcpy(append_copy(chan, size), body, size);
+    chan->put_bytes += WIRE_HEADER_BYTES + size;
+    return 0;
+}
+
+static int gather(const struct chan *chan, struct iovec parts[IOV_PIECES])
+{
+    int count = 0;
+    for (size_t i = chan->piece_first; i < chan->piece_end && count < IOV_PIECES; i++) {
+        const struct chan_piece *piece = &chan->pieces[i];
+        const uint8_t *at = piece->borrowed ? piece->borrowed : chan->copies + piece->offset;
+        parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)at, .iov_len = piece->size};
+    }
+    return count;
+}
+
+static void advance(struct chan *chan, size_t sent)
+{
+    chan->sent_bytes += sent;
+    while (sent) {
+        struct chan_piece *piece = &chan->pieces[chan->piece_first];
+        size_t step = sent < piece->size ? sent : piece->size;
+        piece->size -= step;
+        if (piece->borrowed)
+            piece->borrowed += step;
+        else
+            piece->offset += step;
+        sent -= step;
+        chan->piece_first += piece->size == 0;
+    }
+}
+
+static void forget_sent(struct chan *chan)
+{
+    chan->piece_first = chan->piece_end = chan->copies_size = 0;
+    if (chan->copies_capacity > KEPT_COPIES_BYTES) {
+        free(chan->copies);
+        chan->copies = NULL;
+        chan->copies_capacity = 0;
+    }
+}
+
+int chan_flush(struct chan *chan)
+{
+    while (chan_has_output(chan)) {
+        struct iovec parts[IOV_PIECES];
+        ssize_t sent = fd_writev(chan->out_fd, parts, gather(chan, parts));
+        if (sent < 0)
+            return sent == -EAGAIN ? CHAN_AGAIN : (int)sent;
+        advance(chan, (size_t)sent);
+    }
+    forget_sent(chan);
+    return 0;
+}
+
+bool chan_has_output(const struct chan *chan)
+{
+    return chan->piece_first < chan->piece_end;
+}
+
+/* ---- incoming ---- */
+
+void chan_rearm(struct chan *chan)
+{
+    chan->dry = false;
+}
+
+size_t chan_staged(const struct chan *chan)
+{
+    return chan->staging_end - chan->staging_start;
+}
+
+/* What a read of at most `asked` bytes came back with: a count to go on with, or the outcome to return. */
+static int note_read(struct chan *chan, ssize_t count, size_t asked)
+{
+    if (count == 0)
+        return CHAN_EOF;
+    if (count < 0 && count != -EAGAIN)
+        return (int)count;
+    chan->dry = !chan->blocking && (count < 0 || (size_t)count < asked);
+    return count < 0 ? CHAN_AGAIN : 0;
+}
+
+int chan_peek(struct chan *chan, size_t size, const uint8_t **bytes_out)
+{
+    while (chan_staged(chan) < size) {
+        if (chan->dry)
+            return CHAN_AGAIN;
+        memmove(chan->staging, chan->staging + chan->staging_start, chan_staged(chan));
+        chan->staging_end = chan_staged(chan);
+        chan->staging_start = 0;
+        size_t room = (chan->large ? size : CHAN_STAGING_BYTES) - chan->staging_end;
+        ssize_t count = fd_read(chan->in_fd, chan->staging + chan->staging_end, room);
+        int rc = note_read(chan, count, room);
+        if (rc)
+            return rc;
+        chan->staging_end += (size_t)count;
+    }
+    *bytes_out = chan->staging + chan->staging_start;
+    return 0;
+}
+
+void chan_skip(struct chan *chan, size_t size)
+{
+    chan->staging_start += size;
+    if (chan->staging_start == chan->staging_end)
+        chan->staging_start = chan->staging_end = 0;
+}
+
+static size_t take_staged(struct chan *chan, void *destination, size_t size)
+{
+    size_t staged = chan_staged(chan);
+    size_t count = staged < size ? staged : size;
+    if (count)
+        memcpy(destination, chan->staging + chan->staging_start, count);
+    chan_skip(chan, count);
+    return count;
+}
+
+int chan_read_into(struct chan *chan, void *destination, size_t size, size_t *done)
+{
+    chan->large = size >= CHAN_LARGE_BYTES;
+    if (*done == size)
+        return 0;
+    uint8_t *bytes = destination;
+    *done += take_staged(chan, bytes + *done, size - *done);
+    while (*done < size) {
+        if (chan->dry)
+            return CHAN_AGAIN;
+        size_t rest = size - *done, beyond = chan->large ? WIRE_HEADER_BYTES : CHAN_STAGING_BYTES;
+        struct iovec parts[2] = {{bytes + *done, rest}, {chan->staging, beyond}}; /* the staging buffer is empty here */
+        ssize_t count = fd_readv(chan->in_fd, parts, 2);
+        int rc = note_read(chan, count, rest + beyond);
+        if (rc)
+            return rc;
+        size_t into = (size_t)count < rest ? (size_t)count : rest;
+        *done += into;
+        chan->staging_end = (size_t)count - into;
+    }
+    return 0;
+}
+
+int chan_discard(struct chan *chan, size_t size, size_t *done)
+{
+    while (*done < size) {
+        const uint8_t *unused;
+        int rc = chan_staged(chan) ? 0 : chan_peek(chan, 1, &unused);
+        if (rc)
+            return rc;
+        size_t staged = chan_staged(chan), rest = size - *done;
+        size_t count = staged < rest ? staged : rest;
+        chan_skip(chan, count);
+        *done += count;
+    }
+    return 0;
+}

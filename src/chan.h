@@ -1,0 +1,79 @@
+/* chan: a stream of frames over two file descriptors.
+ *
+ * Outgoing: frames are put into a queue and flushed in as few writev calls as there can be. Small bodies are copied beside
+ * their headers, so that many frames go in one piece; large ones are borrowed and written straight from the
+ * caller's memory. Incoming: a staging buffer for headers and small bodies; large bodies are read straight into the caller's
+ * memory, and the readv that takes the rest of one also takes the header behind it.
+ *
+ * The same code serves the parent (non-blocking fds: CHAN_AGAIN when nothing moves) and the worker (blocking fds).
+ * A short read tells that the pipe is dry, so no read is wasted on being told EAGAIN.
+ *
+ * Must not know: what a frame means, who is at the other end. */
+#ifndef PROCPOOL_CHAN_H
+#define PROCPOOL_CHAN_H
+
+#include "wire.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CHAN_AGAIN = 1, CHAN_EOF = 2 };
+
+enum {
+    CHAN_STAGING_BYTES = 64 << 10,
+    CHAN_COPY_BYTES = 2 << 10,   /* a body up to this size is copied into the queue */
+    CHAN_LARGE_BYTES = 16 << 10, /* behind a body of this size another one is expected */
+};
+
+struct chan_piece;
+
+struct chan {
+    int in_fd, out_fd; /* borrowed */
+    bool blocking;
+    bool dry; /* the last read came back short: nothing to read until the fd is readable again */
+    bool large; /* the last body was large: take no more than a header beyond what is asked for */
+
+    uint8_t *staging; /* received, not consumed: [start, end) */
+    size_t staging_start, staging_end;
+
+    uint8_t *copies; /* headers and copied bodies that pieces refer to by offset */
+    size_t copies_size, copies_capacity;
+    struct chan_piece *pieces; /* [piece_first, piece_end) are unsent */
+    size_t piece_first, piece_end, piece_capacity;
+    uint64_t put_bytes, sent_bytes; /* positions in the outgoing stream */
+};
+
+/* The fds stay the caller's. -ENOMEM leaves nothing to clear; chan_clear may run twice. */
+int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking);
+void chan_clear(struct chan *chan);
+
+/* Queue a frame of header->body_bytes bytes of body. A body above CHAN_COPY_BYTES is borrowed until chan->sent_bytes has
+ * reached chan->put_bytes as it is after this call. -ENOMEM: nothing was queued. */
+int chan_put(struct chan *chan, const struct wire_header *header, const void *body);
+
+/* Make room for `frames` frames with bodies of `body_bytes` together, so that putting them cannot fail. -ENOMEM. */
+int chan_reserve(struct chan *chan, size_t frames, size_t body_bytes);
+
+/* Write what is queued. 0: all of it; CHAN_AGAIN; a negative errno. */
+int chan_flush(struct chan *chan);
+bool chan_has_output(const struct chan *chan);
+
+/* The fd is readable (again). */
+void chan_rearm(struct chan *chan);
+
+/* Make the next `size` bytes (at most CHAN_STAGING_BYTES) available in one piece without consuming them. 0, CHAN_AGAIN,
+ * CHAN_EOF, a negative errno. The pointer is valid until the next call. */
+int chan_peek(struct chan *chan, size_t size, const uint8_t **bytes_out);
+void chan_skip(struct chan *chan, size_t size);
+
+/* Read the next bytes into [destination + *done, destination + size), advancing *done. 0 when *done has reached
+ * size; else as chan_peek. */
+int chan_read_into(struct chan *chan, void *destination, size_t size, size_t *done);
+
+/* Read and forget, in the same way. */
+int chan_discard(struct chan *chan, size_t size, size_t *done);
+
+/* Received bytes that wait in the staging buffer. */
+size_t chan_staged(const struct chan *chan);
+
+#endif

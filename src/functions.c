@@ -1,0 +1,86 @@
+#define HASH_NONFATAL_OOM 1 /* uthash would exit the program */
+#include "functions.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+struct function_entry {
+    callable_fn *fn; /* the key */
+    uint32_t number;
+    size_t size;
+    UT_hash_handle hh;
+    uint8_t bytes[];
+};
+
+void functions_clear(struct functions *functions)
+{
+    HASH_CLEAR(hh, functions->by_pointer);
+    for (uint32_t i = 0; i < functions->count; i++)
+        free(functions->by_number[i]);
+    free(functions->by_number);
+    *functions = (struct functions){0};
+}
+
+static int reserve(struct functions *functions)
+{
+    if (functions->count < functions->capacity)
+        return 0;
+    uint32_t capacity = functions->capacity * 2 + 8;
+    struct function_entry **by_number = realloc(functions->by_number, capacity * sizeof(struct function_entry *));
+    if (!by_number)
+        return -ENOMEM;
+    functions->by_number = by_number;
+    functions->capacity = capacity;
+    return 0;
+}
+
+/* The entry is in both tables or in none. */
+static int add(struct functions *functions, callable_fn *fn, const uint8_t *bytes, size_t size)
+{
+    struct function_entry *entry = calloc(1, sizeof *entry + size);
+    if (!entry || reserve(functions)) {
+        free(entry);
+        return -ENOMEM;
+    }
+    entry->fn = fn;
+    entry->number = functions->count;
+    entry->size = size;
+    memcpy(entry->bytes, bytes, size);
+    HASH_ADD(hh, functions->by_pointer, fn, sizeof entry->fn, entry);
+    if (!entry->hh.tbl) { /* uthash's sign of no memory */
+        free(entry);
+        return -ENOMEM;
+    }
+    functions->by_number[functions->count++] = entry;
+    return 0;
+}
+
+int functions_number(struct functions *functions, callable_fn *fn, uint32_t *number_out, char *message)
+{
+    struct function_entry *entry;
+    HASH_FIND(hh, functions->by_pointer, &fn, sizeof fn, entry);
+    if (entry) {
+        *number_out = entry->number;
+        return 0;
+    }
+    uint8_t bytes[CALLABLE_MAX_BYTES];
+    size_t size;
+    int rc = callable_describe(fn, bytes, &size, message);
+    if (!rc && (rc = add(functions, fn, bytes, size)) != 0)
+        strcpy(message, "no memory to remember the function");
+    if (!rc)
+        *number_out = functions->count - 1;
+    return rc;
+}
+
+const uint8_t *functions_bytes(const struct functions *functions, uint32_t number, size_t *size_out)
+{
+    *size_out = functions->by_number[number]->size;
+    return functions->by_number[number]->bytes;
+}
+
+callable_fn *functions_pointer(const struct functions *functions, uint32_t number)
+{
+    return functions->by_number[number]->fn;
+}

@@ -1,0 +1,27 @@
+/* functions: the functions that a pool has been given, numbered.
+ *
+ * A function pointer is described once (see callable.h) and from then on known by a small number, also to the workers that have
+ * been told of it.
+ * Must not know: workers, jobs. */
+#ifndef PROCPOOL_FUNCTIONS_H
+#define PROCPOOL_FUNCTIONS_H
+
+#include "callable.h"
+
+struct function_entry;
+
+struct functions {
+    struct function_entry *by_pointer; /* uthash */
+    struct function_entry **by_number;
+    uint32_t count, capacity;
+};
+
+void functions_clear(struct functions *functions);
+
+/* The number of fn. 0; POOL_EBUILD, -ENOMEM, with a text in message (256 bytes). */
+int functions_number(struct functions *functions, callable_fn *fn, uint32_t *number_out, char *message);
+
+const uint8_t *functions_bytes(const struct functions *functions, uint32_t number, size_t *size_out);
+callable_fn *functions_pointer(const struct functions *functions, uint32_t number);
+
+#endif

@@ -1,0 +1,45 @@
+/* init: pool_init, and what a process becomes by it. */
+#include "backend.h"
+#include "child.h"
+#include "pool.h"
+#include "procpool.h"
+#include "worker.h"
+
+static bool initialized;
+
+static const struct backend_hooks hooks = {.run_worker = worker_run, .run_preload = worker_preload};
+
+/* There is one start method with a server, whichever its name. */
+static void serve(void)
+{
+    for (const struct backend *const *backend = backend_table; *backend; backend++)
+        if ((*backend)->serve)
+            (*backend)->serve(&hooks);
+}
+
+int pool_init(void)
+{
+    if (initialized)
+        return 0;
+    initialized = true;
+    switch (child_adopt()) {
+    case CHILD_WORKER:
+        worker_run();
+    case CHILD_SERVER:
+        serve();
+        break;
+    case CHILD_NONE:
+        break;
+    }
+    return 0;
+}
+
+bool pool_is_initialized(void)
+{
+    return initialized;
+}
+
+const struct backend_hooks *pool_hooks(void)
+{
+    return &hooks;
+}

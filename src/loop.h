@@ -1,0 +1,72 @@
+/* loop: the scheduler's hands: performs its effects on real workers and tells it what happens to them.
+ *
+ * One epoll watches every worker's reply pipe and exit fd, its request pipe while it is full, and one timerfd. A pass
+ * reads everything that is readable, tells the scheduler, then lets it act on the time, then performs its effects. Nothing here
+ * blocks but loop_wait, which touches nothing but the epoll and so may run without the pool's lock; every other call needs it.
+ * Must not know: the public API's objects, threads, locks. */
+#ifndef PROCPOOL_LOOP_H
+#define PROCPOOL_LOOP_H
+
+#include "backend.h"
+#include "functions.h"
+#include "peer.h"
+#include "sched.h"
+#include <sys/epoll.h>
+
+enum { LOOP_EVENTS = 64, LOOP_TEXT_BYTES = 2048 };
+
+struct loop {
+    struct sched sched;
+    struct peer *peers; /* one per slot */
+    const struct backend *backend;
+    void *backend_state;
+    struct functions functions;
+    uint8_t *config; /* body of every worker's WIRE_CONFIG; owned */
+    size_t config_size;
+    uint64_t max_result_bytes;
+    int epoll_fd, timer_fd;
+    uint64_t timer_ns; /* what timer_fd is set to; SCHED_NEVER */
+    unsigned jobs_ended; /* counts up, so that waiters can see that something has happened */
+
+    int start_error;                /* of the last failed start: POOL_EBROKEN, or what the system refused */
+    char start_text[LOOP_TEXT_BYTES]; /* why it failed */
+    bool start_refused;             /* the system has refused to start a process */
+    bool broken;
+};
+
+struct loop_options {
+    struct sched_config sched;
+    const struct backend *backend;
+    void *backend_state;      /* opened; taken only on success */
+    uint8_t *config;          /* likewise */
+    size_t config_size;
+    uint64_t max_result_bytes;
+};
+
+/* 0 or a negative errno. loop_clear ends what is left the hard way, blocking until it is gone; it may run twice. */
+int loop_init(struct loop *loop, const struct loop_options *options);
+void loop_clear(struct loop *loop);
+
+/* Hand a job over and do what can be done at once. It is the loop's until job->ended. */
+void loop_submit(struct loop *loop, struct job *job);
+void loop_cancel(struct loop *loop, struct job *job, int status);
+/* End the workers once the last job has ended; loop_is_down tells when they are gone. */
+void loop_close(struct loop *loop);
+bool loop_is_down(const struct loop *loop);
+/* Processes that are, or may become, workers. */
+unsigned loop_live_count(const struct loop *loop);
+
+/* Start all workers. */
+void loop_boot(struct loop *loop);
+
+/* Wait at most timeout_ms (-1: no limit) for something to do; the number of events. */
+int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms);
+/* Do it. */
+void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count);
+
+/* In a forked child: close this process's copies of everything and free them; no worker is touched. */
+void loop_abandon(struct loop *loop);
+
+uint64_t loop_now_ns(void);
+
+#endif

@@ -1,0 +1,190 @@
+/* map: the map functions. Checks what the caller gave, lays it out as a job, and runs the job in a pool or in place. */
+#include "call.h"
+#include "error.h"
+#include "pool.h"
+#include "procpool.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct map {
+    struct job job;
+    callable_fn *fn;
+    struct pool_map_options options;
+};
+
+/* ---- what the caller gave ---- */
+
+static int settle_options(struct map *map, const struct pool_map_options *given)
+{
+    map->options = (struct pool_map_options)POOL_MAP_OPTIONS_INIT;
+    int rc = pool_import_options(&map->options, sizeof map->options, given, "pool_map_options");
+    if (rc)
+        return rc;
+    const struct pool_map_options *options = &map->options;
+    if (options->timeout_ms < 0 || options->timeout_ms > INT64_MAX / 1000000)
+        return error_set(-EINVAL, "timeout_ms is %" PRId64 ": 0 for none, else a positive number of milliseconds", options->timeout_ms);
+    if (options->reserved)
+        return error_set(-EINVAL, "pool_map_options.reserved must be 0");
+    map->job.status_out = options->status_out;
+    map->job.code_out = options->code_out;
+    map->job.chunk_size = options->chunk_size;
+    map->job.timeout_ns = (uint64_t)options->timeout_ms * 1000000u;
+    map->job.at_most_once = options->at_most_once;
+    map->job.stop_on_error = options->stop_on_error;
+    return 0;
+}
+
+static int check_arrays(const void *items, size_t item_size, const void *results, size_t result_size, size_t count)
+{
+    size_t unused;
+    if (!items || !item_size)
+        return error_set(-EINVAL, "pool_map: items is NULL or item_size is 0");
+    if (!results != !result_size)
+        return error_set(-EINVAL, "pool_map: results is %s but result_size is %zu", results ? "set" : "NULL", result_size);
+    if (__builtin_mul_overflow(item_size, count, &unused) || __builtin_mul_overflow(result_size, count, &unused))
+        return error_set(-EOVERFLOW, "pool_map: %zu items of %zu bytes, results of %zu: more than memory can hold", count, item_size,
+                         result_size);
+    return 0;
+}
+
+static int check_payloads(const struct pool_bytes *items, size_t count)
+{
+    size_t total = 0;
+    if (!items && count)
+        return error_set(-EINVAL, "pool_map_bytes: items is NULL");
+    for (size_t i = 0; i < count; i++) {
+        if (!items[i].data && items[i].size)
+            return error_set(-EINVAL, "pool_map_bytes: item %zu is NULL with a size of %zu", i, items[i].size);
+        if (items[i].size > SIZE_MAX / 2 - total)
+            return error_set(-EOVERFLOW, "pool_map_bytes: the items are larger than memory can hold");
+    }
+    return 0;
+}
+
+/* ---- in place: inside a worker, the default pool runs its tasks in the calling thread ---- */
+
+static int run_fixed_item(struct job *job, callable_fn *fn, uint64_t i)
+{
+    void *result = job->results ? job->results + i * job->result_size : NULL;
+    return ((pool_map_fn *)fn)(job->items + i * job->item_size, result, NULL);
+}
+
+static int run_payload(struct job *job, callable_fn *fn, uint64_t i, struct pool_call *call)
+{
+    call_begin(call, job->inputs[i].data, job->inputs[i].size);
+    int code = ((pool_task_fn *)fn)(call);
+    if (!code && job->replies && call->reply_size) {
+        job->replies[i] = (struct pool_bytes){call->reply, call->reply_size};
+        call->reply = NULL;
+        call->reply_capacity = 0;
+    }
+    return code;
+}
+
+static void run_in_place(struct map *map)
+{
+    struct job *job = &map->job;
+    struct pool_call call = {.max_reply_bytes = SIZE_MAX / 2};
+    uint64_t outer_index = call_place.item_index;
+    char text[CALL_TEXT_BYTES + 64];
+    for (uint64_t i = 0; i < job->count; i++) {
+        if (job->status && job->stop_on_error) {
+            job_fail(job, i, POOL_ECANCELED, 0, NULL);
+            continue;
+        }
+        call_place.item_index = i;
+        call.text[0] = '\0';
+        int code = job->kind == JOB_FIXED ? run_fixed_item(job, map->fn, i) : run_payload(job, map->fn, i, &call);
+        if (!code)
+            continue;
+        snprintf(text, sizeof text, "item %" PRIu64 " returned %d%s%s", i, code, *call.text ? ": " : "", call.text);
+        job_fail(job, i, POOL_ETASK, code, text);
+    }
+    call_place.item_index = outer_index;
+    free(call.reply);
+}
+
+/* ---- running ---- */
+
+static void clear_outputs(const struct job *job)
+{
+    for (uint64_t i = 0; job->status_out && i < job->count; i++)
+        job->status_out[i] = 0;
+    for (uint64_t i = 0; job->code_out && i < job->count; i++)
+        job->code_out[i] = 0;
+    for (uint64_t i = 0; job->replies && i < job->count; i++)
+        job->replies[i] = (struct pool_bytes){NULL, 0};
+}
+
+static int run_in_pool(struct pool *pool, struct map *map)
+{
+    struct pool_progress progress = {map->options.progress, map->options.progress_arg};
+    if (pool->in_place) {
+        run_in_place(map);
+        return 0;
+    }
+    job_begin(&map->job);
+    return pool_run(pool, &map->job, map->fn, progress.report ? &progress : NULL);
+}
+
+static int run_map(struct pool *pool, struct map *map)
+{
+    struct job *job = &map->job;
+    pool = pool ? pool : pool_default();
+    if (!pool)
+        return pool_default_error();
+    if (!job->count)
+        return pool_check(pool);
+    clear_outputs(job);
+    int rc = run_in_pool(pool, map);
+    if (!rc && job->status)
+        rc = error_set(job->status, "%s", job->message ? job->message : pool_strerror(job->status));
+    free(job->message);
+    return rc;
+}
+
+int pool_map_with(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
+                  size_t result_size, size_t count, const struct pool_map_options *options)
+{
+    struct map map = {.fn = (callable_fn *)fn,
+                      .job = {.kind = JOB_FIXED,
+                              .count = count,
+                              .items = items,
+                              .results = results,
+                              .item_size = item_size,
+                              .result_size = result_size}};
+    int rc = settle_options(&map, options);
+    if (!rc && !fn)
+        rc = error_set(-EINVAL, "pool_map: fn is NULL");
+    if (!rc)
+        rc = check_arrays(items, item_size, results, result_size, count);
+    return rc ? rc : run_map(pool, &map);
+}
+
+int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results, size_t result_size,
+             size_t count)
+{
+    return pool_map_with(pool, fn, items, item_size, results, result_size, count, NULL);
+}
+
+int pool_map_bytes(struct pool *pool, pool_task_fn *fn, const struct pool_bytes *items, size_t count,
+                   struct pool_bytes *results_out, const struct pool_map_options *options)
+{
+    struct map map = {.fn = (callable_fn *)fn,
+                      .job = {.kind = JOB_BYTES, .count = count, .inputs = items, .replies = results_out}};
+    int rc = settle_options(&map, options);
+    if (!rc && !fn)
+        rc = error_set(-EINVAL, "pool_map_bytes: fn is NULL");
+    if (!rc)
+        rc = check_payloads(items, count);
+    return rc ? rc : run_map(pool, &map);
+}
+
+void pool_bytes_clear(struct pool_bytes *bytes)
+{
+    free(bytes->data);
+    *bytes = (struct pool_bytes){NULL, 0};
+}

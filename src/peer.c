@@ -1,0 +1,410 @@
+#include "peer.h"
+#include "error.h"
+#include "fd.h"
+#include "procpool.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Above this a body does not fit a pipe of the default size, and a larger one saves wake-ups. */
+enum { LARGE_BODY_BYTES = 48 << 10, LARGE_PIPE_BYTES = 1 << 20 };
+enum { FIRST_REPLY_BYTES = 1 << 20 };
+
+static const struct backend_child no_child = {
+    .request_fd = -1, .reply_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
+
+void peer_init(struct peer *peer)
+{
+    *peer = (struct peer){.child = no_child};
+}
+
+bool peer_is_open(const struct peer *peer)
+{
+    return peer->child.exit_fd >= 0;
+}
+
+/* ---- sending ---- */
+
+static int put_hello(struct peer *peer)
+{
+    struct wire_hello hello = {.version = WIRE_VERSION, .pid = (uint32_t)getpid()};
+    uint8_t bytes[WIRE_HELLO_BYTES];
+    hello.id_size = (uint32_t)callable_library_id(hello.id);
+    struct wire_header header = {.type = WIRE_HELLO, .body_bytes = wire_encode_hello(&hello, bytes)};
+    return chan_put(&peer->chan, &header, bytes);
+}
+
+static int put_greeting(struct peer *peer)
+{
+    struct wire_header header = {.type = WIRE_CONFIG, .id = peer->worker_id, .body_bytes = peer->config_size};
+    int rc = put_hello(peer);
+    return rc ? rc : chan_put(&peer->chan, &header, peer->config);
+}
+
+int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const uint8_t *config,
+              size_t config_size, uint64_t max_result_bytes)
+{
+    *peer = (struct peer){.child = no_child,
+                          .worker_id = worker_id,
+                          .config = config,
+                          .config_size = config_size,
+                          .max_result_bytes = max_result_bytes,
+                          .told_count = 64,
+                          .told = calloc(1, sizeof *peer->told)};
+    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false) || put_greeting(peer)) {
+        peer_close(peer);
+        return -ENOMEM;
+    }
+    peer->child = *child;
+    return 0;
+}
+
+void peer_close(struct peer *peer)
+{
+    chan_clear(&peer->chan);
+    free(peer->body);
+    free(peer->told);
+    peer->body = NULL;
+    peer->told = NULL;
+    peer->in_body = false;
+    fd_close(&peer->child.request_fd);
+    fd_close(&peer->child.reply_fd);
+    fd_close(&peer->child.lifeline_fd);
+}
+
+void peer_forget(struct peer *peer)
+{
+    peer->child = no_child;
+    peer_close(peer);
+}
+
+static int tell_function(struct peer *peer, uint32_t number, const struct functions *functions)
+{
+    if (number >= peer->told_count) {
+        uint32_t count = (number / 64 + 1) * 64 * 2;
+        uint64_t *told = realloc(peer->told, count / 8);
+        if (!told)
+            return -ENOMEM;
+        memset((uint8_t *)told + peer->told_count / 8, 0, (count - peer->told_count) / 8);
+        peer->told = told;
+        peer->told_count = count;
+    }
+    uint64_t bit = UINT64_C(1) << (number % 64);
+    if (peer->told[number / 64] & bit)
+        return 0;
+    size_t size;
+    const uint8_t *bytes = functions_bytes(functions, number, &size);
+    struct wire_header header = {.type = WIRE_FUNCTION, .function = number, .body_bytes = size};
+    int rc = chan_put(&peer->chan, &header, bytes);
+    if (!rc)
+        peer->told[number / 64] |= bit;
+    return rc;
+}
+
+static int put_run(struct peer *peer, const struct span *span, uint8_t flags)
+{
+    const struct job *job = span->job;
+    struct wire_header header = {.type = WIRE_RUN,
+                                 .flags = (uint8_t)(flags | (job->stop_on_error ? WIRE_STOP : 0)),
+                                 .id = span->first,
+                                 .count = (uint32_t)span->count,
+                                 .function = job->function,
+                                 .extra = job->result_size,
+                                 .body_bytes = span->count * job->item_size};
+    return chan_put(&peer->chan, &header, job->items + span->first * job->item_size);
+}
+
+static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
+{
+    const struct job *job = span->job;
+    size_t body_bytes = 0;
+    for (uint64_t i = span->first; i < span->first + span->count; i++)
+        body_bytes += job->inputs[i].size;
+    int rc = chan_reserve(&peer->chan, (size_t)span->count, body_bytes);
+    for (uint64_t i = span->first; !rc && i < span->first + span->count; i++) {
+        struct wire_header header = {.type = WIRE_TASK,
+                                     .flags = flags,
+                                     .id = i,
+                                     .count = 1,
+                                     .function = job->function,
+                                     .body_bytes = job->inputs[i].size};
+        rc = chan_put(&peer->chan, &header, job->inputs[i].data); /* there is room: it does not fail */
+    }
+    return rc;
+}
+
+static void enlarge_pipes(struct peer *peer)
+{
+    if (peer->large_pipes)
+        return;
+    peer->large_pipes = true;
+    fd_try_pipe_capacity(peer->child.request_fd, LARGE_PIPE_BYTES);
+    fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
+}
+
+int peer_put_span(struct peer *peer, struct span *span, bool stepwise, const struct functions *functions)
+{
+    uint8_t flags = stepwise ? WIRE_STEPWISE : 0;
+    int rc = tell_function(peer, span->job->function, functions);
+    if (!rc)
+        rc = span->job->kind == JOB_FIXED ? put_run(peer, span, flags) : put_tasks(peer, span, flags);
+    if (span->bytes > LARGE_BODY_BYTES)
+        enlarge_pipes(peer);
+    span->sent_position = peer->chan.put_bytes;
+    return rc;
+}
+
+int peer_put_command(struct peer *peer, enum wire_type type)
+{
+    struct wire_header header = {.type = (uint8_t)type};
+    int rc = chan_put(&peer->chan, &header, NULL);
+    if (rc || type != WIRE_RECYCLE)
+        return rc;
+    peer->greets_late = true;
+    peer->expects = PEER_EXPECTS_HELLO;
+    memset(peer->told, 0, peer->told_count / 8);
+    return 0;
+}
+
+/* ---- what a frame must be like to be believed ---- */
+
+static bool hello_is_due(const struct peer *peer, const struct span *head)
+{
+    (void)head;
+    return peer->expects == PEER_EXPECTS_HELLO;
+}
+
+static bool ready_is_due(const struct peer *peer, const struct span *head)
+{
+    (void)head;
+    return peer->expects == PEER_EXPECTS_READY;
+}
+
+static bool answers(const struct peer *peer, const struct span *head)
+{
+    const struct wire_header *header = &peer->header;
+    return peer->expects == PEER_EXPECTS_RESULTS && head && header->id == head->first && header->count &&
+           header->count <= head->count;
+}
+
+static bool result_fits(const struct peer *peer, const struct span *head)
+{
+    return answers(peer, head) && head->job->kind == JOB_BYTES && peer->header.count == 1;
+}
+
+static bool results_fit(const struct peer *peer, const struct span *head)
+{
+    const struct wire_header *header = &peer->header;
+    return answers(peer, head) && head->job->kind == JOB_FIXED && header->function <= header->count &&
+           header->body_bytes == (uint64_t)header->function * WIRE_FAILURE_BYTES + header->count * head->job->result_size;
+}
+
+static bool error_fits(const struct peer *peer, const struct span *head)
+{
+    bool declines = peer->expects == PEER_EXPECTS_READY && !peer->header.count;
+    return peer->header.code < 0 && (declines || answers(peer, head));
+}
+
+static bool (*const is_due[WIRE_TYPE_COUNT])(const struct peer *, const struct span *) = {
+    [WIRE_HELLO] = hello_is_due,  [WIRE_READY] = ready_is_due,   [WIRE_RESULT] = result_fits,
+    [WIRE_RESULTS] = results_fit, [WIRE_ERROR] = error_fits,
+};
+
+static int read_header(struct peer *peer, const struct span *head)
+{
+    const uint8_t *bytes;
+    int rc = chan_peek(&peer->chan, WIRE_HEADER_BYTES, &bytes);
+    if (rc)
+        return rc;
+    rc = wire_decode(bytes, WIRE_FROM_WORKER, peer->max_result_bytes, &peer->header);
+    if (rc || !is_due[peer->header.type](peer, head)) /* wire_decode lets no other type pass */
+        return POOL_EPROTO;
+    chan_skip(&peer->chan, WIRE_HEADER_BYTES);
+    peer->in_body = true;
+    peer->body_done = peer->results_done = 0;
+    peer->out_of_memory = false;
+    return 0;
+}
+
+/* ---- bodies ---- */
+
+static bool grow_body(struct peer *peer, size_t size)
+{
+    size_t capacity = peer->body_capacity * 2 > FIRST_REPLY_BYTES ? peer->body_capacity * 2 : FIRST_REPLY_BYTES;
+    capacity = capacity < size ? capacity : size;
+    uint8_t *body = realloc(peer->body, capacity);
+    if (!body)
+        return false;
+    peer->body = body;
+    peer->body_capacity = capacity;
+    return true;
+}
+
+/* The first `size` bytes of the body into peer->body, which grows as they come. */
+static int read_kept(struct peer *peer, size_t size)
+{
+    while (peer->body_done < size) {
+        bool full = peer->body_done >= peer->body_capacity;
+        if (full && !peer->out_of_memory)
+            peer->out_of_memory = !grow_body(peer, size);
+        size_t room = peer->body_capacity < size ? peer->body_capacity : size;
+        int rc = peer->out_of_memory ? chan_discard(&peer->chan, size, &peer->body_done)
+                                     : chan_read_into(&peer->chan, peer->body, room, &peer->body_done);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int read_results(struct peer *peer, const struct span *head)
+{
+    const struct wire_header *header = &peer->header;
+    int rc = read_kept(peer, (size_t)header->function * WIRE_FAILURE_BYTES);
+    if (rc || !head->job->result_size)
+        return rc;
+    return chan_read_into(&peer->chan, head->job->results + header->id * head->job->result_size,
+                          header->count * head->job->result_size, &peer->results_done);
+}
+
+static int read_reply(struct peer *peer, const struct span *head)
+{
+    bool wanted = head->job->replies || peer->header.code;
+    if (!peer->body_done) { /* the reply is handed over: it gets memory of its own */
+        free(peer->body);
+        peer->body = NULL;
+        peer->body_capacity = 0;
+    }
+    if (wanted)
+        return read_kept(peer, (size_t)peer->header.body_bytes);
+    return chan_discard(&peer->chan, (size_t)peer->header.body_bytes, &peer->body_done);
+}
+
+static int read_body(struct peer *peer, const struct span *head)
+{
+    switch (peer->header.type) {
+    case WIRE_RESULTS:
+        return read_results(peer, head);
+    case WIRE_RESULT:
+        return read_reply(peer, head);
+    default:
+        return read_kept(peer, (size_t)peer->header.body_bytes);
+    }
+}
+
+/* ---- whole frames ---- */
+
+static void fill_text(struct peer *peer, struct peer_report *report)
+{
+    size_t size = peer->body_done < WIRE_TEXT_BYTES ? peer->body_done : WIRE_TEXT_BYTES;
+    size = peer->out_of_memory ? 0 : size;
+    if (size)
+        memcpy(peer->text, peer->body, size);
+    peer->text[size] = '\0';
+    error_make_printable(peer->text);
+    report->text = peer->text;
+}
+
+static enum peer_news take_hello(struct peer *peer, struct peer_report *report)
+{
+    struct wire_hello hello;
+    uint8_t own_id[WIRE_ID_BYTES];
+    if (peer->out_of_memory || wire_decode_hello(peer->body, peer->body_done, &hello))
+        return PEER_GARBAGE;
+    size_t own_size = callable_library_id(own_id);
+    if (hello.version != WIRE_VERSION || hello.id_size != own_size || memcmp(hello.id, own_id, own_size) != 0) {
+        report->text = "the worker runs another build of libprocpool: restart the program";
+        return PEER_FAILED;
+    }
+    peer->expects = PEER_EXPECTS_READY;
+    if (!peer->greets_late)
+        return PEER_NOTHING;
+    peer->greets_late = false;
+    if (!put_greeting(peer))
+        return PEER_NOTHING;
+    report->text = "no memory to configure the worker";
+    return PEER_FAILED;
+}
+
+static enum peer_news take_error(struct peer *peer, struct peer_report *report)
+{
+    fill_text(peer, report);
+    return peer->expects == PEER_EXPECTS_READY ? PEER_FAILED : PEER_ERROR;
+}
+
+static enum peer_news take_ready(struct peer *peer)
+{
+    peer->expects = PEER_EXPECTS_RESULTS;
+    return PEER_READY;
+}
+
+static enum peer_news take_result(struct peer *peer, struct peer_report *report)
+{
+    report->reply_lost = peer->out_of_memory;
+    if (peer->header.code) {
+        fill_text(peer, report);
+    } else if (peer->body && !peer->out_of_memory) {
+        report->reply = peer->body;
+        report->reply_size = peer->body_done;
+        peer->body = NULL;
+        peer->body_capacity = 0;
+    }
+    return PEER_RESULT;
+}
+
+static enum peer_news take_results(struct peer *peer, struct peer_report *report)
+{
+    report->failures = peer->body;
+    report->failure_count = peer->header.function;
+    if (peer->out_of_memory || wire_check_failures(peer->body, peer->header.function, peer->header.count))
+        return PEER_GARBAGE;
+    return PEER_RESULTS;
+}
+
+static enum peer_news take_frame(struct peer *peer, const struct span *head, struct peer_report *report)
+{
+    const struct wire_header *header = &peer->header;
+    *report = (struct peer_report){.first = header->id,
+                                   .count = header->count,
+                                   .elapsed_ns = header->extra,
+                                   .worn = header->flags & WIRE_WORN,
+                                   .code = header->code,
+                                   .text = ""};
+    /* Answered in full, but not yet sent in full: the rest would be written from memory that is about to be the caller's again. */
+    if (head && header->count == head->count && peer->chan.sent_bytes < head->sent_position)
+        return PEER_GARBAGE;
+    switch (header->type) {
+    case WIRE_HELLO:
+        return take_hello(peer, report);
+    case WIRE_READY:
+        return take_ready(peer);
+    case WIRE_RESULT:
+        return take_result(peer, report);
+    case WIRE_RESULTS:
+        return take_results(peer, report);
+    default:
+        return take_error(peer, report);
+    }
+}
+
+static enum peer_news no_frame(int rc)
+{
+    if (rc == CHAN_AGAIN)
+        return PEER_NOTHING;
+    return rc == POOL_EPROTO ? PEER_GARBAGE : PEER_EOF; /* a read that fails will not work again */
+}
+
+enum peer_news peer_next(struct peer *peer, const struct span *head, struct peer_report *report_out)
+{
+    for (;;) {
+        int rc = peer->in_body ? 0 : read_header(peer, head);
+        if (!rc)
+            rc = read_body(peer, head);
+        if (rc)
+            return no_frame(rc);
+        peer->in_body = false;
+        enum peer_news news = take_frame(peer, head, report_out);
+        if (news != PEER_NOTHING)
+            return news;
+    }
+}

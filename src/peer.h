@@ -1,0 +1,90 @@
+/* peer: the parent's side of one worker's stream.
+ *
+ * Sends it its configuration and its spans, and turns what it says into checked news. The worker is taken for hostile:
+ * whatever bytes it sends end at worst as PEER_GARBAGE. A frame is believed only when it answers the first span
+ * in flight, item for item, and fits it to the byte; its results are read straight into the caller's arrays, where they
+ * can spoil only the items that they are for. Buffers for replies grow as bytes come, never by what a header claims.
+ * Must not know: other workers, the scheduler, when to do what. */
+#ifndef PROCPOOL_PEER_H
+#define PROCPOOL_PEER_H
+
+#include "backend.h"
+#include "chan.h"
+#include "functions.h"
+#include "job.h"
+
+enum { PEER_TEXT_BYTES = WIRE_TEXT_BYTES + 1 };
+
+struct peer {
+    struct backend_child child; /* fds are -1 when there is no process */
+    unsigned worker_id;
+    struct chan chan;
+    uint64_t max_result_bytes;
+    const uint8_t *config; /* borrowed: the body of its WIRE_CONFIG */
+    size_t config_size;
+    bool greets_late;  /* starts afresh: what is sent before its hello would be lost with the old image */
+    bool large_pipes;
+    enum { PEER_EXPECTS_HELLO, PEER_EXPECTS_READY, PEER_EXPECTS_RESULTS } expects;
+    bool watched, watches_output; /* by the loop's epoll: reply_fd; request_fd */
+
+    /* the frame that is being read */
+    bool in_body;
+    struct wire_header header;
+    size_t body_done;
+    uint8_t *body; /* malloc'd: a reply, a list of failures, a text */
+    size_t body_capacity;
+    bool out_of_memory; /* the body is skipped */
+    size_t results_done;
+
+    char text[PEER_TEXT_BYTES];
+
+    /* how it ended, in words; kept after peer_close until the slot is used again */
+    char end_text[256];
+    bool explained; /* it said itself why it cannot become ready */
+
+    uint64_t *told; /* bitmap over function numbers */
+    uint32_t told_count;
+};
+
+enum peer_news {
+    PEER_NOTHING, /* until its reply_fd is readable again */
+    PEER_EOF,
+    PEER_READY,
+    PEER_FAILED,  /* it cannot become a worker; report.text says why */
+    PEER_RESULT,  /* one item of any size ended */
+    PEER_RESULTS, /* items of one size ended; their results are in place */
+    PEER_ERROR,   /* items could not be run; report.text says why */
+    PEER_GARBAGE,
+};
+
+struct peer_report {
+    uint64_t first, count, elapsed_ns;
+    bool worn;
+    int code;                     /* PEER_RESULT: the task's. PEER_ERROR: the error */
+    void *reply;                  /* PEER_RESULT: malloc'd, the receiver's; NULL */
+    size_t reply_size;
+    bool reply_lost;              /* PEER_RESULT: there was no memory for it */
+    const uint8_t *failures;      /* PEER_RESULTS: wire entries */
+    uint32_t failure_count;
+    const char *text; /* printable; ""; valid until the next call */
+};
+
+void peer_init(struct peer *peer);
+/* A process was started: take its fds. config: a WIRE_CONFIG body that stays until peer_close. -ENOMEM: the child is still the caller's. */
+int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const uint8_t *config,
+              size_t config_size, uint64_t max_result_bytes);
+/* Its request and reply fds are closed, and the lifeline: a process that still lives is killed by that. May run twice. */
+void peer_close(struct peer *peer);
+/* Undo peer_open: the fds are the caller's again. */
+void peer_forget(struct peer *peer);
+bool peer_is_open(const struct peer *peer);
+
+/* Queue all of span. -ENOMEM with nothing queued. Sets span->sent_position. */
+int peer_put_span(struct peer *peer, struct span *span, bool stepwise, const struct functions *functions);
+/* Queue WIRE_RECYCLE (then it says hello anew) or WIRE_SHUTDOWN. -ENOMEM. */
+int peer_put_command(struct peer *peer, enum wire_type type);
+
+/* What the worker says next. head: the first span in flight there, NULL: none. */
+enum peer_news peer_next(struct peer *peer, const struct span *head, struct peer_report *report_out);
+
+#endif

@@ -1,0 +1,134 @@
+/* sched: which items go to which slot, when to try again, when to kill. Pure.
+ *
+ * The heart of the pool as a step function: it is told of events and answers with effects, which the loop (or the simulator)
+ * carries out. It makes no system call and never reads the clock. The rules it keeps:
+ *
+ *   1. Every item ends exactly once, with a result or with its own error.
+ *   2. A worker's death fails only the item that killed it. Results come in order; when it is not certain which item was running,
+ *      the spans in doubt are sent again stepwise (each item is reported before the next begins), and of such a span
+ *      the first unreported item is the culprit. max_attempts counts only deaths that are certain.
+ *   3. Deadlines run from the start of an item. Jobs with a deadline, and those that must not run an item twice, are stepwise.
+ *   4. Starts that fail are tried again after growing pauses; three in a row with no worker ready break the pool for good.
+ *   5. What is in flight at a slot is bounded in runs, bytes and expected time.
+ *
+ * Time: sched_clock says what time it is; nothing expires by it. sched_expire acts on what is due, and may be called only
+ * when everything that workers had said by then has been told, else a healthy worker would be killed for its reader's delay.
+ * Effects are taken one at a time by sched_next until it returns false; events may be told in between.
+ * Must not know: processes, fds, frames, threads. */
+#ifndef PROCPOOL_SCHED_H
+#define PROCPOOL_SCHED_H
+
+#include "job.h"
+#include "slot.h"
+
+#define SCHED_NEVER UINT64_MAX
+
+enum {
+    SCHED_MAX_RUNS = 4,           /* spans in flight at a slot */
+    SCHED_FAILED_STARTS = 3,      /* in a row, with no worker ready: broken */
+};
+
+struct sched_config {
+    unsigned workers; /* that take items, at most; worker numbers are below it */
+    bool restarts;    /* worn out workers start afresh in place; else they end while replacements start */
+    bool wears_out;   /* max_tasks_per_worker is set, or workers may report themselves worn */
+    uint64_t max_tasks_per_worker; /* 0: no bound */
+    unsigned max_attempts;         /* at least 1 */
+    uint64_t start_timeout_ns;
+    uint64_t kill_grace_ns; /* between SIGTERM and SIGKILL; 0: SIGKILL at once */
+};
+
+enum sched_effect_kind {
+    SCHED_START,   /* start a process for slot, as number worker_id; tell sched_not_started or sched_start_later if it cannot be */
+    SCHED_SEND,    /* send span (all of it) to slot */
+    SCHED_SIGNAL,  /* send signal to slot's process */
+    SCHED_REFRESH, /* tell slot's worker to start afresh in place */
+    SCHED_DISMISS, /* tell slot's worker to end in order */
+    SCHED_FAIL,    /* items [first, first + count) of job have ended with status; slot: whose death it was, or SCHED_NO_SLOT */
+    SCHED_END_JOB, /* every item of job has ended; the scheduler has forgotten it */
+    SCHED_BREAK,   /* the pool is broken */
+};
+
+#define SCHED_NO_SLOT ((unsigned)-1)
+
+struct sched_effect {
+    enum sched_effect_kind kind;
+    unsigned slot;
+    unsigned worker_id;
+    struct span *span;
+    bool stepwise; /* SCHED_SEND */
+    struct job *job;
+    uint64_t first, count;
+    int status; /* SCHED_FAIL: POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_ECANCELED, POOL_EBROKEN */
+    unsigned attempts;
+    int signal;
+};
+
+struct sched_slot;
+struct sched_span_block;
+
+struct sched {
+    struct sched_config config;
+    unsigned slot_count;
+    struct sched_slot *slots;
+    uint64_t *idle, *room, *empty, *commanded; /* bitmaps over slots */
+    uint64_t *worker_ids;                      /* bitmap of numbers in use */
+    unsigned state_count[SLOT_STATE_COUNT];
+    unsigned busy_count; /* slots with spans in flight */
+    unsigned starts_owed; /* first starts, and those that failed: to be made whatever there is to do */
+
+    uint64_t now_ns, wake_ns, next_start_ns;
+    unsigned failed_starts; /* in a row */
+    bool broken, tell_broken, closing;
+
+    struct job *queue;    /* with pending items, in order of submission */
+    struct job *canceled; /* with pending items that will not be sent */
+    struct job *ended;    /* to be told */
+    uint64_t job_count, pending_items;
+
+    struct span *free_spans;
+    struct sched_span_block *span_blocks;
+};
+
+/* -ENOMEM with nothing to clear; sched_clear may run twice. */
+int sched_init(struct sched *sched, const struct sched_config *config);
+void sched_clear(struct sched *sched);
+
+void sched_clock(struct sched *sched, uint64_t now_ns);
+void sched_expire(struct sched *sched);
+/* When sched_expire is to be called next at the latest; SCHED_NEVER. */
+uint64_t sched_wake_ns(const struct sched *sched);
+
+/* Events. */
+void sched_boot(struct sched *sched); /* ask for all workers at once */
+void sched_limit_workers(struct sched *sched, unsigned workers); /* no more than this many; before the first submit */
+void sched_submit(struct sched *sched, struct job *job); /* job_begin was called; it stays until SCHED_END_JOB */
+void sched_cancel(struct sched *sched, struct job *job, int status); /* what has not been sent ends with status */
+void sched_close(struct sched *sched); /* end the workers when the last job has ended */
+
+void sched_not_started(struct sched *sched, unsigned slot);
+void sched_start_later(struct sched *sched, unsigned slot); /* no failure: try again soon */
+void sched_ready(struct sched *sched, unsigned slot);
+void sched_failed(struct sched *sched, unsigned slot);      /* its preload or initializer, or it is another build */
+/* The first `items` items of slot's first span ended by themselves, `failures` of them with an error, in elapsed_ns.
+ * items is at most what sched_head says. worn: the worker asks to be replaced. */
+void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint64_t failures, uint64_t elapsed_ns,
+                       bool worn);
+/* The last SCHED_SEND to slot could not be carried out, and nothing of it was: what its job has not in flight ends with status. */
+void sched_unsent(struct sched *sched, unsigned slot, int status);
+void sched_garbage(struct sched *sched, unsigned slot);
+void sched_eof(struct sched *sched, unsigned slot);
+void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
+
+/* Effects: false when there is nothing to do now. */
+bool sched_next(struct sched *sched, struct sched_effect *effect_out);
+
+/* What slot has to report next: NULL when nothing is in flight there. */
+struct span *sched_head(const struct sched *sched, unsigned slot);
+enum slot_state sched_state(const struct sched *sched, unsigned slot);
+/* Why the slot is being, or was last, killed: 0, or the status for the item it was at. */
+int sched_verdict(const struct sched *sched, unsigned slot);
+unsigned sched_ready_count(const struct sched *sched);
+bool sched_all_gone(const struct sched *sched);
+
+#endif

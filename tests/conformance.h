@@ -1,0 +1,155 @@
+/* conformance: what the files of the conformance suite share.
+ *
+ * The suite drives the public API alone (include/procpool.h), and runs every case with every start method. Each case runs in a
+ * process of its own, the *host*: a fork of the runner, with a session of its own and stdout and stderr going to a file. So a
+ * case may change signals, limits, threads and fds as it likes, may hang or die, and cannot disturb the next.
+ * When the case returns, the host must be as it was: no fd, no child, no thread and no signal handler more, and
+ * nothing may have been printed; then the runner looks for processes that outlived the host.
+ *
+ * Invariants: a host begins with one thread and no pool; EXPECT works in the host, in its threads and in processes that it forks,
+ * but not in workers (under `spawn` they share nothing with it): worker functions return codes or write to the board.
+ * Must not know: anything of the library but procpool.h. */
+#ifndef CONFORMANCE_H
+#define CONFORMANCE_H
+
+#include <procpool.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdnoreturn.h>
+#include <sys/types.h>
+
+/* ---- start methods and cases ---- */
+
+/* What sets start methods apart, as far as a caller can see. */
+enum {
+    COPIES_PARENT = 1,   /* a worker is a copy of the host, with its globals and loaded objects */
+    STARTS_AFRESH = 2,   /* workers know nothing of the host's memory, so neither its size nor its threads matter */
+    NEEDS_INIT = 4,      /* the program is started again: pool_init() has to be called */
+    EXECS_WORKERS = 8,   /* every worker is a new image of its own, and becomes a fresh one in place */
+    PRELOADS_ONCE = 16,  /* a server runs the preload, the workers share what it did */
+};
+
+struct start_method {
+    const char *name;
+    unsigned traits;
+};
+
+/* The one under test. In workers: NULL where it is not inherited. */
+extern const struct start_method *method;
+
+/* What a case does that the end of the host must not complain about. */
+enum {
+    PRINTS = 1,     /* something is printed, on purpose and by workers */
+    KEEPS_POOL = 2, /* the default pool is used, which lives as long as its host */
+    KEEPS_THREADS = 4,
+};
+
+struct conformance_case {
+    const char *name;
+    void (*run)(void);
+    unsigned needs; /* traits without which the case makes no sense */
+    unsigned flags;
+};
+
+#define CASE(function) {#function, function, 0, 0}
+#define CASE_THAT(flags, function) {#function, function, 0, flags}
+#define CASE_IF(needs, function) {#function, function, needs, 0}
+
+/* One table for each theme, ended by an entry without a name. */
+extern const struct conformance_case map_cases[], bytes_cases[], image_cases[], place_cases[], code_cases[], stage_cases[],
+    death_cases[], outside_cases[], deadline_cases[], lifecycle_cases[], refusal_cases[];
+
+/* ---- expectations ---- */
+
+noreturn void expectation_failed(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* End the case, which cannot be tried here. */
+noreturn void skip_case(const char *reason);
+
+#define EXPECT(condition)                                                                                    \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            expectation_failed(__FILE__, __LINE__, "not true: %s", #condition);                              \
+    } while (0)
+
+#define EXPECT_INT(actual, expected) expect_int(__FILE__, __LINE__, #actual, (long long)(actual), (long long)(expected))
+#define EXPECT_OK(call) EXPECT_INT(call, 0)
+#define EXPECT_TEXT(text, part) expect_text(__FILE__, __LINE__, #text, text, part)
+
+void expect_int(const char *file, int line, const char *what, long long actual, long long expected);
+void expect_text(const char *file, int line, const char *what, const char *text, const char *part);
+
+/* ---- the host's surroundings ---- */
+
+enum { PATIENCE_MS = 30000 }; /* how long an event is waited for that must come */
+
+/* A path in this case's own folder, which is removed after it. Also valid in workers that inherit the string. */
+const char *case_path(const char *name, char path_out[static 256]);
+enum { CASE_PATH_BYTES = 256 };
+
+/* What this host and its workers have printed so far; at most size - 1 bytes. */
+size_t read_output(char *text_out, size_t size);
+
+/* The contents of a small file, as a string; -1: no such file. */
+ssize_t read_file(const char *path, char *text_out, size_t size);
+unsigned count_text(const char *text, const char *part);
+
+unsigned open_fd_count(void);
+unsigned thread_count(void);
+unsigned child_count(void); /* children of this process that have not been reaped, zombies included */
+long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, such as "VmRSS:"; -1: none */
+uint64_t now_ms(void);
+
+/* Sleep a little in a loop that waits for something; false: PATIENCE_MS have passed since *since_ms. */
+bool have_patience(uint64_t since_ms);
+
+/* ---- processes ---- */
+
+/* Fork a process that runs `run` in a session of its own and ends with what it returns. */
+pid_t start_process(int (*run)(void *arg), void *arg);
+
+/* Wait for the end of a child: its wait status. */
+int end_of_process(pid_t pid);
+
+/* Run it, and expect it to return 0. */
+void in_another_process(int (*run)(void *arg), void *arg);
+
+/* Wait until a process, a child or not, is gone or a zombie. */
+bool has_vanished(pid_t pid);
+
+/* The path of a program or plug-in that was built beside this one. */
+const char *program_path(const char *name, char path_out[static 1024]);
+
+/* ---- pools ---- */
+
+struct pool_options method_options(unsigned workers);
+struct pool *make_pool(unsigned workers);
+struct pool *make_pool_with(const struct pool_options *options);
+
+/* ---- the board: memory that the host shares with workers of any start method ---- */
+
+enum { BOARD_ITEMS = 1 << 17, BOARD_COUNTERS = 64 };
+
+struct board {
+    _Atomic uint64_t counters[BOARD_COUNTERS];
+    _Atomic uint32_t runs[BOARD_ITEMS];  /* how often an item was begun */
+    _Atomic int32_t pids[BOARD_ITEMS];   /* who began it last */
+};
+
+struct board *make_board(void);
+struct board *open_board(const char *path);
+
+/* Options whose initializer gives the board to every worker, as its state. */
+struct pool_options board_options(unsigned workers);
+int attach_board(const void *arg, size_t arg_size, void **state_out);
+
+/* In an item: note that it runs here. Its number. */
+uint64_t mark_item(struct board *board);
+
+/* Wait until a counter has come that far, in host or worker; false: it did not. */
+bool await_counter(struct board *board, unsigned counter, uint64_t value);
+
+#endif

@@ -1,0 +1,227 @@
+/* sim: what the rooms of the simulator share. See simulator.c.
+ *
+ *   simulator.c   virtual time, the host that drives the engine, the command line
+ *   sim_plan.c    what a seed means: settings, jobs, the fate of each item
+ *   sim_worker.c  processes: what they do with what they are sent, and how they end. The truth
+ *   sim_model.c   what the engine may and must do, from what it was told. Never looks at the truth but to judge */
+#ifndef PROCPOOL_TESTS_SIM_H
+#define PROCPOOL_TESTS_SIM_H
+
+#include "job.h"
+#include "sched.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SIM_MAX_JOBS = 5, SIM_MAX_WORKERS = 6, SIM_MAX_SLOTS = 12, SIM_MAX_RUNS = 8, SIM_MAX_REPORTS = 16 };
+enum { SIM_ALWAYS = 255 };
+
+#define SIM_NEVER UINT64_MAX
+#define SIM_US    UINT64_C(1000)
+#define SIM_MS    UINT64_C(1000000)
+#define SIM_S     UINT64_C(1000000000)
+/* The longest that a frame takes to reach a worker, and a report to be written. Far below every deadline. */
+#define SIM_LATENCY_NS (50 * SIM_US)
+#define SIM_WRITE_NS   (100 * SIM_US)
+
+/* ---- chance ---- */
+
+struct sim_random {
+    uint64_t state;
+};
+uint64_t sim_random(struct sim_random *random);
+uint64_t sim_between(struct sim_random *random, uint64_t least, uint64_t most);
+bool sim_chance(struct sim_random *random, unsigned of, unsigned in); /* `of` times in `in` */
+
+/* ---- items and jobs ---- */
+
+enum sim_fate {
+    FATE_FINE,
+    FATE_FAILS,   /* returns a code */
+    FATE_KILLS,   /* its worker dies in it */
+    FATE_HANGS,   /* never ends; in jobs with a deadline only */
+    FATE_SLOW,    /* ends, but past its deadline; in jobs with a deadline only */
+    FATE_GARBAGE, /* something that is not the protocol goes down the pipe */
+    FATE_CLOSES,  /* the reply pipe is closed */
+    FATE_COUNT
+};
+
+enum sim_item_state { ITEM_PENDING, ITEM_IN_FLIGHT, ITEM_FAILING, ITEM_ENDED };
+
+struct sim_item {
+    uint64_t duration_ns;
+    uint64_t began_ns;  /* truth */
+    unsigned begun;     /* truth: runs */
+    uint8_t fate;
+    uint8_t offences;   /* how many runs still show its fate */
+    uint8_t state;      /* enum sim_item_state */
+    uint8_t attempts;   /* deaths for which it is certainly to blame, by what the engine knows */
+    uint8_t unlucky;    /* of these, deaths that it had no part in: the worker died by itself */
+    bool doubted;       /* may have killed a worker: has to be sent stepwise */
+    int status;         /* how it ended: 0, 1 (its own code) or POOL_E… */
+};
+
+struct sim_job {
+    unsigned number;
+    struct job *job; /* freed when its end is told; NULL before it is submitted, and then */
+    struct sim_item *items;
+    struct pool_bytes *inputs;
+    struct job given; /* what it is submitted as */
+    uint64_t submit_at, cancel_at;
+    bool submitted, ended, told; /* every item has ended; and SCHED_END_JOB was given */
+    int cancel_status;
+    uint64_t pending, in_flight, failing, unended;
+};
+
+/* ---- workers: the truth ---- */
+
+enum sim_say { SAY_READY, SAY_FAILED, SAY_ENDED, SAY_GARBAGE, SAY_EOF, SAY_EXITED };
+
+struct sim_report {
+    struct sim_job *job;
+    uint64_t first, count, failures, elapsed_ns;
+    bool worn;
+};
+
+struct sim_message {
+    enum sim_say say;
+    uint64_t at_ns; /* readable from then on */
+    struct sim_report report;
+};
+
+struct sim_run {
+    struct sim_job *job;
+    uint64_t first, count;
+    uint64_t start; /* where it began */
+    bool stepwise, stop;
+};
+
+enum sim_phase { WORKER_DEAD, WORKER_BOOTING, WORKER_IDLE, WORKER_RUNNING, WORKER_WRITING, WORKER_STUCK, WORKER_ENDING };
+
+struct sim_worker {
+    bool exists; /* until its exit was told */
+    unsigned process, slot;
+    enum sim_phase phase;
+    uint64_t act_at, die_at;
+    bool ignores_sigterm, pipe_closed, pipe_kept; /* kept: a grandchild holds it, so there is no end of file */
+    bool refreshed, dismissed;
+
+    struct sim_run inbox[SIM_MAX_RUNS];
+    unsigned inbox_count;
+    struct sim_run run; /* what is left of the one it is at */
+    uint64_t flushed_ns;
+    struct sim_report reports[SIM_MAX_REPORTS]; /* not written yet */
+    unsigned report_count;
+
+    struct sim_message *said; /* [said_first, said_end) not told yet */
+    size_t said_first, said_end, said_room;
+
+    bool killed, by_itself; /* was sent a signal; had trouble of its own */
+    struct sim_job *culprit_job; /* the item that misbehaved first; NULL: none did */
+    uint64_t culprit;
+};
+
+/* ---- slots: what the engine was told and has said ---- */
+
+struct sim_flight {
+    struct sim_job *job;
+    uint64_t first, count, cost_ns;
+    size_t bytes;
+    bool stepwise;
+};
+
+struct sim_slot {
+    enum slot_state state;
+    bool ready, unwanted, worn, numbered;
+    unsigned number;
+    int verdict;
+    uint64_t due_ns, tasks_left;
+    struct sim_flight flights[SIM_MAX_RUNS];
+    unsigned flight_count;
+    /* what has to come with the next effects */
+    int signal;
+    bool refresh, dismiss;
+    struct sim_job *fail_job;
+    uint64_t fail_item;
+    int fail_status;
+    unsigned fail_attempts;
+};
+
+struct sim_totals {
+    uint64_t events, effects, items, deaths, blamed, doubted, timeouts, garbage, canceled, refused, refreshed, dismissed, broken;
+};
+
+struct sim {
+    uint64_t seed;
+    bool trace;
+    struct sim_random random;
+    uint64_t now_ns;
+    struct sched sched;
+
+    /* the plan */
+    struct sched_config config;
+    bool boots, waits_for_boot, adapts, closes_early, sleepy;
+    unsigned start_trouble, refusals, own_deaths; /* in 100 */
+    unsigned trouble_left; /* deaths of workers by themselves are bounded */
+    struct sim_job jobs[SIM_MAX_JOBS];
+    unsigned job_count;
+
+    /* the host */
+    uint64_t base_ns; /* the plan's zero; SIM_NEVER: not yet */
+    uint64_t sleeps_until_ns;
+    uint64_t steps, step_limit;
+    bool submitted_any, closing;
+    unsigned next_process;
+    struct sim_worker workers[SIM_MAX_SLOTS];
+
+    /* the model */
+    struct sim_slot slots[SIM_MAX_SLOTS];
+    unsigned failed_starts, boots_left;
+    uint64_t next_start_ns;
+    bool broken, break_told, ever_ready;
+
+    struct sim_totals totals;
+};
+
+/* Prints what is wrong, the seed and how to replay it, and ends the program. */
+_Noreturn void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A line of the trace, if there is one. */
+void sim_trace(const struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* sim_plan.c */
+void sim_plan(struct sim *sim);
+void sim_plan_clear(struct sim *sim);
+const char *sim_fate_name(enum sim_fate fate);
+
+/* sim_worker.c */
+void sim_worker_start(struct sim *sim, unsigned slot);
+void sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run);
+void sim_worker_signal(struct sim *sim, unsigned slot, int signal);
+void sim_worker_refresh(struct sim *sim, unsigned slot);
+void sim_worker_dismiss(struct sim *sim, unsigned slot);
+uint64_t sim_worker_next_ns(const struct sim_worker *worker); /* when it does something next */
+void sim_worker_act(struct sim *sim, struct sim_worker *worker);
+/* What can be read of it now, without taking it; NULL. */
+struct sim_message *sim_worker_heard(const struct sim *sim, const struct sim_worker *worker);
+void sim_worker_clear(struct sim_worker *worker);
+
+/* sim_model.c: events, told to it when they are told to the engine */
+void model_begin(struct sim *sim);
+void model_boot(struct sim *sim);
+void model_submit(struct sim *sim, struct sim_job *job);
+void model_cancel(struct sim *sim, struct sim_job *job, int status);
+void model_close(struct sim *sim);
+void model_refused(struct sim *sim, unsigned slot);
+void model_put_off(struct sim *sim, unsigned slot);
+void model_said(struct sim *sim, unsigned slot, enum sim_say say);
+void model_ended(struct sim *sim, unsigned slot, const struct sim_report *report);
+void model_exited(struct sim *sim, const struct sim_worker *worker);
+void model_expire(struct sim *sim);
+/* an effect that was given */
+void model_effect(struct sim *sim, const struct sched_effect *effect);
+/* after every step; and when no effect is left */
+void model_check(const struct sim *sim);
+void model_check_quiet(const struct sim *sim);
+void model_check_end(const struct sim *sim);
+struct sim_job *model_find_job(const struct sim *sim, const struct job *job);
+
+#endif

@@ -1,0 +1,517 @@
+/* simulator: the engine (src/sched.c) under random schedules, in virtual time.
+ *
+ * Each schedule is a pool with random settings, jobs whose items do what fate has decided, and workers that start late, fail to,
+ * die at any point, send garbage, close their pipes and ignore signals. A seed determines all of it. The host below keeps the
+ * contract of sched.h: what a worker said is told in its order, that of different workers in any order, and
+ * sched_expire is called only when everything that can be read by then was told. After every step the engine is compared with a
+ * model of its own (sim_model.c), which keeps the five rules item by item.
+ *
+ * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -o simulator tests/simulator.c tests/sim_*.c src/sched.c src/job.c src/slot.c
+ * Run:   simulator [--schedules N] [--seed S [--trace]] [--from S]
+ *        N schedules (10,000), seeds from S (1) on; or the one of seed S, and what happens in it in plain words.
+ * Exit status: 0; 1 when a schedule broke a rule: its seed and the way to replay it are printed.
+ *
+ * Does it find anything? Mutations of sched.c, put in one at a time, and the seed from 1 on that finds each are listed
+ * at the end of this file. */
+#include "sim.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define U(x) ((unsigned long long)(x))
+
+/* ---- what is printed ---- */
+
+static const struct sim *current; /* for the handlers below */
+
+static void print_replay(const struct sim *sim)
+{
+    fprintf(stderr, "simulator: seed %llu failed; replay: simulator --seed %llu --trace\n", U(sim->seed), U(sim->seed));
+}
+
+void sim_fail(const struct sim *sim, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "simulator: at %llu.%03llu us: ", U(sim->now_ns / 1000), U(sim->now_ns % 1000));
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    print_replay(sim);
+    fflush(stdout);
+    _exit(1);
+}
+
+void sim_trace(const struct sim *sim, const char *format, ...)
+{
+    if (!sim->trace)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%9llu.%03llu us  ", U(sim->now_ns / 1000), U(sim->now_ns % 1000));
+    vprintf(format, arguments);
+    putchar('\n');
+    va_end(arguments);
+}
+
+/* An assertion of the engine, or a sanitizer's report: say which seed it was. */
+static void on_death(void)
+{
+    if (current)
+        print_replay(current);
+}
+
+static void on_abort(int signal)
+{
+    (void)signal;
+    on_death();
+    _exit(1);
+}
+
+void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+
+/* ---- effects ---- */
+
+static void trace_effect(const struct sim *sim, const struct sched_effect *effect)
+{
+    unsigned slot = effect->slot;
+    switch (effect->kind) {
+    case SCHED_START:
+        sim_trace(sim, "   engine:  start worker %u in slot %u", effect->worker_id, slot);
+        break;
+    case SCHED_SEND:
+        sim_trace(sim, "   engine:  send items %llu to %llu of job %u to slot %u%s", U(effect->span->first),
+                  U(effect->span->first + effect->span->count - 1), model_find_job(sim, effect->job)->number, slot,
+                  effect->stepwise ? ", stepwise" : "");
+        break;
+    case SCHED_SIGNAL:
+        sim_trace(sim, "   engine:  %s for slot %u", effect->signal == SIGKILL ? "SIGKILL" : "SIGTERM", slot);
+        break;
+    case SCHED_REFRESH:
+        sim_trace(sim, "   engine:  the worker in slot %u is to start afresh", slot);
+        break;
+    case SCHED_DISMISS:
+        sim_trace(sim, "   engine:  the worker in slot %u is to end in order", slot);
+        break;
+    case SCHED_FAIL:
+        sim_trace(sim, "   engine:  items %llu to %llu of job %u end with %d", U(effect->first),
+                  U(effect->first + effect->count - 1), model_find_job(sim, effect->job)->number, effect->status);
+        break;
+    case SCHED_END_JOB:
+        sim_trace(sim, "   engine:  job %u has ended", model_find_job(sim, effect->job)->number);
+        break;
+    case SCHED_BREAK:
+        sim_trace(sim, "   engine:  the pool is broken");
+        break;
+    }
+}
+
+/* A default number of workers adapts to what the system has room for. */
+static void adapt(struct sim *sim)
+{
+    unsigned live = 0;
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        live += sim->slots[i].state != SLOT_EMPTY;
+    if (!sim->adapts || !live || sim->submitted_any || sim->broken)
+        return;
+    sim->config.workers = live;
+    sched_limit_workers(&sim->sched, live);
+}
+
+static void start(struct sim *sim, unsigned slot)
+{
+    if (!sim_chance(&sim->random, sim->refusals, 100)) {
+        sim_worker_start(sim, slot);
+        return;
+    }
+    sim->totals.refused++;
+    if (sim->refusals < 100 && sim_chance(&sim->random, 1, 2)) {
+        sim_trace(sim, "the start in slot %u is put off", slot);
+        model_put_off(sim, slot);
+        sched_start_later(&sim->sched, slot);
+        return;
+    }
+    sim_trace(sim, "the start in slot %u is refused", slot);
+    model_refused(sim, slot);
+    sched_not_started(&sim->sched, slot);
+    adapt(sim);
+}
+
+static void send(struct sim *sim, const struct sched_effect *effect)
+{
+    struct sim_job *job = model_find_job(sim, effect->job);
+    const struct span *span = effect->span;
+    bool stop = job->given.stop_on_error && job->given.kind == JOB_FIXED;
+    sim_worker_send(sim, effect->slot, (struct sim_run){job, span->first, span->count, 0, effect->stepwise, stop});
+}
+
+static void end_job(struct sim *sim, const struct sched_effect *effect)
+{
+    struct sim_job *job = model_find_job(sim, effect->job);
+    free(job->job);
+    job->job = NULL;
+}
+
+static void perform(struct sim *sim, const struct sched_effect *effect)
+{
+    switch (effect->kind) {
+    case SCHED_START:
+        start(sim, effect->slot);
+        break;
+    case SCHED_SEND:
+        send(sim, effect);
+        break;
+    case SCHED_SIGNAL:
+        sim_worker_signal(sim, effect->slot, effect->signal);
+        break;
+    case SCHED_REFRESH:
+        sim->totals.refreshed++;
+        sim_worker_refresh(sim, effect->slot);
+        break;
+    case SCHED_DISMISS:
+        sim->totals.dismissed++;
+        sim_worker_dismiss(sim, effect->slot);
+        break;
+    case SCHED_END_JOB:
+        end_job(sim, effect);
+        break;
+    default:
+        break;
+    }
+}
+
+static void count_step(struct sim *sim)
+{
+    if (++sim->steps > sim->step_limit)
+        sim_fail(sim, "stuck: %llu steps and no end", U(sim->steps));
+}
+
+/* At most `most` effects; false: that was all. */
+static bool drain(struct sim *sim, unsigned most)
+{
+    struct sched_effect effect;
+    for (unsigned i = 0; i < most; i++) {
+        if (!sched_next(&sim->sched, &effect)) {
+            model_check_quiet(sim);
+            return false;
+        }
+        trace_effect(sim, &effect);
+        model_effect(sim, &effect);
+        perform(sim, &effect);
+        model_check(sim);
+        sim->totals.effects++;
+        count_step(sim);
+    }
+    return true;
+}
+
+static void drain_all(struct sim *sim)
+{
+    while (drain(sim, 1000))
+        continue;
+}
+
+/* ---- events ---- */
+
+static void tell_ended(struct sim *sim, struct sim_worker *worker, const struct sim_report *report)
+{
+    sim_trace(sim, "slot %u: items %llu to %llu of job %u have ended, %llu failed%s", worker->slot, U(report->first),
+              U(report->first + report->count - 1), report->job->number, U(report->failures),
+              report->worn ? "; it is worn" : "");
+    model_ended(sim, worker->slot, report);
+    sched_items_ended(&sim->sched, worker->slot, report->count, report->failures, report->elapsed_ns, report->worn);
+}
+
+static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message message)
+{
+    static const char *const texts[] = {[SAY_READY] = "is ready",       [SAY_FAILED] = "cannot be had",
+                                        [SAY_GARBAGE] = "says nonsense", [SAY_EOF] = "has closed its pipe",
+                                        [SAY_EXITED] = "is gone"};
+    static void (*const events[])(struct sched *, unsigned) = {
+        [SAY_READY] = sched_ready, [SAY_FAILED] = sched_failed, [SAY_GARBAGE] = sched_garbage,
+        [SAY_EOF] = sched_eof,     [SAY_EXITED] = sched_exited};
+    if (message.say == SAY_ENDED) {
+        tell_ended(sim, worker, &message.report);
+        return;
+    }
+    sim_trace(sim, "slot %u: process %u %s", worker->slot, worker->process, texts[message.say]);
+    if (message.say == SAY_EXITED) {
+        model_exited(sim, worker);
+        worker->exists = false;
+    } else {
+        model_said(sim, worker->slot, message.say);
+    }
+    events[message.say](&sim->sched, worker->slot);
+}
+
+/* One thing that can be read, of any worker. */
+static bool tell_something(struct sim *sim)
+{
+    unsigned count = sim->sched.slot_count;
+    unsigned first = (unsigned)sim_between(&sim->random, 0, count - 1);
+    for (unsigned i = 0; i < count; i++) {
+        struct sim_worker *worker = &sim->workers[(first + i) % count];
+        struct sim_message *message = sim_worker_heard(sim, worker);
+        if (!message)
+            continue;
+        worker->said_first++;
+        tell(sim, worker, *message);
+        model_check(sim);
+        sim->totals.events++;
+        count_step(sim);
+        return true;
+    }
+    return false;
+}
+
+static void submit(struct sim *sim, struct sim_job *job)
+{
+    sim_trace(sim, "job %u is submitted: %llu items%s%s%s", job->number, U(job->given.count),
+              job->given.timeout_ns ? ", with deadlines" : "", job->given.at_most_once ? ", at most once" : "",
+              job->given.stop_on_error ? ", stops on error" : "");
+    job->job = malloc(sizeof *job->job);
+    if (!job->job)
+        sim_fail(sim, "the simulator itself has no memory");
+    *job->job = job->given;
+    job_begin(job->job);
+    sim->submitted_any = true;
+    model_submit(sim, job);
+    sched_submit(&sim->sched, job->job);
+}
+
+static void cancel(struct sim *sim, struct sim_job *job)
+{
+    job->cancel_at = SIM_NEVER;
+    if (job->told)
+        return;
+    sim_trace(sim, "job %u is cancelled", job->number);
+    model_cancel(sim, job, POOL_ECANCELED);
+    sched_cancel(&sim->sched, job->job, POOL_ECANCELED);
+}
+
+static bool all_told(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->job_count; i++)
+        if (!sim->jobs[i].told)
+            return false;
+    return true;
+}
+
+static void close_if_time(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->job_count; i++)
+        if (!sim->jobs[i].submitted || sim->jobs[i].cancel_at != SIM_NEVER)
+            return;
+    if (sim->closing || (!sim->closes_early && !all_told(sim)))
+        return;
+    sim_trace(sim, "the pool is closed");
+    model_close(sim);
+    sched_close(&sim->sched);
+}
+
+static uint64_t plan_ns(const struct sim *sim, uint64_t at)
+{
+    return at == SIM_NEVER || sim->base_ns == SIM_NEVER ? SIM_NEVER : sim->base_ns + at;
+}
+
+static void follow_plan(struct sim *sim)
+{
+    if (sim->base_ns == SIM_NEVER && (!sim->waits_for_boot || sim->ever_ready || sim->broken))
+        sim->base_ns = sim->now_ns;
+    for (unsigned i = 0; i < sim->job_count; i++) {
+        struct sim_job *job = &sim->jobs[i];
+        if (!job->submitted && plan_ns(sim, job->submit_at) <= sim->now_ns)
+            submit(sim, job);
+        if (job->submitted && plan_ns(sim, job->cancel_at) <= sim->now_ns)
+            cancel(sim, job);
+    }
+    close_if_time(sim);
+}
+
+/* ---- time ---- */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* When the host has something to do next, if it is awake then. */
+static uint64_t host_ns(const struct sim *sim)
+{
+    uint64_t next_ns = sched_wake_ns(&sim->sched);
+    for (unsigned i = 0; i < sim->sched.slot_count; i++) {
+        const struct sim_worker *worker = &sim->workers[i];
+        if (worker->exists && worker->said_first < worker->said_end)
+            next_ns = earlier(next_ns, worker->said[worker->said_first].at_ns);
+    }
+    for (unsigned i = 0; i < sim->job_count; i++) {
+        if (!sim->jobs[i].submitted)
+            next_ns = earlier(next_ns, plan_ns(sim, sim->jobs[i].submit_at));
+        next_ns = earlier(next_ns, plan_ns(sim, sim->jobs[i].cancel_at));
+    }
+    return next_ns > sim->sleeps_until_ns ? next_ns : sim->sleeps_until_ns;
+}
+
+static void move_time(struct sim *sim)
+{
+    uint64_t next_ns = host_ns(sim);
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        next_ns = earlier(next_ns, sim_worker_next_ns(&sim->workers[i]));
+    if (next_ns == SIM_NEVER)
+        sim_fail(sim, "stuck: nothing will ever happen again");
+    if (next_ns > sim->now_ns)
+        sim->now_ns = next_ns;
+    if (sim->now_ns > 36000 * SIM_S)
+        sim_fail(sim, "stuck: ten hours have passed");
+}
+
+static void run_workers(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        while (sim_worker_next_ns(&sim->workers[i]) <= sim->now_ns) {
+            sim_worker_act(sim, &sim->workers[i]);
+            count_step(sim);
+        }
+}
+
+static void expire(struct sim *sim)
+{
+    model_expire(sim);
+    sched_expire(&sim->sched);
+    model_check(sim);
+    if (sched_wake_ns(&sim->sched) <= sim->now_ns)
+        sim_fail(sim, "the engine wants to be woken again at once");
+}
+
+/* Everything that can be read now, with effects in between or after; then what is due. */
+static void drive(struct sim *sim)
+{
+    sched_clock(&sim->sched, sim->now_ns);
+    follow_plan(sim);
+    do {
+        while (tell_something(sim))
+            if (sim_chance(&sim->random, 1, 2))
+                drain(sim, (unsigned)sim_between(&sim->random, 1, 8));
+        drain_all(sim);
+        run_workers(sim);
+    } while (tell_something(sim));
+    expire(sim);
+    drain_all(sim);
+    follow_plan(sim);
+    drain_all(sim);
+}
+
+static void maybe_sleep(struct sim *sim)
+{
+    if (sim->sleepy && sim_chance(&sim->random, 1, 30))
+        sim->sleeps_until_ns = sim->now_ns + sim_between(&sim->random, 0, sim_chance(&sim->random, 1, 4) ? 60 * SIM_S : 10 * SIM_MS);
+}
+
+/* ---- a schedule ---- */
+
+static void begin(struct sim *sim)
+{
+    if (sched_init(&sim->sched, &sim->config) != 0)
+        sim_fail(sim, "the simulator itself has no memory");
+    sim_trace(sim, "%u workers, %s, %u attempts; %u jobs", sim->config.workers,
+              !sim->config.wears_out ? "never worn out" : sim->config.restarts ? "start afresh in place" : "replaced when worn out",
+              sim->config.max_attempts, sim->job_count);
+    sim->base_ns = SIM_NEVER;
+    model_begin(sim);
+    if (sim->boots) {
+        model_boot(sim);
+        sched_boot(&sim->sched);
+    }
+}
+
+static void trace_fates(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->job_count; i++)
+        for (uint64_t k = 0; k < sim->jobs[i].given.count; k++) {
+            const struct sim_item *item = &sim->jobs[i].items[k];
+            if (item->fate != FATE_FINE)
+                sim_trace(sim, "item %llu of job %u %s%s", U(k), i, sim_fate_name(item->fate),
+                          item->offences == SIM_ALWAYS ? "" : " the first times");
+        }
+}
+
+static void run_schedule(struct sim *sim)
+{
+    sim_plan(sim);
+    trace_fates(sim);
+    begin(sim);
+    drive(sim);
+    while (!sim->closing || !sched_all_gone(&sim->sched) || !all_told(sim)) {
+        move_time(sim);
+        run_workers(sim);
+        if (sim->now_ns >= sim->sleeps_until_ns) {
+            drive(sim);
+            maybe_sleep(sim);
+        }
+    }
+    model_check_end(sim);
+    sched_clear(&sim->sched);
+    sched_clear(&sim->sched);
+    sim_plan_clear(sim);
+    for (unsigned i = 0; i < SIM_MAX_SLOTS; i++)
+        sim_worker_clear(&sim->workers[i]);
+}
+
+/* ---- the command line ---- */
+
+static struct sim_totals simulate(uint64_t seed, bool trace, struct sim_totals totals)
+{
+    static struct sim sim;
+    sim = (struct sim){.seed = seed, .trace = trace, .random = {seed}, .totals = totals};
+    current = &sim;
+    run_schedule(&sim);
+    current = NULL;
+    return sim.totals;
+}
+
+static void print_totals(uint64_t schedules, const struct sim_totals *totals)
+{
+    printf("%llu schedules, no rule broken: %llu events, %llu effects, %llu items; %llu deaths, %llu blamed on an item, "
+           "%llu in doubt; %llu deadlines, %llu times garbage, %llu items cancelled, %llu starts refused, "
+           "%llu fresh starts, %llu orderly ends, %llu broken pools\n",
+           U(schedules), U(totals->events), U(totals->effects), U(totals->items), U(totals->deaths), U(totals->blamed),
+           U(totals->doubted), U(totals->timeouts), U(totals->garbage), U(totals->canceled), U(totals->refused),
+           U(totals->refreshed), U(totals->dismissed), U(totals->broken));
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: simulator [--schedules N] [--from S] [--seed S [--trace]]\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t schedules = 10000, from = 1;
+    bool trace = false;
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (!strcmp(argv[i], "--trace"))
+            trace = true;
+        else if (!strcmp(argv[i], "--schedules") && has_value)
+            schedules = strtoull(argv[++i], NULL, 0);
+        else if (!strcmp(argv[i], "--from") && has_value)
+            from = strtoull(argv[++i], NULL, 0);
+        else if (!strcmp(argv[i], "--seed") && has_value)
+            from = strtoull(argv[++i], NULL, 0), schedules = 1;
+        else
+            return usage();
+    }
+    signal(SIGABRT, on_abort);
+    if (__sanitizer_set_death_callback)
+        __sanitizer_set_death_callback(on_death);
+    struct sim_totals totals = {0};
+    for (uint64_t i = 0; i < schedules; i++)
+        totals = simulate(from + i, trace, totals);
+    print_totals(schedules, &totals);
+    return 0;
+}
