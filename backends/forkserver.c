@@ -48,9 +48,9 @@ struct server {
     int lifeline_fd;
 };
 
-#define NO_SERVER                                                                                                      \
-    {                                                                                                                  \
-        .process = {.pidfd = -1}, .control_fd = -1, .lifeline_fd = -1                                                  \
+#define NO_SERVER                                                                                            \
+    {                                                                                                        \
+        .process = {.pidfd = -1}, .control_fd = -1, .lifeline_fd = -1                                        \
     }
 
 struct forkserver {
@@ -98,7 +98,8 @@ static int server_start(struct forkserver *forkserver)
 static void server_check(struct forkserver *forkserver)
 {
     struct server *server = &forkserver->server;
-    if (server->process.pidfd < 0 || local_collect(server->process.pidfd, &forkserver->last_end) == BACKEND_RUNNING)
+    if (server->process.pidfd < 0 ||
+        local_collect(server->process.pidfd, &forkserver->last_end) == BACKEND_RUNNING)
         return;
     fd_close(&server->process.pidfd);
     server_end(server);
@@ -171,7 +172,8 @@ static int forkserver_open(const struct backend_setup *setup, void **state_out, 
     int error = local_image_init(&forkserver->image);
     if (!error)
         error = make_setup(setup, &forkserver->setup_fd);
-    return error ? error : server_start(forkserver); /* now, so that its preload has a start on the first worker */
+    return error ? error
+                 : server_start(forkserver); /* now, so that its preload has a start on the first worker */
 }
 
 /* The child's pidfd arrives later; its place in the fd table is held from the beginning, by some other fd, so that it is start
@@ -300,8 +302,8 @@ static int note_orphaned(struct forkserver *forkserver, struct backend_child *ch
 }
 
 /* One report. BACKEND_RUNNING: the story goes on. */
-static int read_report(struct forkserver *forkserver, struct backend_child *child, struct child_exit *exit_out,
-                       char *message)
+static int read_report(struct forkserver *forkserver, struct backend_child *child,
+                       struct child_exit *exit_out, char *message)
 {
     uint8_t bytes[REPORT_BYTES];
     int pidfd = -1;
@@ -322,7 +324,8 @@ static int read_report(struct forkserver *forkserver, struct backend_child *chil
     }
 }
 
-static int forkserver_reap(void *state, struct backend_child *child, struct child_exit *exit_out, char *message)
+static int forkserver_reap(void *state, struct backend_child *child, struct child_exit *exit_out,
+                           char *message)
 {
     if (child->exit_fd == child->pidfd)
         return local_reap_child(state, child, exit_out, message);
@@ -422,7 +425,8 @@ static int preload(const struct backend_hooks *hooks, char *text_out)
         return error;
     long left = count_new_threads(threads_before);
     if (left > 0)
-        snprintf(text_out, TEXT_BYTES, "preload left %ld thread%s running, which no copy of the server would have", left,
+        snprintf(text_out, TEXT_BYTES,
+                 "preload left %ld thread%s running, which no copy of the server would have", left,
                  left > 1 ? "s" : "");
     return left > 0 ? -EBUSY : 0;
 }
@@ -508,7 +512,8 @@ static int worker_create(const struct backend_hooks *hooks, const int fds[CHILD_
     return 0;
 }
 
-static void start_worker(const struct backend_hooks *hooks, int fds[REQUEST_FDS], size_t fd_count, int epoll_fd)
+static void start_worker(const struct backend_hooks *hooks, int fds[REQUEST_FDS], size_t fd_count,
+                         int epoll_fd)
 {
     char text[TEXT_BYTES];
     struct worker *worker = NULL;
@@ -600,7 +605,8 @@ static void forkserver_serve(const struct backend_hooks *hooks)
     pthread_atfork(NULL, NULL, leave_server);
     if (preload(hooks, text))
         refuse_and_end(text);
-    signal(SIGCHLD, SIG_DFL); /* else a handler of the preload's, or the kernel, takes the workers' statuses */
+    signal(SIGCHLD,
+           SIG_DFL); /* else a handler of the preload's, or the kernel, takes the workers' statuses */
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, CHILD_IN_FD, &requests))
         refuse_and_end("the forkserver has no fds left after its preload");

@@ -14,7 +14,11 @@
 
 typedef void callable_fn(void); /* any function; cast back before calling */
 
-enum { CALLABLE_PATH_BYTES = 4096, CALLABLE_ID_BYTES = 64, CALLABLE_MAX_BYTES = CALLABLE_PATH_BYTES + CALLABLE_ID_BYTES + 64 };
+enum {
+    CALLABLE_PATH_BYTES = 4096,
+    CALLABLE_ID_BYTES = 64,
+    CALLABLE_MAX_BYTES = CALLABLE_PATH_BYTES + CALLABLE_ID_BYTES + 64
+};
 
 /* Describe fn in `bytes` (at least CALLABLE_MAX_BYTES): the wire form, pure data of *size_out bytes.
  * 0; POOL_EBUILD when fn lies in no executable segment of a loaded object with a file; -ENOMEM. message: 256 bytes, written

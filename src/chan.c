@@ -246,7 +246,8 @@ int chan_read_into(struct chan *chan, void *destination, size_t size, size_t *do
         if (chan->dry)
             return CHAN_AGAIN;
         size_t rest = size - *done, beyond = chan->large ? WIRE_HEADER_BYTES : CHAN_STAGING_BYTES;
-        struct iovec parts[2] = {{bytes + *done, rest}, {chan->staging, beyond}}; /* the staging buffer is empty here */
+        struct iovec parts[2] = {{bytes + *done, rest},
+                                 {chan->staging, beyond}}; /* the staging buffer is empty here */
         ssize_t count = fd_readv(chan->in_fd, parts, 2);
         int rc = note_read(chan, count, rest + beyond);
         if (rc)

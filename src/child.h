@@ -29,11 +29,11 @@ struct child_plan {
     int fds[CHILD_FD_COUNT]; /* borrowed; become 3, 4, 5 in the child */
     int cwd_fd;              /* O_PATH; -1: leave the working directory as it is */
     /* for child_exec only: */
-    int exe_fd;              /* what is executed; -1 after fork: no exec follows */
+    int exe_fd; /* what is executed; -1 after fork: no exec follows */
     char *const *argv;
-    char **envp;             /* its last entry before NULL is the mark, see child_make_environment */
+    char **envp; /* its last entry before NULL is the mark, see child_make_environment */
     enum child_role role;
-    int error;               /* set by child_exec: the errno that stopped it (memory is shared, CLONE_VM) */
+    int error; /* set by child_exec: the errno that stopped it (memory is shared, CLONE_VM) */
 };
 
 /* Put this process into its defined state. 0 or a negative errno. */

@@ -27,7 +27,8 @@ static int reserve(struct functions *functions)
     if (functions->count < functions->capacity)
         return 0;
     uint32_t capacity = functions->capacity * 2 + 8;
-    struct function_entry **by_number = realloc(functions->by_number, capacity * sizeof(struct function_entry *));
+    struct function_entry **by_number =
+        realloc(functions->by_number, capacity * sizeof(struct function_entry *));
     if (!by_number)
         return -ENOMEM;
     functions->by_number = by_number;

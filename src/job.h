@@ -21,9 +21,10 @@ struct span {
     struct job *job;
     uint64_t first, count;
     unsigned attempts; /* how many workers its first item has killed for certain */
-    bool suspect;      /* one of its items may have killed a worker: run it stepwise, so that the next time it is known */
-    uint64_t cost_ns;  /* expected, when it was sent */
-    size_t bytes;      /* of its inputs and results, when it was sent */
+    bool
+        suspect; /* one of its items may have killed a worker: run it stepwise, so that the next time it is known */
+    uint64_t cost_ns;       /* expected, when it was sent */
+    size_t bytes;           /* of its inputs and results, when it was sent */
     uint64_t sent_position; /* the loop's: where its last frame ends in the outgoing stream */
 };
 
@@ -33,32 +34,32 @@ struct job {
     /* ---- given ---- */
     enum job_kind kind;
     uint64_t count;
-    uint32_t function;  /* number in the loop's table of functions */
+    uint32_t function;    /* number in the loop's table of functions */
     const uint8_t *items; /* JOB_FIXED: count * item_size */
     uint8_t *results;
     size_t item_size, result_size;
     const struct pool_bytes *inputs; /* JOB_BYTES */
     struct pool_bytes *replies;      /* or NULL */
     int *status_out, *code_out;      /* or NULL */
-    uint64_t chunk_size; /* 0: adaptive */
-    uint64_t timeout_ns; /* 0: none */
+    uint64_t chunk_size;             /* 0: adaptive */
+    uint64_t timeout_ns;             /* 0: none */
     bool at_most_once, stop_on_error;
 
     /* ---- kept by the scheduler ---- */
     struct job *next, *prev; /* in the queue of jobs with pending spans */
     bool queued;
-    struct span whole;       /* the first span, so that accepting a job allocates nothing */
+    struct span whole; /* the first span, so that accepting a job allocates nothing */
     struct span *pending;
-    uint64_t pending_count;  /* items in pending spans */
-    uint64_t unended_count;  /* items that have not ended */
-    int cancel_status;       /* not 0: pending items end with this instead of being sent */
+    uint64_t pending_count;         /* items in pending spans */
+    uint64_t unended_count;         /* items that have not ended */
+    int cancel_status;              /* not 0: pending items end with this instead of being sent */
     uint64_t spent_ns, spent_items; /* measured, decaying */
 
     /* ---- the outcome, written by the loop ---- */
     bool ended;
-    int status;              /* of the failed item with the lowest index */
+    int status; /* of the failed item with the lowest index */
     uint64_t status_index;
-    char *message;           /* malloc'd, about that item; NULL: none, or no memory for it */
+    char *message; /* malloc'd, about that item; NULL: none, or no memory for it */
 };
 
 /* After the given fields are set: all items pending. */

@@ -70,7 +70,8 @@ static void set_timer(struct loop *loop)
         return;
     struct itimerspec when = {0}; /* disarmed */
     if (wake_ns != SCHED_NEVER)
-        when.it_value = (struct timespec){.tv_sec = (time_t)(wake_ns / 1000000000u), .tv_nsec = (long)(wake_ns % 1000000000u)};
+        when.it_value = (struct timespec){.tv_sec = (time_t)(wake_ns / 1000000000u),
+                                          .tv_nsec = (long)(wake_ns % 1000000000u)};
     timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
     loop->timer_ns = wake_ns;
 }
@@ -80,7 +81,9 @@ static void set_timer(struct loop *loop)
 static void describe_exit(const struct child_exit *how, char *text, size_t size)
 {
     if (!how->known)
-        snprintf(text, size, "ended, and its exit status was taken by the host program (a wait for any child, or SIGCHLD ignored)");
+        snprintf(text, size,
+                 "ended, and its exit status was taken by the host program (a wait for any child, or SIGCHLD "
+                 "ignored)");
     else if (how->signal)
         snprintf(text, size, "was killed by signal %d (%s)", how->signal, strsignal(how->signal));
     else
@@ -94,16 +97,17 @@ static const char *job_function_name(const struct loop *loop, const struct job *
 }
 
 /* "item 17 of parse in /usr/bin/x: worker 1 (pid 4711) was killed by signal 11 (Segmentation fault)" */
-static void fail_item(const struct loop *loop, struct job *job, uint64_t index, int status, int code, const struct peer *peer,
-                      const char *what)
+static void fail_item(const struct loop *loop, struct job *job, uint64_t index, int status, int code,
+                      const struct peer *peer, const char *what)
 {
     char text[LOOP_TEXT_BYTES], name[512];
     bool wanted = job_would_keep(job, index);
     if (wanted && peer)
-        snprintf(text, sizeof text, "item %" PRIu64 " of %s: worker %u (pid %d) %s", index, job_function_name(loop, job, name),
-                 peer->worker_id, (int)peer->child.pid, what);
+        snprintf(text, sizeof text, "item %" PRIu64 " of %s: worker %u (pid %d) %s", index,
+                 job_function_name(loop, job, name), peer->worker_id, (int)peer->child.pid, what);
     else if (wanted)
-        snprintf(text, sizeof text, "item %" PRIu64 " of %s: %s", index, job_function_name(loop, job, name), what);
+        snprintf(text, sizeof text, "item %" PRIu64 " of %s: %s", index, job_function_name(loop, job, name),
+                 what);
     job_fail(job, index, status, code, wanted ? text : NULL);
 }
 
@@ -113,7 +117,8 @@ static void note_failed_start(struct loop *loop, int error, const struct peer *p
 {
     loop->start_error = error;
     if (peer)
-        snprintf(loop->start_text, sizeof loop->start_text, "worker %u (pid %d) %s", peer->worker_id, (int)peer->child.pid, what);
+        snprintf(loop->start_text, sizeof loop->start_text, "worker %u (pid %d) %s", peer->worker_id,
+                 (int)peer->child.pid, what);
     else
         snprintf(loop->start_text, sizeof loop->start_text, "%s", what);
 }
@@ -157,7 +162,8 @@ static void do_start(struct loop *loop, const struct sched_effect *effect)
     if (!rc && (rc = adopt(loop, effect->slot, &child, effect->worker_id)) != 0)
         discard(loop, &child);
     if (rc) {
-        snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(rc), *text ? ": " : "", text);
+        snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(rc), *text ? ": " : "",
+                 text);
         note_failed_start(loop, rc, NULL, what);
         loop->start_refused = true;
         sched_not_started(&loop->sched, effect->slot);
@@ -209,7 +215,8 @@ static void do_fail(struct loop *loop, const struct sched_effect *effect)
     if (effect->status == POOL_ECRASH)
         snprintf(what, sizeof what, "%s", peer->end_text);
     else if (effect->status == POOL_ETIMEOUT)
-        snprintf(what, sizeof what, "was killed %" PRIu64 " ms after the item began, at its deadline", job->timeout_ns / 1000000);
+        snprintf(what, sizeof what, "was killed %" PRIu64 " ms after the item began, at its deadline",
+                 job->timeout_ns / 1000000);
     else if (effect->status == POOL_EPROTO)
         snprintf(what, sizeof what, "broke the protocol and was killed");
     else if (effect->status == POOL_EBROKEN)
@@ -247,7 +254,8 @@ static void perform(struct loop *loop)
 
 /* ---- what workers say ---- */
 
-static void take_failures(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
+static void take_failures(struct loop *loop, struct job *job, const struct peer *peer,
+                          const struct peer_report *report)
 {
     char what[64] = "";
     for (uint32_t i = 0; i < report->failure_count; i++) {
@@ -258,7 +266,8 @@ static void take_failures(struct loop *loop, struct job *job, const struct peer 
     }
 }
 
-static bool take_result(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
+static bool take_result(struct loop *loop, struct job *job, const struct peer *peer,
+                        const struct peer_report *report)
 {
     char what[WHAT_BYTES];
     if (report->code) {
@@ -272,15 +281,18 @@ static bool take_result(struct loop *loop, struct job *job, const struct peer *p
     return report->code || report->reply_lost;
 }
 
-static void take_error(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
+static void take_error(struct loop *loop, struct job *job, const struct peer *peer,
+                       const struct peer_report *report)
 {
     char what[WHAT_BYTES];
-    snprintf(what, sizeof what, "could not run it: %s%s%s", pool_strerror(report->code), *report->text ? ": " : "", report->text);
+    snprintf(what, sizeof what, "could not run it: %s%s%s", pool_strerror(report->code),
+             *report->text ? ": " : "", report->text);
     for (uint64_t i = 0; i < report->count; i++)
         fail_item(loop, job, report->first + i, report->code, 0, peer, what);
 }
 
-static void take_items(struct loop *loop, unsigned slot, enum peer_news news, const struct peer_report *report)
+static void take_items(struct loop *loop, unsigned slot, enum peer_news news,
+                       const struct peer_report *report)
 {
     const struct peer *peer = &loop->peers[slot];
     struct job *job = sched_head(&loop->sched, slot)->job;
@@ -361,7 +373,9 @@ static void describe_failed_start(struct loop *loop, struct peer *peer)
         return;
     bool mute = peer->expects == PEER_EXPECTS_HELLO;
     snprintf(what, sizeof what, "%.1000s before it was ready%s", peer->end_text,
-             mute && loop->backend->capabilities & BACKEND_NEEDS_INIT ? " (is pool_init() the first statement of main?)" : "");
+             mute && loop->backend->capabilities & BACKEND_NEEDS_INIT
+                 ? " (is pool_init() the first statement of main?)"
+                 : "");
     note_failed_start(loop, POOL_EBROKEN, peer, what);
 }
 
@@ -386,7 +400,9 @@ static void look_at_exit(struct loop *loop, unsigned slot)
         return;
     int rc = loop->backend->reap(loop->backend_state, &peer->child, &how, text);
     if (rc == BACKEND_MOVED && watch(loop, peer->child.exit_fd, slot, ABOUT_EXIT, EPOLLIN))
-        sched_garbage(&loop->sched, slot); /* its end cannot be watched for: see to it, and look again at the next SIGKILL */
+        sched_garbage(
+            &loop->sched,
+            slot); /* its end cannot be watched for: see to it, and look again at the next SIGKILL */
     if (rc)
         return;
     read_replies(loop, slot); /* everything that it had said */
@@ -484,6 +500,14 @@ void loop_boot(struct loop *loop)
 
 /* ---- set-up ---- */
 
+static int keep_fd(int *fd_out, int fd_or_error)
+{
+    if (fd_or_error < 0)
+        return fd_or_error;
+    *fd_out = fd_or_error;
+    return 0;
+}
+
 int loop_init(struct loop *loop, const struct loop_options *options)
 {
     *loop = (struct loop){.backend = options->backend,
@@ -498,9 +522,12 @@ int loop_init(struct loop *loop, const struct loop_options *options)
     loop->peers = calloc(loop->sched.slot_count, sizeof *loop->peers);
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++)
         peer_init(&loop->peers[i]);
-    loop->epoll_fd = fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC));
-    loop->timer_fd = fd_take_above_stdio(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    rc = !loop->peers ? -ENOMEM : loop->epoll_fd < 0 ? loop->epoll_fd : loop->timer_fd < 0 ? loop->timer_fd : 0;
+    rc = loop->peers ? 0 : -ENOMEM;
+    if (!rc)
+        rc = keep_fd(&loop->epoll_fd, fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC)));
+    if (!rc)
+        rc = keep_fd(&loop->timer_fd,
+                     fd_take_above_stdio(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
     if (!rc)
         rc = watch(loop, loop->timer_fd, 0, ABOUT_TIME, EPOLLIN);
     if (rc) {
@@ -513,6 +540,19 @@ int loop_init(struct loop *loop, const struct loop_options *options)
     return 0;
 }
 
+static void release(struct loop *loop)
+{
+    free(loop->peers);
+    free(loop->config);
+    loop->peers = NULL;
+    loop->config = NULL;
+    loop->backend_state = NULL;
+    functions_clear(&loop->functions);
+    sched_clear(&loop->sched);
+    fd_close(&loop->epoll_fd);
+    fd_close(&loop->timer_fd);
+}
+
 void loop_clear(struct loop *loop)
 {
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++) {
@@ -522,7 +562,7 @@ void loop_clear(struct loop *loop)
     }
     if (loop->backend_state)
         loop->backend->close(loop->backend_state);
-    loop_abandon(loop);
+    release(loop);
 }
 
 void loop_abandon(struct loop *loop)
@@ -532,15 +572,7 @@ void loop_abandon(struct loop *loop)
         fd_close(&loop->peers[i].child.pidfd);
         peer_close(&loop->peers[i]);
     }
-    free(loop->peers);
-    free(loop->config);
-    loop->peers = NULL;
-    loop->config = NULL;
-    loop->backend_state = NULL;
-    functions_clear(&loop->functions);
-    sched_clear(&loop->sched);
-    if (loop->epoll_fd >= 0)
-        fd_close(&loop->epoll_fd);
-    if (loop->timer_fd >= 0)
-        fd_close(&loop->timer_fd);
+    if (loop->backend_state)
+        loop->backend->abandon(loop->backend_state); /* what it holds beside fds is the child's small loss */
+    release(loop);
 }

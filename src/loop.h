@@ -25,20 +25,20 @@ struct loop {
     size_t config_size;
     uint64_t max_result_bytes;
     int epoll_fd, timer_fd;
-    uint64_t timer_ns; /* what timer_fd is set to; SCHED_NEVER */
+    uint64_t timer_ns;   /* what timer_fd is set to; SCHED_NEVER */
     unsigned jobs_ended; /* counts up, so that waiters can see that something has happened */
 
-    int start_error;                /* of the last failed start: POOL_EBROKEN, or what the system refused */
+    int start_error;                  /* of the last failed start: POOL_EBROKEN, or what the system refused */
     char start_text[LOOP_TEXT_BYTES]; /* why it failed */
-    bool start_refused;             /* the system has refused to start a process */
+    bool start_refused;               /* the system has refused to start a process */
     bool broken;
 };
 
 struct loop_options {
     struct sched_config sched;
     const struct backend *backend;
-    void *backend_state;      /* opened; taken only on success */
-    uint8_t *config;          /* likewise */
+    void *backend_state; /* opened; taken only on success */
+    uint8_t *config;     /* likewise */
     size_t config_size;
     uint64_t max_result_bytes;
 };

@@ -1,6 +1,7 @@
 /* map: the map functions. Checks what the caller gave, lays it out as a job, and runs the job in a pool or in place. */
 #include "call.h"
 #include "error.h"
+#include "options.h"
 #include "pool.h"
 #include "procpool.h"
 #include <errno.h>
@@ -20,12 +21,14 @@ struct map {
 static int settle_options(struct map *map, const struct pool_map_options *given)
 {
     map->options = (struct pool_map_options)POOL_MAP_OPTIONS_INIT;
-    int rc = pool_import_options(&map->options, sizeof map->options, given, "pool_map_options");
+    int rc = options_import(&map->options, sizeof map->options, given, "pool_map_options");
     if (rc)
         return rc;
     const struct pool_map_options *options = &map->options;
     if (options->timeout_ms < 0 || options->timeout_ms > INT64_MAX / 1000000)
-        return error_set(-EINVAL, "timeout_ms is %" PRId64 ": 0 for none, else a positive number of milliseconds", options->timeout_ms);
+        return error_set(-EINVAL,
+                         "timeout_ms is %" PRId64 ": 0 for none, else a positive number of milliseconds",
+                         options->timeout_ms);
     if (options->reserved)
         return error_set(-EINVAL, "pool_map_options.reserved must be 0");
     map->job.status_out = options->status_out;
@@ -37,16 +40,20 @@ static int settle_options(struct map *map, const struct pool_map_options *given)
     return 0;
 }
 
-static int check_arrays(const void *items, size_t item_size, const void *results, size_t result_size, size_t count)
+static int check_arrays(const void *items, size_t item_size, const void *results, size_t result_size,
+                        size_t count)
 {
     size_t unused;
     if (!items || !item_size)
         return error_set(-EINVAL, "pool_map: items is NULL or item_size is 0");
     if (!results != !result_size)
-        return error_set(-EINVAL, "pool_map: results is %s but result_size is %zu", results ? "set" : "NULL", result_size);
-    if (__builtin_mul_overflow(item_size, count, &unused) || __builtin_mul_overflow(result_size, count, &unused))
-        return error_set(-EOVERFLOW, "pool_map: %zu items of %zu bytes, results of %zu: more than memory can hold", count, item_size,
+        return error_set(-EINVAL, "pool_map: results is %s but result_size is %zu", results ? "set" : "NULL",
                          result_size);
+    if (__builtin_mul_overflow(item_size, count, &unused) ||
+        __builtin_mul_overflow(result_size, count, &unused))
+        return error_set(-EOVERFLOW,
+                         "pool_map: %zu items of %zu bytes, results of %zu: more than memory can hold", count,
+                         item_size, result_size);
     return 0;
 }
 
@@ -57,7 +64,8 @@ static int check_payloads(const struct pool_bytes *items, size_t count)
         return error_set(-EINVAL, "pool_map_bytes: items is NULL");
     for (size_t i = 0; i < count; i++) {
         if (!items[i].data && items[i].size)
-            return error_set(-EINVAL, "pool_map_bytes: item %zu is NULL with a size of %zu", i, items[i].size);
+            return error_set(-EINVAL, "pool_map_bytes: item %zu is NULL with a size of %zu", i,
+                             items[i].size);
         if (items[i].size > SIZE_MAX / 2 - total)
             return error_set(-EOVERFLOW, "pool_map_bytes: the items are larger than memory can hold");
     }
@@ -97,10 +105,12 @@ static void run_in_place(struct map *map)
         }
         call_place.item_index = i;
         call.text[0] = '\0';
-        int code = job->kind == JOB_FIXED ? run_fixed_item(job, map->fn, i) : run_payload(job, map->fn, i, &call);
+        int code =
+            job->kind == JOB_FIXED ? run_fixed_item(job, map->fn, i) : run_payload(job, map->fn, i, &call);
         if (!code)
             continue;
-        snprintf(text, sizeof text, "item %" PRIu64 " returned %d%s%s", i, code, *call.text ? ": " : "", call.text);
+        snprintf(text, sizeof text, "item %" PRIu64 " returned %d%s%s", i, code, *call.text ? ": " : "",
+                 call.text);
         job_fail(job, i, POOL_ETASK, code, text);
     }
     call_place.item_index = outer_index;
@@ -164,8 +174,8 @@ int pool_map_with(struct pool *pool, pool_map_fn *fn, const void *items, size_t 
     return rc ? rc : run_map(pool, &map);
 }
 
-int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results, size_t result_size,
-             size_t count)
+int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
+             size_t result_size, size_t count)
 {
     return pool_map_with(pool, fn, items, item_size, results, result_size, count, NULL);
 }

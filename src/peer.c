@@ -52,7 +52,8 @@ int peer_open(struct peer *peer, const struct backend_child *child, unsigned wor
                           .max_result_bytes = max_result_bytes,
                           .told_count = 64,
                           .told = calloc(1, sizeof *peer->told)};
-    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false) || put_greeting(peer)) {
+    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false) ||
+        put_greeting(peer)) {
         peer_close(peer);
         return -ENOMEM;
     }
@@ -197,7 +198,8 @@ static bool results_fit(const struct peer *peer, const struct span *head)
 {
     const struct wire_header *header = &peer->header;
     return answers(peer, head) && head->job->kind == JOB_FIXED && header->function <= header->count &&
-           header->body_bytes == (uint64_t)header->function * WIRE_FAILURE_BYTES + header->count * head->job->result_size;
+           header->body_bytes ==
+               (uint64_t)header->function * WIRE_FAILURE_BYTES + header->count * head->job->result_size;
 }
 
 static bool error_fits(const struct peer *peer, const struct span *head)
@@ -207,7 +209,7 @@ static bool error_fits(const struct peer *peer, const struct span *head)
 }
 
 static bool (*const is_due[WIRE_TYPE_COUNT])(const struct peer *, const struct span *) = {
-    [WIRE_HELLO] = hello_is_due,  [WIRE_READY] = ready_is_due,   [WIRE_RESULT] = result_fits,
+    [WIRE_HELLO] = hello_is_due,  [WIRE_READY] = ready_is_due, [WIRE_RESULT] = result_fits,
     [WIRE_RESULTS] = results_fit, [WIRE_ERROR] = error_fits,
 };
 
@@ -231,7 +233,8 @@ static int read_header(struct peer *peer, const struct span *head)
 
 static bool grow_body(struct peer *peer, size_t size)
 {
-    size_t capacity = peer->body_capacity * 2 > FIRST_REPLY_BYTES ? peer->body_capacity * 2 : FIRST_REPLY_BYTES;
+    size_t capacity =
+        peer->body_capacity * 2 > FIRST_REPLY_BYTES ? peer->body_capacity * 2 : FIRST_REPLY_BYTES;
     capacity = capacity < size ? capacity : size;
     uint8_t *body = realloc(peer->body, capacity);
     if (!body)
@@ -312,7 +315,8 @@ static enum peer_news take_hello(struct peer *peer, struct peer_report *report)
     if (peer->out_of_memory || wire_decode_hello(peer->body, peer->body_done, &hello))
         return PEER_GARBAGE;
     size_t own_size = callable_library_id(own_id);
-    if (hello.version != WIRE_VERSION || hello.id_size != own_size || memcmp(hello.id, own_id, own_size) != 0) {
+    if (hello.version != WIRE_VERSION || hello.id_size != own_size ||
+        memcmp(hello.id, own_id, own_size) != 0) {
         report->text = "the worker runs another build of libprocpool: restart the program";
         return PEER_FAILED;
     }

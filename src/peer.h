@@ -22,7 +22,7 @@ struct peer {
     uint64_t max_result_bytes;
     const uint8_t *config; /* borrowed: the body of its WIRE_CONFIG */
     size_t config_size;
-    bool greets_late;  /* starts afresh: what is sent before its hello would be lost with the old image */
+    bool greets_late; /* starts afresh: what is sent before its hello would be lost with the old image */
     bool large_pipes;
     enum { PEER_EXPECTS_HELLO, PEER_EXPECTS_READY, PEER_EXPECTS_RESULTS } expects;
     bool watched, watches_output; /* by the loop's epoll: reply_fd; request_fd */
@@ -60,11 +60,11 @@ enum peer_news {
 struct peer_report {
     uint64_t first, count, elapsed_ns;
     bool worn;
-    int code;                     /* PEER_RESULT: the task's. PEER_ERROR: the error */
-    void *reply;                  /* PEER_RESULT: malloc'd, the receiver's; NULL */
+    int code;    /* PEER_RESULT: the task's. PEER_ERROR: the error */
+    void *reply; /* PEER_RESULT: malloc'd, the receiver's; NULL */
     size_t reply_size;
-    bool reply_lost;              /* PEER_RESULT: there was no memory for it */
-    const uint8_t *failures;      /* PEER_RESULTS: wire entries */
+    bool reply_lost;         /* PEER_RESULT: there was no memory for it */
+    const uint8_t *failures; /* PEER_RESULTS: wire entries */
     uint32_t failure_count;
     const char *text; /* printable; ""; valid until the next call */
 };

@@ -1,20 +1,16 @@
 #include "pool.h"
 #include "call.h"
 #include "child.h"
-#include "cpus.h"
 #include "error.h"
+#include "options.h"
 #include "procpool.h"
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/resource.h>
 #include <utlist.h>
 
-enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 5, FDS_BESIDE = 16, PROGRESS_MS = 100, OPTIONS_MAX_BYTES = 4096 };
-#define MAX_ARG_BYTES ((size_t)1 << 30)
+enum { PROGRESS_MS = 100 };
 
 /* ---- all pools, and fork() ---- */
 
@@ -22,7 +18,8 @@ static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct pool *registry;
 static struct pool *default_pool;
-static _Thread_local bool holds_a_lock; /* a fork by this thread is a backend's own, in the middle of a pool's work */
+static _Thread_local bool
+    holds_a_lock; /* a fork by this thread is a backend's own, in the middle of a pool's work */
 
 static void lock_pool(struct pool *pool)
 {
@@ -44,7 +41,7 @@ static void before_fork(void)
     pthread_mutex_lock(&default_lock);
     pthread_mutex_lock(&registry_lock);
     DL_FOREACH(registry, pool)
-        pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool->lock);
 }
 
 static void after_fork_in_parent(void)
@@ -53,7 +50,7 @@ static void after_fork_in_parent(void)
     if (holds_a_lock)
         return;
     DL_FOREACH(registry, pool)
-        pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->lock);
     pthread_mutex_unlock(&registry_lock);
     pthread_mutex_unlock(&default_lock);
 }
@@ -62,7 +59,8 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     struct pool *pool;
-    DL_FOREACH(registry, pool) {
+    DL_FOREACH(registry, pool)
+    {
         pool->forked = true;
         if (!holds_a_lock)
             loop_abandon(&pool->loop); /* a backend's own child closes every fd by itself */
@@ -94,145 +92,41 @@ static void leave_registry(struct pool *pool)
     pthread_mutex_unlock(&registry_lock);
 }
 
-/* ---- options ---- */
-
-int pool_import_options(void *own, size_t own_size, const void *given, const char *name)
-{
-    uint32_t size;
-    if (!given)
-        return 0;
-    memcpy(&size, given, sizeof size);
-    if (size < sizeof size || size > OPTIONS_MAX_BYTES)
-        return error_set(-EINVAL, "%s.size is %u: initialise the struct with its ..._INIT macro", name, size);
-    const uint8_t *bytes = given;
-    for (size_t i = own_size; i < size; i++)
-        if (bytes[i])
-            return error_set(-E2BIG, "%s has something set that this version of procpool does not know", name);
-    memcpy(own, given, size < own_size ? size : own_size);
-    return 0;
-}
-
-/* Zeros become defaults; numbers that cannot be meant are refused. */
-static int settle_options(struct pool_options *options)
-{
-    if (options->workers > MAX_WORKERS)
-        return error_set(-EINVAL, "workers is %u: at most %d", options->workers, MAX_WORKERS);
-    if (options->arg_size > MAX_ARG_BYTES || (options->arg_size && !options->arg))
-        return error_set(-EINVAL, "arg_size is %zu: at most 1 GiB, and 0 without arg", options->arg_size);
-    if (options->start_timeout_ms < 0 || options->soft_kill_grace_ms < -1)
-        return error_set(-EINVAL, "start_timeout_ms or soft_kill_grace_ms is negative");
-    if (options->progress_thread)
-        return error_set(-EINVAL, "progress_thread is reserved and must be 0");
-    options->max_attempts = options->max_attempts ? options->max_attempts : 1;
-    options->max_result_bytes = options->max_result_bytes ? options->max_result_bytes : (size_t)1 << 30;
-    options->start_timeout_ms = options->start_timeout_ms ? options->start_timeout_ms : 30000;
-    options->soft_kill_grace_ms = options->soft_kill_grace_ms ? options->soft_kill_grace_ms : 100;
-    return 0;
-}
-
-static void list_backends(char *text, size_t size)
-{
-    text[0] = '\0';
-    for (const struct backend *const *backend = backend_table; *backend; backend++) {
-        strncat(text, *text ? ", " : "", size - strlen(text) - 1);
-        strncat(text, (*backend)->name, size - strlen(text) - 1);
-    }
-}
-
-static int choose_backend(const struct pool_options *options, const struct backend **backend_out)
-{
-    const char *from_environment = secure_getenv("POOL_BACKEND");
-    bool by_environment = !options->backend && from_environment && *from_environment;
-    const char *name = options->backend ? options->backend : by_environment ? from_environment : "forkserver";
-    char known[256];
-    *backend_out = backend_find(name);
-    if (*backend_out)
-        return 0;
-    list_backends(known, sizeof known);
-    return error_set(POOL_ENOBACKEND, "no start method \"%.100s\"%s: choose one of %s", name,
-                     by_environment ? " (from $POOL_BACKEND)" : "", known);
-}
+/* ---- create ---- */
 
 /* Whether this program can be started anew. */
 static int check_init(const struct backend *backend)
 {
     if (child_is_unborn())
-        return error_set(POOL_ENOTINIT, "this process was started as a worker and cannot have workers before pool_init(): "
-                                        "make no pools in constructors");
+        return error_set(POOL_ENOTINIT,
+                         "this process was started as a worker and cannot have workers before pool_init(): "
+                         "make no pools in constructors");
     if (!(backend->capabilities & BACKEND_NEEDS_INIT))
         return 0;
     if (!pool_is_initialized())
-        return error_set(POOL_ENOTINIT, "start method \"%s\" starts this program again: write `pool_init();` as the first "
-                                        "statement of main()", backend->name);
+        return error_set(POOL_ENOTINIT,
+                         "start method \"%s\" starts this program again: write `pool_init();` as the first "
+                         "statement of main()",
+                         backend->name);
     if (getauxval(AT_SECURE))
-        return error_set(-EPERM, "start method \"%s\" is not for set-user-ID programs: use \"fork\"", backend->name);
+        return error_set(-EPERM, "start method \"%s\" is not for set-user-ID programs: use \"fork\"",
+                         backend->name);
     if (callable_started_by_loader())
-        return error_set(-ENOEXEC, "start method \"%s\" cannot start a program that was started through its dynamic loader: "
-                                   "start it directly, or use \"fork\"", backend->name);
+        return error_set(
+            -ENOEXEC,
+            "start method \"%s\" cannot start a program that was started through its dynamic loader: "
+            "start it directly, or use \"fork\"",
+            backend->name);
     return 0;
 }
-
-/* ---- how many workers ---- */
-
-/* 0: the environment does not say. */
-static int workers_by_environment(unsigned *workers_out)
-{
-    const char *text = secure_getenv("POOL_WORKERS");
-    *workers_out = 0;
-    if (!text || !*text)
-        return 0;
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (errno || *end || *text == '-' || !value || value > MAX_WORKERS)
-        return error_set(-EINVAL, "$POOL_WORKERS is \"%.100s\": a number from 1 to %d", text, MAX_WORKERS);
-    *workers_out = (unsigned)value;
-    return 0;
-}
-
-/* How many workers the fds that are left suffice for. */
-static unsigned workers_by_fds(void)
-{
-    struct rlimit limit;
-    DIR *directory = opendir("/proc/self/fd");
-    if (!directory || getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY) {
-        if (directory)
-            closedir(directory);
-        return MAX_WORKERS;
-    }
-    rlim_t used = FDS_BESIDE;
-    while (readdir(directory))
-        used++;
-    closedir(directory);
-    rlim_t left = limit.rlim_cur > used ? limit.rlim_cur - used : 0;
-    return left / FDS_PER_WORKER < MAX_WORKERS ? (unsigned)(left / FDS_PER_WORKER) : MAX_WORKERS;
-}
-
-/* *asked_out: the number was asked for, and is to be had in full. */
-static int choose_workers(const struct pool_options *options, unsigned *workers_out, bool *asked_out)
-{
-    unsigned workers = options->workers, most = workers_by_fds();
-    int rc = workers ? 0 : workers_by_environment(&workers);
-    if (rc)
-        return rc;
-    *asked_out = workers != 0;
-    if (*asked_out && workers > most)
-        return error_set(-EMFILE, "%u workers need %u fds: raise the limit (ulimit -n), or ask for fewer workers", workers,
-                         workers * FDS_PER_WORKER);
-    if (!workers)
-        workers = cpus_available();
-    *workers_out = workers < most ? workers : most ? most : 1;
-    return 0;
-}
-
-/* ---- create ---- */
 
 struct callable {
     uint8_t bytes[CALLABLE_MAX_BYTES];
     size_t size;
 };
 
-static int describe(callable_fn *fn, struct callable *callable, const char *what, struct wire_bytes *bytes_out)
+static int describe(callable_fn *fn, struct callable *callable, const char *what,
+                    struct wire_bytes *bytes_out)
 {
     char text[256] = "";
     *bytes_out = (struct wire_bytes){.data = callable->bytes};
@@ -245,7 +139,8 @@ static int describe(callable_fn *fn, struct callable *callable, const char *what
     return 0;
 }
 
-static int make_config(const struct pool_options *options, unsigned flags, uint8_t **config_out, size_t *size_out)
+static int make_config(const struct pool_options *options, unsigned flags, uint8_t **config_out,
+                       size_t *size_out)
 {
     struct callable *callables = malloc(3 * sizeof *callables);
     struct wire_config config = {.flags = flags,
@@ -270,7 +165,8 @@ static int make_config(const struct pool_options *options, unsigned flags, uint8
     return rc;
 }
 
-static struct sched_config make_sched_config(const struct pool_options *options, const struct backend *backend, unsigned workers)
+static struct sched_config make_sched_config(const struct pool_options *options,
+                                             const struct backend *backend, unsigned workers)
 {
     return (struct sched_config){
         .workers = workers,
@@ -279,18 +175,21 @@ static struct sched_config make_sched_config(const struct pool_options *options,
         .max_tasks_per_worker = options->max_tasks_per_worker,
         .max_attempts = options->max_attempts,
         .start_timeout_ns = (uint64_t)options->start_timeout_ms * 1000000u,
-        .kill_grace_ns = options->soft_kill_grace_ms < 0 ? 0 : (uint64_t)options->soft_kill_grace_ms * 1000000u,
+        .kill_grace_ns =
+            options->soft_kill_grace_ms < 0 ? 0 : (uint64_t)options->soft_kill_grace_ms * 1000000u,
     };
 }
 
 /* Backend, configuration and loop; nothing is started yet but a backend's helper. */
-static int make_loop(struct pool *pool, const struct pool_options *options, const struct backend *backend, unsigned workers)
+static int make_loop(struct pool *pool, const struct pool_options *options, const struct backend *backend,
+                     unsigned workers)
 {
     struct loop_options loop = {.sched = make_sched_config(options, backend, workers),
                                 .backend = backend,
                                 .max_result_bytes = options->max_result_bytes};
     bool recycles = loop.sched.wears_out && loop.sched.restarts;
-    unsigned flags = (backend->capabilities & BACKEND_PRELOADS ? 0 : WIRE_CONFIG_PRELOAD) | (recycles ? WIRE_CONFIG_RECYCLES : 0);
+    unsigned flags = (backend->capabilities & BACKEND_PRELOADS ? 0 : WIRE_CONFIG_PRELOAD) |
+                     (recycles ? WIRE_CONFIG_RECYCLES : 0);
     char text[256] = "";
     int rc = make_config(options, flags, &loop.config, &loop.config_size);
     if (rc)
@@ -305,7 +204,8 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
         rc = loop_init(&pool->loop, &loop);
     if (!rc)
         return 0;
-    error_set(rc, "making a pool of start method \"%s\": %s%s%s", backend->name, pool_strerror(rc), *text ? ": " : "", text);
+    error_set(rc, "making a pool of start method \"%s\": %s%s%s", backend->name, pool_strerror(rc),
+              *text ? ": " : "", text);
     backend->close(loop.backend_state);
     free(loop.config);
     return rc;
@@ -357,15 +257,15 @@ static int create(const struct pool_options *given, struct pool **pool_out)
     const struct backend *backend;
     unsigned workers = 0;
     bool asked = false;
-    int rc = pool_import_options(&options, sizeof options, given, "pool_options");
+    int rc = options_import(&options, sizeof options, given, "pool_options");
     if (!rc)
-        rc = settle_options(&options);
+        rc = options_settle(&options);
     if (!rc)
-        rc = choose_backend(&options, &backend);
+        rc = options_choose_backend(&options, &backend);
     if (!rc)
         rc = check_init(backend);
     if (!rc)
-        rc = choose_workers(&options, &workers, &asked);
+        rc = options_choose_workers(&options, &workers, &asked);
     if (rc)
         return rc;
     struct pool *pool = allocate();
@@ -442,7 +342,8 @@ static void take_turn(struct pool *pool, int timeout_ms)
         drive(pool, timeout_ms);
 }
 
-static void report_progress(struct pool *pool, struct job *job, const struct pool_progress *progress, uint64_t *next_ns)
+static void report_progress(struct pool *pool, struct job *job, const struct pool_progress *progress,
+                            uint64_t *next_ns)
 {
     uint64_t now_ns = loop_now_ns();
     if (now_ns < *next_ns && !job->ended)
@@ -472,7 +373,8 @@ static void wait_for(struct pool *pool, struct job *job, const struct pool_progr
 static int enter(struct pool *pool)
 {
     if (pool->forked)
-        return error_set(POOL_EFORKED, "this pool belongs to the process that this one was forked from: make a new one");
+        return error_set(POOL_EFORKED,
+                         "this pool belongs to the process that this one was forked from: make a new one");
     lock_pool(pool);
     int rc = pool->closing ? error_set(POOL_ECLOSED, "the pool is being destroyed") : 0;
     if (!rc && pool->loop.broken)

@@ -39,9 +39,6 @@ int pool_check(struct pool *pool);
 /* Why pool_default() gave NULL just now, on this thread. */
 int pool_default_error(void);
 
-/* Read a caller's options struct into *own (own_size bytes, holding the defaults), by the rules for `size` fields. given may be NULL. */
-int pool_import_options(void *own, size_t own_size, const void *given, const char *name);
-
 /* What every process that a backend starts calls. */
 const struct backend_hooks *pool_hooks(void);
 

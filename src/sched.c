@@ -7,18 +7,18 @@
 
 /* How work is cut and how much of it waits at a worker. A chunk of this length keeps the cost of handing it over below a
  * percent; what waits is bounded in time since it cannot be taken back, and in bytes since it fills pipes. */
-#define CHUNK_NS         UINT64_C(500000)
-#define LEAST_CHUNK_NS   UINT64_C(20000)
-#define QUEUED_NS        UINT64_C(4000000)
-#define CHUNK_BYTES      ((size_t)128 << 10)
-#define QUEUED_BYTES     ((size_t)512 << 10)
+#define CHUNK_NS          UINT64_C(500000)
+#define LEAST_CHUNK_NS    UINT64_C(20000)
+#define QUEUED_NS         UINT64_C(4000000)
+#define CHUNK_BYTES       ((size_t)128 << 10)
+#define QUEUED_BYTES      ((size_t)512 << 10)
 #define FIXED_CHUNK_BYTES ((size_t)64 << 20) /* bound of a chunk whose size the caller chose */
-#define CHUNK_ITEMS      UINT64_C(1000000)
+#define CHUNK_ITEMS       UINT64_C(1000000)
 
 #define START_PAUSE_NS UINT64_C(10000000) /* after the first failed start; doubles up to */
 enum { START_PAUSE_DOUBLINGS = 7 };
-#define BUSY_PAUSE_NS  UINT64_C(2000000)    /* after a start that was put off */
-#define EXIT_PAUSE_NS  UINT64_C(1000000000) /* for a worker that has closed its pipe; between SIGKILLs */
+#define BUSY_PAUSE_NS UINT64_C(2000000)    /* after a start that was put off */
+#define EXIT_PAUSE_NS UINT64_C(1000000000) /* for a worker that has closed its pipe; between SIGKILLs */
 
 /* Commands that wait to be taken as effects, in the order in which they are taken. */
 enum { COMMAND_FAIL = 1, COMMAND_START = 2, COMMAND_SIGNAL = 4, COMMAND_REFRESH = 8, COMMAND_DISMISS = 16 };
@@ -39,7 +39,7 @@ struct sched_slot {
     size_t bytes;
 
     unsigned commands;
-    int signal; /* COMMAND_SIGNAL */
+    int signal;             /* COMMAND_SIGNAL */
     struct job *failed_job; /* COMMAND_FAIL */
     uint64_t failed_index;
     int failed_status;
@@ -243,7 +243,8 @@ static void note_capacity(struct sched *sched, struct sched_slot *slot)
 {
     unsigned i = (unsigned)(slot - sched->slots);
     bool takes = slot->state == SLOT_READY && !slot->worn && slot->tasks_left;
-    bool may_queue = slot->run_count < SCHED_MAX_RUNS && slot->cost_ns < QUEUED_NS && slot->bytes < QUEUED_BYTES;
+    bool may_queue =
+        slot->run_count < SCHED_MAX_RUNS && slot->cost_ns < QUEUED_NS && slot->bytes < QUEUED_BYTES;
     bit_set(sched->idle, i, takes && !slot->run_count);
     bit_set(sched->room, i, takes && slot->run_count && may_queue && !slot->head->suspect);
 }
@@ -338,7 +339,8 @@ static void owe_start(struct sched *sched)
 
 static void count_failed_start(struct sched *sched)
 {
-    unsigned doublings = sched->failed_starts < START_PAUSE_DOUBLINGS ? sched->failed_starts : START_PAUSE_DOUBLINGS;
+    unsigned doublings =
+        sched->failed_starts < START_PAUSE_DOUBLINGS ? sched->failed_starts : START_PAUSE_DOUBLINGS;
     sched->failed_starts++;
     owe_start(sched);
     pause_starts(sched, START_PAUSE_NS << doublings);
@@ -558,8 +560,8 @@ static void replace_if_worn(struct sched *sched, struct sched_slot *slot)
         step(sched, slot, sched->config.restarts ? SLOT_RESTART : SLOT_RETIRE);
 }
 
-void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items, uint64_t failures, uint64_t elapsed_ns,
-                       bool worn)
+void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items, uint64_t failures,
+                       uint64_t elapsed_ns, bool worn)
 {
     struct sched_slot *slot = &sched->slots[slot_index];
     if (step(sched, slot, SLOT_SAYS_ENDED) != SLOT_ACCEPT)
@@ -671,8 +673,11 @@ static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_ef
     static const struct {
         unsigned command;
         enum sched_effect_kind kind;
-    } kinds[] = {{COMMAND_FAIL, SCHED_FAIL},       {COMMAND_START, SCHED_START},     {COMMAND_SIGNAL, SCHED_SIGNAL},
-                 {COMMAND_REFRESH, SCHED_REFRESH}, {COMMAND_DISMISS, SCHED_DISMISS}};
+    } kinds[] = {{COMMAND_FAIL, SCHED_FAIL},
+                 {COMMAND_START, SCHED_START},
+                 {COMMAND_SIGNAL, SCHED_SIGNAL},
+                 {COMMAND_REFRESH, SCHED_REFRESH},
+                 {COMMAND_DISMISS, SCHED_DISMISS}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i].command == kind)
             effect->kind = kinds[i].kind;
@@ -779,11 +784,13 @@ static uint64_t choose_items(const struct sched *sched, const struct job *job)
     return share ? share : 1;
 }
 
-static uint64_t chunk(const struct sched *sched, const struct sched_slot *slot, const struct job *job, size_t *bytes_out)
+static uint64_t chunk(const struct sched *sched, const struct sched_slot *slot, const struct job *job,
+                      size_t *bytes_out)
 {
     const struct span *front = job->pending;
     uint64_t count = job->chunk_size ? job->chunk_size : choose_items(sched, job);
     count = front->suspect ? front->count : count; /* all that are in doubt together */
+    count = job->at_most_once ? 1 : count; /* what is behind an item may have begun when its worker is killed */
     count = count < CHUNK_ITEMS ? count : CHUNK_ITEMS;
     count = count < front->count ? count : front->count;
     count = count < slot->tasks_left ? count : slot->tasks_left;
@@ -795,7 +802,8 @@ static unsigned choose_slot(const struct sched *sched, const struct job *job)
 {
     unsigned slot = bit_first(sched->idle, sched->slot_count);
     uint64_t item_ns = job_item_ns(job);
-    bool may_queue = item_ns && item_ns < QUEUED_NS && !job->pending->suspect && !job->stop_on_error;
+    bool may_queue = item_ns && item_ns < QUEUED_NS && !job->pending->suspect && !job->stop_on_error &&
+                     !job->at_most_once;
     return slot == SCHED_NO_SLOT && may_queue ? bit_first(sched->room, sched->slot_count) : slot;
 }
 
@@ -830,14 +838,16 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
     if (slot->head == span)
         arm_deadline(sched, slot);
     note_capacity(sched, slot);
-    *effect = (struct sched_effect){.kind = SCHED_SEND, .slot = i, .span = span, .job = job, .stepwise = is_stepwise(span)};
+    *effect = (struct sched_effect){
+        .kind = SCHED_SEND, .slot = i, .span = span, .job = job, .stepwise = is_stepwise(span)};
     return true;
 }
 
 bool sched_next(struct sched *sched, struct sched_effect *effect_out)
 {
-    return next_command(sched, effect_out) || next_canceled(sched, effect_out) || next_broken(sched, effect_out) ||
-           next_ended(sched, effect_out) || next_start(sched, effect_out) || next_send(sched, effect_out);
+    return next_command(sched, effect_out) || next_canceled(sched, effect_out) ||
+           next_broken(sched, effect_out) || next_ended(sched, effect_out) || next_start(sched, effect_out) ||
+           next_send(sched, effect_out);
 }
 
 /* ---- questions ---- */

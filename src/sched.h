@@ -24,8 +24,8 @@
 #define SCHED_NEVER UINT64_MAX
 
 enum {
-    SCHED_MAX_RUNS = 4,           /* spans in flight at a slot */
-    SCHED_FAILED_STARTS = 3,      /* in a row, with no worker ready: broken */
+    SCHED_MAX_RUNS = 4,      /* spans in flight at a slot */
+    SCHED_FAILED_STARTS = 3, /* in a row, with no worker ready: broken */
 };
 
 struct sched_config {
@@ -39,12 +39,12 @@ struct sched_config {
 };
 
 enum sched_effect_kind {
-    SCHED_START,   /* start a process for slot, as number worker_id; tell sched_not_started or sched_start_later if it cannot be */
-    SCHED_SEND,    /* send span (all of it) to slot */
+    SCHED_START, /* start a process for slot, as number worker_id; tell sched_not_started or sched_start_later if it cannot be */
+    SCHED_SEND,  /* send span (all of it) to slot */
     SCHED_SIGNAL,  /* send signal to slot's process */
     SCHED_REFRESH, /* tell slot's worker to start afresh in place */
     SCHED_DISMISS, /* tell slot's worker to end in order */
-    SCHED_FAIL,    /* items [first, first + count) of job have ended with status; slot: whose death it was, or SCHED_NO_SLOT */
+    SCHED_FAIL, /* items [first, first + count) of job have ended with status; slot: whose death it was, or SCHED_NO_SLOT */
     SCHED_END_JOB, /* every item of job has ended; the scheduler has forgotten it */
     SCHED_BREAK,   /* the pool is broken */
 };
@@ -74,7 +74,7 @@ struct sched {
     uint64_t *idle, *room, *empty, *commanded; /* bitmaps over slots */
     uint64_t *worker_ids;                      /* bitmap of numbers in use */
     unsigned state_count[SLOT_STATE_COUNT];
-    unsigned busy_count; /* slots with spans in flight */
+    unsigned busy_count;  /* slots with spans in flight */
     unsigned starts_owed; /* first starts, and those that failed: to be made whatever there is to do */
 
     uint64_t now_ns, wake_ns, next_start_ns;
@@ -101,19 +101,23 @@ uint64_t sched_wake_ns(const struct sched *sched);
 
 /* Events. */
 void sched_boot(struct sched *sched); /* ask for all workers at once */
-void sched_limit_workers(struct sched *sched, unsigned workers); /* no more than this many; before the first submit */
-void sched_submit(struct sched *sched, struct job *job); /* job_begin was called; it stays until SCHED_END_JOB */
-void sched_cancel(struct sched *sched, struct job *job, int status); /* what has not been sent ends with status */
+void sched_limit_workers(struct sched *sched,
+                         unsigned workers); /* no more than this many; before the first submit */
+void sched_submit(struct sched *sched,
+                  struct job *job); /* job_begin was called; it stays until SCHED_END_JOB */
+void sched_cancel(struct sched *sched, struct job *job,
+                  int status);         /* what has not been sent ends with status */
 void sched_close(struct sched *sched); /* end the workers when the last job has ended */
 
 void sched_not_started(struct sched *sched, unsigned slot);
 void sched_start_later(struct sched *sched, unsigned slot); /* no failure: try again soon */
 void sched_ready(struct sched *sched, unsigned slot);
-void sched_failed(struct sched *sched, unsigned slot);      /* its preload or initializer, or it is another build */
+void sched_failed(struct sched *sched,
+                  unsigned slot); /* its preload or initializer, or it is another build */
 /* The first `items` items of slot's first span ended by themselves, `failures` of them with an error, in elapsed_ns.
  * items is at most what sched_head says. worn: the worker asks to be replaced. */
-void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint64_t failures, uint64_t elapsed_ns,
-                       bool worn);
+void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint64_t failures,
+                       uint64_t elapsed_ns, bool worn);
 /* The last SCHED_SEND to slot could not be carried out, and nothing of it was: what its job has not in flight ends with status. */
 void sched_unsent(struct sched *sched, unsigned slot, int status);
 void sched_garbage(struct sched *sched, unsigned slot);

@@ -18,7 +18,7 @@ enum slot_state {
 };
 
 enum slot_event {
-    SLOT_START,     /* a process is wanted here */
+    SLOT_START,       /* a process is wanted here */
     SLOT_NOT_STARTED, /* the backend could not start one */
     SLOT_PUT_OFF,     /* the backend cannot start one just now */
     SLOT_SAYS_READY,
@@ -37,7 +37,7 @@ enum slot_event {
 enum slot_action {
     SLOT_BUG,
     SLOT_NOTHING,
-    SLOT_LAUNCH,       /* start a process */
+    SLOT_LAUNCH,        /* start a process */
     SLOT_COUNT_FAILURE, /* a start has failed before there was a process */
     SLOT_TRY_LATER,
     SLOT_WELCOME,      /* give it items */

@@ -1,8 +1,7 @@
-/* worker: the worker's side of the wire.
+/* worker: the life of a worker, on its side of the wire.
  *
- * Says hello, is configured, and then runs what it is sent, one item after the other and in order, until it is told to end or the
- * stream ends. Results gather while more work is at hand and go at the latest 200 microseconds after the last report, between items;
- * a stepwise item is reported before the next begins.
+ * Says hello, is configured, runs preload and initializer, says that it is ready, and then handles one request after the other (work.h)
+ * until it is told to start afresh or to end, or the stream ends.
  * Must not know: how the process came about, what the parent keeps. */
 #ifndef PROCPOOL_WORKER_H
 #define PROCPOOL_WORKER_H

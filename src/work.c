@@ -1,0 +1,383 @@
+#include "work.h"
+#include "fd.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REPORT_NS  UINT64_C(200000)  /* results wait no longer than this for company */
+#define LOOK_NS    UINT64_C(2000)    /* items shorter than this share one look at the clock */
+#define WEIGH_NS   UINT64_C(1000000) /* short tasks are weighed no more often than this */
+#define KEPT_BYTES ((size_t)1 << 20) /* larger buffers are released after use */
+enum { LOOK_ITEMS = 512, ARRAY_ALIGNMENT = 64 };
+
+struct work_function {
+    callable_fn *fn; /* NULL: cannot be run here */
+    int error;
+    char text[256];
+};
+
+struct work work;
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ---- ends ---- */
+
+void work_end(int exit_code)
+{
+    fflush(stdout);
+    fflush(stderr);
+    _exit(exit_code);
+}
+
+void work_end_copy(void)
+{
+    if (__builtin_expect(work.is_copy, 0))
+        _exit(0);
+}
+
+/* ---- sending ---- */
+
+/* The parent never stops reading; a failure means that it is gone. */
+void work_flush(void)
+{
+    if (chan_flush(&work.chan) < 0)
+        work_end(1);
+    work.reported_ns = work.clock_ns;
+}
+
+void work_put(const struct wire_header *header, const void *body)
+{
+    if (chan_put(&work.chan, header, body) < 0)
+        work_end(1); /* no memory for a report: the items are in doubt, and run elsewhere */
+    if (header->body_bytes > CHAN_COPY_BYTES)
+        work_flush(); /* the body is borrowed */
+}
+
+void work_flush_if_late(void)
+{
+    if (work.clock_ns - work.reported_ns >= REPORT_NS)
+        work_flush();
+}
+
+/* WIRE_WORN when this worker holds more memory than it may. */
+static uint8_t weigh(uint64_t elapsed_ns)
+{
+    if (!work.max_worker_bytes || (elapsed_ns < LOOK_NS && work.clock_ns - work.weighed_ns < WEIGH_NS))
+        return 0;
+    work.weighed_ns = work.clock_ns;
+    char text[128] = "";
+    unsigned long size = 0, resident = 0;
+    int statm = fd_open("/proc/self/statm", O_RDONLY);
+    if (statm >= 0 && fd_read(statm, text, sizeof text - 1) > 0 &&
+        sscanf(text, "%lu %lu", &size, &resident) != 2)
+        resident = 0;
+    fd_close(&statm);
+    return resident * (size_t)sysconf(_SC_PAGESIZE) > work.max_worker_bytes ? WIRE_WORN : 0;
+}
+
+void work_put_error(const struct wire_header *request, int error, uint64_t elapsed_ns, const char *text)
+{
+    struct wire_header header = {.type = WIRE_ERROR,
+                                 .id = request->id,
+                                 .count = request->count,
+                                 .code = error,
+                                 .extra = elapsed_ns,
+                                 .body_bytes = strnlen(text, WIRE_TEXT_BYTES)};
+    work_put(&header, text);
+}
+
+/* ---- buffers and bodies ---- */
+
+/* Room for `size` bytes; what was there is lost. New memory is zeroed, since unused bytes of results travel too. */
+static bool reserve(struct work_buffer *buffer, size_t size)
+{
+    if (size <= buffer->capacity && buffer->data)
+        return true;
+    size_t capacity = size < 4096 ? 4096 : (size + ARRAY_ALIGNMENT - 1) / ARRAY_ALIGNMENT * ARRAY_ALIGNMENT;
+    uint8_t *data = capacity < size ? NULL : aligned_alloc(ARRAY_ALIGNMENT, capacity);
+    if (!data)
+        return false;
+    memset(data, 0, capacity);
+    free(buffer->data);
+    *buffer = (struct work_buffer){data, capacity};
+    return true;
+}
+
+static void release_if_large(struct work_buffer *buffer)
+{
+    if (buffer->capacity <= KEPT_BYTES)
+        return;
+    free(buffer->data);
+    *buffer = (struct work_buffer){0};
+}
+
+/* The stream has ended or failed: the parent is gone, or does not want this worker any more. */
+static void check_stream(int rc)
+{
+    if (rc)
+        work_end(0);
+}
+
+void work_read(void *destination, uint64_t size)
+{
+    size_t done = 0;
+    bool waits = chan_staged(&work.chan) < size;
+    if (waits)
+        work_flush();
+    check_stream(chan_read_into(&work.chan, destination, (size_t)size, &done));
+    if (waits)
+        work.clock_ns = clock_ns();
+}
+
+/* The request's body in `buffer`. false: there is no memory for it; the body was skipped and the error put. */
+bool work_read_request(const struct wire_header *request, struct work_buffer *buffer)
+{
+    if (reserve(buffer, (size_t)request->body_bytes)) {
+        work_read(buffer->data, request->body_bytes);
+        return true;
+    }
+    size_t done = 0;
+    work_flush();
+    check_stream(chan_discard(&work.chan, (size_t)request->body_bytes, &done));
+    work_put_error(request, -ENOMEM, 0, "the worker has no memory for the input");
+    return false;
+}
+
+void work_next(struct wire_header *header_out)
+{
+    const uint8_t *bytes;
+    bool waits = chan_staged(&work.chan) < WIRE_HEADER_BYTES;
+    if (waits)
+        work_flush();
+    check_stream(chan_peek(&work.chan, WIRE_HEADER_BYTES, &bytes));
+    if (wire_decode(bytes, WIRE_FROM_PARENT, 0, header_out))
+        work_end(1); /* not the parent that said hello */
+    chan_skip(&work.chan, WIRE_HEADER_BYTES);
+    if (waits)
+        work.clock_ns = clock_ns();
+}
+
+/* ---- functions ---- */
+
+void work_take_function(const struct wire_header *request)
+{
+    uint8_t bytes[CALLABLE_MAX_BYTES];
+    if (request->body_bytes > sizeof bytes)
+        work_end(1);
+    work_read(bytes, request->body_bytes);
+    if (request->function >= work.function_count) {
+        uint32_t count = request->function + 16;
+        struct work_function **functions = realloc(work.functions, count * sizeof *functions);
+        if (!functions)
+            work_end(1);
+        memset(functions + work.function_count, 0, (count - work.function_count) * sizeof *functions);
+        work.functions = functions;
+        work.function_count = count;
+    }
+    struct work_function *function = calloc(1, sizeof *function);
+    if (!function)
+        work_end(1);
+    function->error = callable_resolve(bytes, (size_t)request->body_bytes, &function->fn, function->text);
+    free(work.functions[request->function]);
+    work.functions[request->function] = function;
+}
+
+/* The function that the request names. NULL: it cannot be run here; the error was put. */
+static callable_fn *find_function(const struct wire_header *request)
+{
+    struct work_function *function =
+        request->function < work.function_count ? work.functions[request->function] : NULL;
+    if (function && function->fn)
+        return function->fn;
+    work_put_error(request, function ? function->error : POOL_EPROTO, 0,
+                   function ? function->text : "unknown function number");
+    return NULL;
+}
+
+/* ---- a task: one item of any size ---- */
+
+static void put_result(const struct wire_header *request, int code, uint64_t elapsed_ns)
+{
+    const struct pool_call *call = &work.call;
+    size_t text_size = strnlen(call->text, WIRE_TEXT_BYTES);
+    struct wire_header header = {.type = WIRE_RESULT,
+                                 .flags = weigh(elapsed_ns),
+                                 .id = request->id,
+                                 .count = 1,
+                                 .code = code,
+                                 .extra = elapsed_ns,
+                                 .body_bytes = code ? text_size : call->reply_size};
+    work_put(&header, code ? call->text : call->reply);
+}
+
+static void release_large_reply(struct pool_call *call)
+{
+    if (call->reply_capacity <= KEPT_BYTES)
+        return;
+    free(call->reply);
+    call->reply = NULL;
+    call->reply_capacity = 0;
+}
+
+void work_run_task(const struct wire_header *request)
+{
+    if (!work_read_request(request, &work.input))
+        return;
+    pool_task_fn *fn = (pool_task_fn *)find_function(request);
+    if (!fn)
+        return;
+    if (request->flags & WIRE_STEPWISE)
+        work_flush();
+    call_begin(&work.call, work.input.data, (size_t)request->body_bytes);
+    call_place.item_index = request->id;
+    uint64_t begun_ns = work.clock_ns;
+    int code = fn(&work.call);
+    work_end_copy();
+    work.clock_ns = clock_ns();
+    uint64_t elapsed_ns = work.clock_ns - begun_ns;
+    if (work.call.too_large)
+        work_put_error(request, -EMSGSIZE, elapsed_ns, "the reply is larger than max_result_bytes");
+    else
+        put_result(request, code, elapsed_ns);
+    if (request->flags & WIRE_STEPWISE)
+        work_flush();
+    release_if_large(&work.input);
+    release_large_reply(&work.call);
+}
+
+/* ---- a run: consecutive items of one size ---- */
+
+struct run {
+    const struct wire_header *request;
+    pool_map_fn *fn;
+    const uint8_t *items;
+    uint8_t *results;
+    size_t item_size, result_size;
+    uint32_t reported, done; /* items [reported, done) wait to be reported */
+    uint32_t failure_count;  /* among them; listed in work.failures */
+    uint64_t begun_ns;       /* when `reported` was reached */
+};
+
+/* The body of a report: the results where they are, or behind a list of failures in a buffer of their own. */
+static const void *report_body(const struct run *run, size_t failure_bytes, size_t result_bytes)
+{
+    const uint8_t *results = run->results + run->reported * run->result_size;
+    if (!failure_bytes)
+        return results;
+    if (!reserve(&work.report, failure_bytes + result_bytes))
+        work_end(1); /* no memory for a report: the items are in doubt, and run elsewhere */
+    memcpy(work.report.data, work.failures.data, failure_bytes);
+    memcpy(work.report.data + failure_bytes, results, result_bytes);
+    return work.report.data;
+}
+
+static void report_run(struct run *run)
+{
+    uint32_t count = run->done - run->reported;
+    size_t failure_bytes = (size_t)run->failure_count * WIRE_FAILURE_BYTES,
+           result_bytes = count * run->result_size;
+    uint64_t elapsed_ns = work.clock_ns - run->begun_ns;
+    struct wire_header header = {.type = WIRE_RESULTS,
+                                 .flags = weigh(elapsed_ns),
+                                 .id = run->request->id + run->reported,
+                                 .count = count,
+                                 .function = run->failure_count,
+                                 .extra = elapsed_ns,
+                                 .body_bytes = failure_bytes + result_bytes};
+    work_put(&header, report_body(run, failure_bytes, result_bytes));
+    run->reported = run->done;
+    run->failure_count = 0;
+    run->begun_ns = work.clock_ns;
+}
+
+static void note_failure(struct run *run, uint32_t item, int code)
+{
+    if (!reserve(&work.failures, (size_t)run->request->count * WIRE_FAILURE_BYTES))
+        work_end(1);
+    struct wire_failure failure = {.offset = item - run->reported, .code = code};
+    wire_encode_failure(failure, work.failures.data + (size_t)run->failure_count++ * WIRE_FAILURE_BYTES);
+}
+
+/* Run items up to `limit`; short of it after a failure that is to stop the run. */
+static bool run_items(struct run *run, uint32_t limit)
+{
+    const struct wire_header *request = run->request;
+    while (run->done < limit) {
+        uint32_t i = run->done;
+        call_place.item_index = request->id + i;
+        int code = run->fn(run->items + i * run->item_size, run->results + i * run->result_size, work.state);
+        work_end_copy();
+        run->done++;
+        if (code) {
+            note_failure(run, i, code);
+            if (request->flags & WIRE_STOP)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The clock is looked at once per `look` items, as their measured cost warrants: 22 ns are much beside an item of 5. */
+static void work_through(struct run *run)
+{
+    static uint32_t look = 1;
+    bool stepwise = run->request->flags & WIRE_STEPWISE, going = true;
+    while (going && run->done < run->request->count) {
+        uint32_t left = run->request->count - run->done, step = stepwise ? 1 : look < left ? look : left;
+        uint64_t before_ns = work.clock_ns;
+        going = run_items(run, run->done + step);
+        work.clock_ns = clock_ns();
+        uint64_t elapsed_ns = work.clock_ns - before_ns;
+        if (elapsed_ns > LOOK_NS)
+            look = look / 2 ? look / 2 : 1;
+        else if (look < LOOK_ITEMS && step == look)
+            look *= 2;
+        if (stepwise || work.clock_ns - work.reported_ns >= REPORT_NS) {
+            report_run(run);
+            work_flush();
+        }
+    }
+    if (run->reported < run->done)
+        report_run(run);
+}
+
+void work_run_run(const struct wire_header *request)
+{
+    if (!work_read_request(request, &work.input))
+        return;
+    pool_map_fn *fn = (pool_map_fn *)find_function(request);
+    size_t result_size = (size_t)request->extra, result_bytes;
+    if (!fn)
+        return;
+    if (!request->count || __builtin_mul_overflow(request->count, result_size, &result_bytes))
+        work_end(1);
+    if (!reserve(&work.results, result_bytes)) {
+        work_put_error(request, -ENOMEM, 0, "the worker has no memory for the results");
+        return;
+    }
+    if (request->flags & WIRE_STEPWISE)
+        work_flush();
+    struct run run = {.request = request,
+                      .fn = fn,
+                      .items = work.input.data,
+                      .results = work.results.data,
+                      .item_size = (size_t)request->body_bytes / request->count,
+                      .result_size = result_size,
+                      .begun_ns = work.clock_ns};
+    work_through(&run);
+    if (chan_has_output(&work.chan))
+        work_flush_if_late();
+    release_if_large(&work.input);
+    release_if_large(&work.results);
+    release_if_large(&work.failures);
+    release_if_large(&work.report);
+}

@@ -1,0 +1,58 @@
+/* work: what a worker does with one request: resolve a function, run a task, run a run.
+ *
+ * Requests are handled one after the other on one thread, so the worker's state is one struct. Results gather while more work is at
+ * hand; they go at the latest 200 microseconds after the last report, between items, and a stepwise item is reported before the
+ * next begins. The clock is read as often as items warrant.
+ * Must not know: the handshake, how the process came about. */
+#ifndef PROCPOOL_WORK_H
+#define PROCPOOL_WORK_H
+
+#include "call.h"
+#include "callable.h"
+#include "chan.h"
+
+struct work_buffer {
+    uint8_t *data; /* aligned to 64 bytes */
+    size_t capacity;
+};
+
+struct work_function;
+
+struct work {
+    struct chan chan;
+    struct work_function **functions; /* by number */
+    uint32_t function_count;
+    void *state; /* the initializer's */
+    size_t max_worker_bytes;
+    struct pool_call call;
+    struct work_buffer input, results, failures, report;
+    uint64_t clock_ns;    /* the last look at the clock */
+    uint64_t reported_ns; /* when results were last sent */
+    uint64_t weighed_ns;
+    volatile int is_copy; /* this is a fork that a task made of the worker */
+};
+extern struct work work;
+
+/* Flush stdout and stderr and end, without the atexit handlers: under `fork` they are the parent's. */
+void work_end(int exit_code) __attribute__((noreturn));
+/* End if this is a copy of the worker that user code has made by fork and has returned into. */
+void work_end_copy(void);
+
+/* Queue a frame. work_flush sends what is queued; both end the process when that is impossible: the parent is gone. */
+void work_put(const struct wire_header *header, const void *body);
+void work_put_error(const struct wire_header *request, int error, uint64_t elapsed_ns, const char *text);
+void work_flush(void);
+void work_flush_if_late(void);
+
+/* The next request's header; its body into memory, or into a buffer: false when there is no memory for it, and the body was
+ * skipped and the error put. All end the process when the stream ends. */
+void work_next(struct wire_header *header_out);
+void work_read(void *destination, uint64_t size);
+bool work_read_request(const struct wire_header *request, struct work_buffer *buffer);
+
+/* Handlers of WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
+void work_take_function(const struct wire_header *request);
+void work_run_task(const struct wire_header *request);
+void work_run_run(const struct wire_header *request);
+
+#endif
