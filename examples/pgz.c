@@ -5,39 +5,30 @@
  * what came before it; with blocks of this size that costs less than 1% of the ratio.
  *
  * One round is in memory at a time, however long the input is. At its end workers wait for the slowest of them and for
- * the next round to be read: a few per cent of the time, with 8 blocks for each worker.
- *
- * The output grows under a temporary name and is renamed when it is complete: what has the final name is whole. */
-#include <errno.h>
-#include <limits.h>
+ * the next round to be read: a few per cent of the time, with 8 blocks for each worker. */
+#include "output.h"
 #include <procpool.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #define ZLIB_CONST
 #include <zlib.h>
 
 enum { BLOCK_BYTES = 2 << 20, BLOCKS_PER_WORKER = 8, LEVEL = 6, GZIP_FORMAT = MAX_WBITS + 16 };
 
 static const char *input_name = "stdin", *output_name = "stdout";
-static char temporary_name[PATH_MAX];  /* what must not outlive this process; "": nothing */
 static double bytes_done, bytes_total; /* bytes_total 0: not known */
 
-static void remove_temporary(void)
+static void clear_progress(void)
 {
-    unlink(temporary_name);
+    if (isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr);
 }
 
 static _Noreturn void fail(const char *about, const char *why)
 {
-    fprintf(stderr, "%spgz: %s: %s\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", about, why);
+    clear_progress();
+    fprintf(stderr, "pgz: %s: %s\n", about, why);
     exit(EXIT_FAILURE);
 }
-
-/* ---- compression ------------------------------------------------------------------------------------------- */
 
 /* Runs in a worker: a block in, a gzip member out. */
 static int compress_block(struct pool_call *call)
@@ -49,12 +40,13 @@ static int compress_block(struct pool_call *call)
         return pool_call_fail(call, ENOMEM, "zlib finds no memory");
     z.avail_out = (uInt)deflateBound(&z, (uLong)size);
     z.next_out = pool_call_reply(call, z.avail_out);
-    int complete = z.next_out && deflate(&z, Z_FINISH) == Z_STREAM_END;
+    bool complete = z.next_out && deflate(&z, Z_FINISH) == Z_STREAM_END;
     pool_call_reply(call, z.total_out);
     deflateEnd(&z);
     return complete ? 0 : pool_call_fail(call, ENOMEM, "no memory for the compressed block");
 }
 
+/* Called by pool_map_bytes, a few times a second. */
 static int draw_progress(void *arg, size_t blocks, size_t block_count)
 {
     static const char bar[] = "########################################";
@@ -68,7 +60,7 @@ static int draw_progress(void *arg, size_t blocks, size_t block_count)
     return 0;
 }
 
-/* One round: the blocks of data go through the pool, their members to out, in order. An empty input is one empty block. */
+/* One round: the blocks of data go through the pool, their members to out, in order. No data is one empty block. */
 static void compress_round(struct pool *pool, char *data, size_t size, FILE *out)
 {
     size_t count = size > 0 ? (size + BLOCK_BYTES - 1) / BLOCK_BYTES : 1;
@@ -93,7 +85,7 @@ static void compress_round(struct pool *pool, char *data, size_t size, FILE *out
     free(blocks);
 }
 
-static void compress_stream(struct pool_options *pool_options, FILE *in, FILE *out)
+static void compress_stream(const struct pool_options *pool_options, FILE *in, FILE *out)
 {
     struct pool *pool;
     if (pool_create(pool_options, &pool) < 0)
@@ -111,37 +103,9 @@ static void compress_stream(struct pool_options *pool_options, FILE *in, FILE *o
             compress_round(pool, data, size, out);
         bytes_done += (double)size;
     } while (size == room);
+    clear_progress();
     free(data);
     pool_destroy(pool);
-}
-
-/* ---- files ------------------------------------------------------------------------------------------------- */
-
-static void on_signal(int number)
-{
-    unlink(temporary_name);
-    raise(number); /* SA_RESETHAND: its default action ends the process when this handler returns */
-}
-
-/* The file that takes output_name's place at the end; output_name itself when it is no regular file (/dev/null). */
-static FILE *create_output(mode_t mode, int force)
-{
-    struct stat existing;
-    int exists = stat(output_name, &existing) == 0;
-    if (exists && !S_ISREG(existing.st_mode))
-        return fopen(output_name, "wb");
-    if (exists && !force)
-        fail(output_name, "it exists already (-f overwrites it)");
-    if (snprintf(temporary_name, PATH_MAX, "%s.XXXXXX", output_name) >= PATH_MAX)
-        fail(output_name, strerror(ENAMETOOLONG));
-    static const int signals[] = {SIGHUP, SIGINT, SIGTERM};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        if (signal(signals[i], SIG_IGN) != SIG_IGN) /* nohup stays in force */
-            sigaction(signals[i], &action, NULL);
-    int fd = mkstemp(temporary_name);
-    atexit(remove_temporary);
-    return fd < 0 || fchmod(fd, mode) < 0 ? NULL : fdopen(fd, "wb");
 }
 
 static _Noreturn void usage(void)
@@ -152,31 +116,22 @@ static _Noreturn void usage(void)
     exit(2);
 }
 
-static unsigned worker_count(const char *text)
-{
-    char *end;
-    unsigned long count = strtoul(text, &end, 10);
-    if (*end || count < 1 || count > 4096)
-        usage();
-    return (unsigned)count;
-}
-
 int main(int argc, char **argv)
 {
-    pool_init();
+    pool_init(); /* first: a worker is this program, started again */
 
     struct pool_options options = POOL_OPTIONS_INIT;
     const char *file = "-", *out_file = NULL;
-    int force = 0;
+    bool force = false;
     for (int option; (option = getopt(argc, argv, "b:cfj:o:")) != -1;) {
         if (option == 'b')
             options.backend = optarg;
         else if (option == 'c')
             out_file = "-";
         else if (option == 'f')
-            force = 1;
-        else if (option == 'j')
-            options.workers = worker_count(optarg);
+            force = true;
+        else if (option == 'j' && atoi(optarg) > 0)
+            options.workers = (unsigned)atoi(optarg);
         else if (option == 'o')
             out_file = optarg;
         else
@@ -188,30 +143,27 @@ int main(int argc, char **argv)
         file = argv[optind];
 
     FILE *in = stdin, *out = stdout;
-    if (strcmp(file, "-") != 0)
+    char gz_file[PATH_MAX + sizeof ".gz"];
+    if (strcmp(file, "-") != 0) {
         in = fopen(input_name = file, "rb");
+        snprintf(gz_file, sizeof gz_file, "%s.gz", file);
+        out_file = out_file ? out_file : gz_file;
+    }
     struct stat status;
     if (!in || fstat(fileno(in), &status) < 0)
         fail(input_name, strerror(errno));
     bytes_total = S_ISREG(status.st_mode) ? (double)status.st_size : 0;
 
-    char gz_file[PATH_MAX + sizeof ".gz"];
-    if (!out_file && in != stdin) {
-        snprintf(gz_file, sizeof gz_file, "%s.gz", file);
-        out_file = gz_file;
-    }
-    if (out_file && strcmp(out_file, "-") != 0) {
-        output_name = out_file;
-        out = create_output(S_ISREG(status.st_mode) ? status.st_mode & 0777 : 0644, force);
-    } else if (isatty(STDOUT_FILENO) && !force)
+    if (out_file && strcmp(out_file, "-") != 0)
+        out = output_create(output_name = out_file, fileno(in), force);
+    else if (isatty(STDOUT_FILENO) && !force)
         fail(output_name, "compressed data is not for a terminal (-f writes it all the same)");
     if (!out)
-        fail(output_name, strerror(errno));
+        fail(output_name, errno == EEXIST ? "it exists already (-f overwrites it)" : strerror(errno));
 
     signal(SIGPIPE, SIG_IGN); /* a broken pipe is an error like any other */
     compress_stream(&options, in, out);
-    if (fclose(out) != 0 || (*temporary_name && rename(temporary_name, output_name) != 0))
+    if (output_finish(out, output_name) != 0)
         fail(output_name, strerror(errno));
-    *temporary_name = '\0';
     return EXIT_SUCCESS;
 }

@@ -131,7 +131,7 @@ static size_t encode(const struct reference *reference, uint8_t *bytes)
 
 int callable_describe(callable_fn *fn, uint8_t *bytes, size_t *size_out, char *message)
 {
-    struct reference reference;
+    struct reference reference = {0};
     int result = find_function((uintptr_t)fn, &reference, message);
     if (result == 0 && !reference.is_executable)
         result = find_file((uintptr_t)fn, &reference, message);

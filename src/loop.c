@@ -82,8 +82,8 @@ static void describe_exit(const struct child_exit *how, char *text, size_t size)
 {
     if (!how->known)
         snprintf(text, size,
-                 "ended, and its exit status was taken by the host program (a wait for any child, or SIGCHLD "
-                 "ignored)");
+                 "ended, and nobody can tell how: its exit status was taken by the host program, or lost "
+                 "with the forkserver");
     else if (how->signal)
         snprintf(text, size, "was killed by signal %d (%s)", how->signal, strsignal(how->signal));
     else

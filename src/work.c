@@ -97,7 +97,7 @@ void work_put_error(const struct wire_header *request, int error, uint64_t elaps
 
 /* ---- buffers and bodies ---- */
 
-/* Room for `size` bytes; what was there is lost. New memory is zeroed, since unused bytes of results travel too. */
+/* Room for `size` bytes; what was there is lost. */
 static bool reserve(struct work_buffer *buffer, size_t size)
 {
     if (size <= buffer->capacity && buffer->data)
@@ -106,10 +106,19 @@ static bool reserve(struct work_buffer *buffer, size_t size)
     uint8_t *data = capacity < size ? NULL : aligned_alloc(ARRAY_ALIGNMENT, capacity);
     if (!data)
         return false;
-    memset(data, 0, capacity);
     free(buffer->data);
     *buffer = (struct work_buffer){data, capacity};
     return true;
+}
+
+/* The same with defined contents: the bytes of a result that its function leaves alone travel too. */
+static bool reserve_results(size_t size)
+{
+    size_t capacity_before = work.results.capacity;
+    bool done = reserve(&work.results, size);
+    if (done && work.results.capacity != capacity_before)
+        memset(work.results.data, 0, work.results.capacity);
+    return done;
 }
 
 static void release_if_large(struct work_buffer *buffer)
@@ -360,7 +369,7 @@ void work_run_run(const struct wire_header *request)
         return;
     if (!request->count || __builtin_mul_overflow(request->count, result_size, &result_bytes))
         work_end(1);
-    if (!reserve(&work.results, result_bytes)) {
+    if (!reserve_results(result_bytes)) {
         work_put_error(request, -ENOMEM, 0, "the worker has no memory for the results");
         return;
     }

@@ -1,0 +1,209 @@
+/* How many items a second does a map of a function that does nothing process?
+ *
+ * Ten million 64-bit items, two workers. The limit: the same bytes through the same kind of pipes, to two forked children
+ * that send them back without calling anything, in chunks of 100 KB with up to four of them under way at each; whoever
+ * moves items through pipes cannot be faster. What the library does beside that is calling a function for each item, and
+ * finding out at which size of a chunk that is cheap: its first map starts with small ones and is told apart.
+ *
+ * A cost of 1.00 means that the pipes are all that is paid for. */
+#include "bench.h"
+#include "raw.h"
+#include <poll.h>
+#include <procpool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+enum { WORKERS = 2, CHUNK_ITEMS = 12500, MAX_IN_FLIGHT = 4, WARM_MAPS = 3, PIPE_BYTES = 1 << 20 };
+
+struct header {
+    uint64_t size, first;
+};
+
+enum { CHUNK_BYTES = CHUNK_ITEMS * sizeof(uint64_t), FRAME_BYTES = CHUNK_BYTES + sizeof(struct header) };
+
+struct job {
+    const uint64_t *items;
+    uint64_t *results;
+    size_t count; /* a multiple of CHUNK_ITEMS */
+};
+
+/* ---- the limit ---------------------------------------------------------------------------------------------- */
+
+struct echo {
+    struct raw_link link;
+    size_t chunks[MAX_IN_FLIGHT]; /* under way, in order: a ring */
+    size_t sent, received;
+};
+
+static void send_back(int in, int out, const void *arg)
+{
+    static char frame[FRAME_BYTES];
+    (void)arg;
+    while (raw_read(in, frame, sizeof frame))
+        raw_write(out, frame, sizeof frame);
+}
+
+/* Move a whole frame by readv or writev: the header here, the body where the caller has it. */
+static void move_frame(ssize_t (*move)(int, const struct iovec *, int), int fd, struct header *header,
+                       void *body)
+{
+    struct iovec parts[2] = {{header, sizeof *header}, {body, CHUNK_BYTES}};
+    while (parts[1].iov_len > 0) {
+        size_t moved = (size_t)bench_check(move(fd, parts, 2), "readv or writev");
+        for (int i = 0; i < 2; i++) {
+            size_t part = moved < parts[i].iov_len ? moved : parts[i].iov_len;
+            parts[i] = (struct iovec){(char *)parts[i].iov_base + part, parts[i].iov_len - part};
+            moved -= part;
+        }
+    }
+}
+
+static void send_chunk(struct echo *echo, const struct job *job, size_t chunk)
+{
+    struct header header = {CHUNK_BYTES, chunk * CHUNK_ITEMS};
+    echo->chunks[echo->sent++ % MAX_IN_FLIGHT] = chunk;
+    move_frame(writev, echo->link.to, &header, (void *)&job->items[chunk * CHUNK_ITEMS]);
+}
+
+static void receive_chunk(struct echo *echo, const struct job *job)
+{
+    struct header header;
+    size_t chunk = echo->chunks[echo->received++ % MAX_IN_FLIGHT];
+    move_frame(readv, echo->link.from, &header, &job->results[chunk * CHUNK_ITEMS]);
+}
+
+/* Everything to the echoes and back. in_flight frames fit into a pipe, so that no write here waits for a child that
+ * itself waits to be read. */
+static void echo_all(struct echo *echoes, size_t in_flight, const struct job *job)
+{
+    size_t chunks = job->count / CHUNK_ITEMS, sent = 0;
+    struct pollfd replies[WORKERS];
+    for (int w = 0; w < WORKERS; w++)
+        replies[w] = (struct pollfd){.fd = echoes[w].link.from, .events = POLLIN};
+    for (size_t i = 0; i < WORKERS * in_flight && sent < chunks; i++)
+        send_chunk(&echoes[i % WORKERS], job, sent++);
+    for (size_t received = 0; received < chunks;) {
+        bench_check(poll(replies, WORKERS, -1), "poll");
+        for (int w = 0; w < WORKERS; w++) {
+            if (!(replies[w].revents & POLLIN))
+                continue;
+            receive_chunk(&echoes[w], job);
+            received++;
+            if (sent < chunks)
+                send_chunk(&echoes[w], job, sent++);
+        }
+    }
+}
+
+/* ---- measuring ---------------------------------------------------------------------------------------------- */
+
+struct rates {
+    double first, warm; /* millions of items a second; of the first map, and the median of those after it */
+};
+
+typedef void map_fn(void *context, const struct job *job);
+
+static double rate_of(map_fn *map, void *context, const struct job *job)
+{
+    memset(job->results, 0xff,
+           job->count * sizeof *job->results); /* their pages are there, their content is not */
+    uint64_t start_ns = bench_now_ns();
+    map(context, job);
+    double seconds = bench_seconds_since(start_ns);
+    if (memcmp(job->items, job->results, job->count * sizeof *job->items) != 0) {
+        fputs("the results are wrong\n", stderr);
+        exit(EXIT_FAILURE);
+    }
+    return (double)job->count / seconds / 1e6;
+}
+
+static struct rates rates_of(map_fn *map, void *context, const struct job *job)
+{
+    double warm[WARM_MAPS];
+    struct rates rates = {.first = rate_of(map, context, job)};
+    for (int i = 0; i < WARM_MAPS; i++)
+        warm[i] = rate_of(map, context, job);
+    rates.warm = bench_quantile(warm, WARM_MAPS, 0.5);
+    return rates;
+}
+
+struct echoes {
+    struct echo echo[WORKERS];
+    size_t in_flight;
+};
+
+static void map_by_pipes(void *context, const struct job *job)
+{
+    struct echoes *echoes = context;
+    echo_all(echoes->echo, echoes->in_flight, job);
+}
+
+static struct rates limit_rates(const struct job *job)
+{
+    struct echoes echoes = {.in_flight = MAX_IN_FLIGHT};
+    for (int w = 0; w < WORKERS; w++) {
+        size_t fit = raw_link_start(&echoes.echo[w].link, PIPE_BYTES, send_back, NULL) / FRAME_BYTES;
+        if (fit < echoes.in_flight)
+            echoes.in_flight = fit > 0 ? fit : 1;
+    }
+    struct rates rates = rates_of(map_by_pipes, &echoes, job);
+    for (int w = 0; w < WORKERS; w++)
+        raw_link_stop(&echoes.echo[w].link);
+    return rates;
+}
+
+static int do_nothing(const void *item, void *result, void *state)
+{
+    (void)state;
+    *(uint64_t *)result = *(const uint64_t *)item;
+    return 0;
+}
+
+static void map_by_pool(void *context, const struct job *job)
+{
+    int error = pool_map(context, do_nothing, job->items, sizeof *job->items, job->results,
+                         sizeof *job->results, job->count);
+    if (error < 0)
+        bench_fail("pool_map", error);
+}
+
+static struct rates procpool_rates(const struct bench *bench, const struct job *job)
+{
+    struct pool_options options = POOL_OPTIONS_INIT;
+    options.workers = WORKERS;
+    options.backend = bench->backend;
+    struct pool *pool;
+    int error = pool_create(&options, &pool);
+    if (error < 0)
+        bench_fail("pool_create", error);
+    struct rates rates = rates_of(map_by_pool, pool, job);
+    pool_destroy(pool);
+    return rates;
+}
+
+int main(int argc, char **argv)
+{
+    pool_init();
+
+    struct bench bench;
+    bench_begin(&bench, "map", "two children that send the bytes back", argc, argv);
+    size_t count = bench.quick ? 80 * CHUNK_ITEMS : 800 * CHUNK_ITEMS;
+    uint64_t *items = bench_memory(count * sizeof *items), *results = bench_memory(count * sizeof *results);
+    for (size_t i = 0; i < count; i++)
+        items[i] = i;
+    struct job job = {items, results, count};
+
+    struct bench_series first = {
+        .what = "first map after the start", .unit = "M items/s", .kind = BENCH_RATE};
+    struct bench_series warm = {.what = "map", .unit = "M items/s", .kind = BENCH_RATE};
+    for (unsigned round = 0; round < bench.rounds; round++) {
+        struct rates limit = limit_rates(&job), procpool = procpool_rates(&bench, &job);
+        bench_add(&first, limit.first, procpool.first);
+        bench_add(&warm, limit.warm, procpool.warm);
+    }
+    bench_print(&bench, &first);
+    bench_print(&bench, &warm);
+    return 0;
+}

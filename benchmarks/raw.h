@@ -1,0 +1,66 @@
+/* raw: processes and pipes with nothing around them, which is what the library is compared with.
+ *
+ * Two kinds. A *link* is one forked child with a pipe each way that runs a given function: for throughput and round
+ * trips, where it does not matter how the child came about. A *crew* is processes started by the means of a given start
+ * method: for the cost of starting. It waits for any child of this process, so no pool may live beside it. */
+#ifndef PROCPOOL_RAW_H
+#define PROCPOOL_RAW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* All of size bytes; false at end of file. */
+bool raw_read(int fd, void *data, size_t size);
+void raw_write(int fd, const void *data, size_t size);
+
+/* ---- links ------------------------------------------------------------------------------------------------- */
+
+struct raw_link {
+    pid_t pid;
+    int to, from;
+};
+
+typedef void raw_child_fn(int in, int out, const void *arg);
+
+/* Fork a child that runs fn and ends. pipe_bytes: capacity to ask for, 0: the default. The capacity is had in full or as far
+ * as the system's limit for users goes; returns what it is. */
+size_t raw_link_start(struct raw_link *link, size_t pipe_bytes, raw_child_fn *fn, const void *arg);
+void raw_link_stop(struct raw_link *link);
+
+/* ---- crews ------------------------------------------------------------------------------------------------- */
+
+enum raw_method {
+    RAW_FORK,       /* fork */
+    RAW_SPAWN,      /* posix_spawn of this executable */
+    RAW_FORKSERVER, /* fork in a process that was started by posix_spawn of this executable */
+};
+
+struct raw_crew {
+    enum raw_method method;
+    pid_t server;           /* RAW_FORKSERVER; it is started by raw_crew_open */
+    int order[2], reply[2]; /* pipes, shared by all workers */
+    int demand[2];          /* RAW_FORKSERVER: a byte for each worker to start */
+};
+
+/* What a worker says as soon as it lives. */
+struct raw_hello {
+    uint64_t born_ns; /* when it said so */
+    pid_t pid;
+    int reserved;
+};
+
+/* For the second statement of main: a process that was started by a crew does not return from here. */
+void raw_main(int argc, char **argv);
+
+void raw_crew_open(struct raw_crew *crew, const char *backend);
+void raw_crew_start(struct raw_crew *crew, unsigned count);
+/* Wait for the hello of `count` workers; returns the last. */
+struct raw_hello raw_crew_await(struct raw_crew *crew, unsigned count);
+/* Have the only worker kill itself, and wait for its end by the event of a pidfd. */
+void raw_crew_kill(struct raw_crew *crew, pid_t pid);
+/* Let the workers end and wait for all of them. */
+void raw_crew_close(struct raw_crew *crew);
+
+#endif

@@ -1,0 +1,107 @@
+/* fuzz_peer: a hostile worker. Its bytes come from the fuzzer and go through the channel and the decoder into what the parent
+ * believes of them (src/peer.c), with a span in flight. Whatever they are, the outcome is news that fits the span to the item,
+ * an end of file, or PEER_GARBAGE, and no byte outside of the items' results is touched.
+ *
+ * Input: one byte of set-up (bit 0: items of any size; bit 1: before the hello; bit 2: replies are not wanted;
+ * bit 3: before it is ready), one for the
+ * size of a result, one for the number of items, then what the worker writes.
+ *
+ * Build: with src/ and backends/ as include paths, all of the library's objects, -fsanitize=fuzzer,address,undefined. */
+#include "fd.h"
+#include "peer.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { MAX_RESULT_BYTES = 1 << 16, MARGIN = 64 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct scene {
+    struct peer peer;
+    struct job job;
+    struct span *span;
+    uint8_t *results; /* with a margin on both sides */
+    size_t result_bytes;
+};
+
+static int worker_stream(const uint8_t *data, size_t size)
+{
+    int fd = memfd_create("worker", MFD_CLOEXEC);
+    assert(fd >= 0);
+    assert(fd_write(fd, data, size) == (ssize_t)size);
+    assert(lseek(fd, 0, SEEK_SET) == 0);
+    return fd;
+}
+
+static void set_up(struct scene *scene, const uint8_t *data, size_t size)
+{
+    static const uint8_t config[1];
+    struct backend_child child = {.request_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
+    child.reply_fd = worker_stream(data + 3, size - 3);
+    assert(!peer_open(&scene->peer, &child, 0, config, sizeof config, MAX_RESULT_BYTES));
+    if (!(data[0] & 2))
+        scene->peer.expects = data[0] & 8 ? PEER_EXPECTS_READY : PEER_EXPECTS_RESULTS;
+    struct job *job = &scene->job;
+    job->kind = data[0] & 1 ? JOB_BYTES : JOB_FIXED;
+    job->count = data[2];
+    job->item_size = 1;
+    job->result_size = data[1];
+    scene->result_bytes = (size_t)(job->count * job->result_size);
+    scene->results = calloc(1, scene->result_bytes + 2 * MARGIN);
+    job->results = scene->results + MARGIN;
+    job->replies = data[0] & 4 ? NULL : calloc(256, sizeof *job->replies);
+    job_begin(job);
+    scene->span = job->pending ? job_take_whole(job) : NULL;
+}
+
+static void take_items(struct scene *scene, enum peer_news news, const struct peer_report *report)
+{
+    struct span *span = scene->span;
+    assert(span && span->count);
+    assert(report->first == span->first && report->count && report->count <= span->count);
+    assert(strlen(report->text) <= WIRE_TEXT_BYTES);
+    if (news == PEER_RESULT) {
+        assert(report->reply_size <= MAX_RESULT_BYTES && report->count == 1);
+        assert(!report->reply || scene->job.replies);
+        free(report->reply);
+    }
+    for (uint32_t i = 0; news == PEER_RESULTS && i < report->failure_count; i++)
+        assert(wire_decode_failure(report->failures + (size_t)i * WIRE_FAILURE_BYTES).offset < report->count);
+    span->first += report->count;
+    span->count -= report->count;
+    if (!span->count)
+        scene->span = NULL;
+}
+
+static void check_margins(const struct scene *scene)
+{
+    static const uint8_t untouched[MARGIN];
+    assert(!memcmp(scene->results, untouched, MARGIN));
+    assert(!memcmp(scene->results + MARGIN + scene->result_bytes, untouched, MARGIN));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 3)
+        return 0;
+    struct scene scene = {0};
+    set_up(&scene, data, size);
+    for (;;) {
+        struct peer_report report;
+        enum peer_news news = peer_next(&scene.peer, scene.span, &report);
+        if (news == PEER_NOTHING || news == PEER_EOF || news == PEER_GARBAGE)
+            break;
+        if (news != PEER_READY && news != PEER_FAILED)
+            take_items(&scene, news, &report);
+        else
+            assert(data[0] & (2 | 8));
+    }
+    check_margins(&scene);
+    peer_close(&scene.peer);
+    free(scene.job.replies);
+    free(scene.results);
+    return 0;
+}
