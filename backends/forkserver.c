@@ -222,14 +222,14 @@ static void give_up(struct forkserver *forkserver, struct backend_child *child)
     shutdown(child->exit_fd, SHUT_RDWR);
     if (server->process.pidfd < 0 || server->number != child->server)
         return;
-    local_kill(server->process.pidfd, SIGKILL);
+    local_kill(server->process, SIGKILL);
     server_dismiss(forkserver);
 }
 
 static int forkserver_kill(void *state, struct backend_child *child, int signal)
 {
     if (child->pid)
-        return local_kill(child->pidfd, signal);
+        return local_kill_child(state, child, signal);
     if (child->pending_signal != SIGKILL)
         child->pending_signal = signal;
     if (signal == SIGKILL)
@@ -251,7 +251,7 @@ static int note_started(struct backend_child *child, struct buf_reader *report, 
     child->pid = (pid_t)buf_read_u32(report);
     child->pidfd = pidfd;
     if (child->pending_signal)
-        local_kill(child->pidfd, child->pending_signal);
+        local_kill_child(NULL, child, child->pending_signal);
     return BACKEND_RUNNING;
 }
 
@@ -417,7 +417,7 @@ static void flush_output(FILE *stream)
 static int preload(const struct backend_hooks *hooks, char *text_out)
 {
     /* Threads that are there already are none of the preload's: a library's constructor, or a sanitizer, made them. */
-    long threads_before = count_threads();
+    long threads_before = count_threads() + local_under_thread_sanitizer();
     int error = call_preload(hooks, text_out);
     flush_output(stdout);
     flush_output(stderr);

@@ -168,6 +168,20 @@ static int open_pidfd(pid_t pid)
     return fd_take_above_stdio((int)syscall(SYS_pidfd_open, pid, 0));
 }
 
+/* Valgrind up to 3.19 does not know pidfd_open, but clone gives a pidfd. To libc that is no fork: its atfork handlers
+ * do not run, which tools may be asked to live with and nobody else. */
+static pid_t fork_without_pidfd_open(int *pidfd_out)
+{
+    return (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, pidfd_out, NULL, NULL);
+}
+
+static void fork_process(struct local_process *process)
+{
+    bool unknown = syscall(SYS_pidfd_open, 0, 0) < 0 && errno == ENOSYS; /* else EINVAL */
+    process->pidfd = -1;
+    process->pid = unknown ? fork_without_pidfd_open(&process->pidfd) : fork();
+}
+
 /* A child that must not live, before anyone heard of it. Nobody but its parent can have reaped it so soon, unless the
  * host reaps all children at once, and then there is nothing to kill. */
 static int discard(struct local_process *process, int error)
@@ -182,29 +196,24 @@ static int discard(struct local_process *process, int error)
     return error;
 }
 
-/* In ThreadSanitizer's programs the child gets a copy of the memory: the runtime's clone, where it has one, takes
- * the child's calls for this process's own otherwise. */
-#if defined(__SANITIZE_THREAD__)
-#define COPY_MEMORY 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define COPY_MEMORY 1
-#endif
-#endif
-#ifdef COPY_MEMORY
-enum { CLONE_MEMORY = 0 };
-#else
-enum { CLONE_MEMORY = CLONE_VM };
-#endif
+/* Part of ThreadSanitizer's runtime, which the program may be linked with even where this library was not. */
+extern void __tsan_init(void) __attribute__((weak));
 
-/* CLONE_VFORK suspends this thread until the child has executed or ended; nothing is copied, however large we are. */
+bool local_under_thread_sanitizer(void)
+{
+    return __tsan_init != NULL;
+}
+
+/* CLONE_VFORK suspends this thread until the child has executed or ended; nothing is copied, however large we are. Except
+ * under ThreadSanitizer, whose newer runtimes take what a child does in shared memory for this process's own doing. */
 static int clone_and_exec(const struct local_image *image, struct child_plan *plan,
                           struct local_process *process)
 {
     struct child_signals saved;
     int errno_before = errno;
     char *stack_top = (char *)image->stack + GUARD_BYTES + STACK_BYTES;
-    int flags = CLONE_MEMORY | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+    int share_memory = local_under_thread_sanitizer() ? 0 : CLONE_VM;
+    int flags = share_memory | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
     child_block_signals(&saved);
     process->pid = clone(child_exec, stack_top, flags, plan, &process->pidfd);
     int error = process->pid < 0 ? -errno : 0;
@@ -269,14 +278,15 @@ int local_fork(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_h
     try_flush(stdout);
     try_flush(stderr);
     child_block_signals(&saved);
-    struct local_process process = {.pid = fork(), .pidfd = -1};
+    struct local_process process;
+    fork_process(&process);
     int error = process.pid < 0 ? -errno : 0;
     if (process.pid == 0)
         become_worker(fds, cwd_fd, hooks);
     child_restore_signals(&saved);
     fd_close(&place);
     if (!error) {
-        process.pidfd = open_pidfd(process.pid);
+        process.pidfd = process.pidfd < 0 ? open_pidfd(process.pid) : fd_take_above_stdio(process.pidfd);
         error = process.pidfd < 0 ? discard(&process, process.pidfd) : 0;
     }
     errno = errno_before;
@@ -287,19 +297,29 @@ int local_fork(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_h
 
 /* ---- ending ------------------------------------------------------------------------------------------------------ */
 
-static int send_signal(int pidfd, int signal)
+/* Valgrind does not know the system call. Then by number, as long as the process is seen to be alive. */
+static int send_signal_by_pid(struct local_process process, int signal)
+{
+    if (fd_poll(process.pidfd, POLLIN, 0) || !kill(process.pid, signal))
+        return 0;
+    return -errno;
+}
+
+static int send_signal(struct local_process process, int signal)
 {
     int errno_before = errno;
-    int error = syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) ? -errno : 0;
+    int error = syscall(SYS_pidfd_send_signal, process.pidfd, signal, NULL, 0) ? -errno : 0;
+    if (error == -ENOSYS)
+        error = send_signal_by_pid(process, signal);
     errno = errno_before;
     return error == -ESRCH ? 0 : error;
 }
 
-int local_kill(int pidfd, int signal)
+int local_kill(struct local_process process, int signal)
 {
-    int error = send_signal(pidfd, signal);
+    int error = send_signal(process, signal);
     if (!error && signal == SIGTERM)
-        error = send_signal(pidfd, SIGCONT);
+        error = send_signal(process, SIGCONT);
     return error;
 }
 
@@ -368,7 +388,7 @@ void local_end(struct local_process *process)
     struct child_exit unused;
     if (process->pidfd < 0)
         return;
-    local_kill(process->pidfd, SIGKILL);
+    local_kill(*process, SIGKILL);
     fd_poll(process->pidfd, POLLIN, -1);
     local_collect(process->pidfd, &unused);
     fd_close(&process->pidfd);
@@ -378,7 +398,7 @@ void local_end(struct local_process *process)
 int local_kill_child(void *state, struct backend_child *child, int signal)
 {
     (void)state;
-    return local_kill(child->pidfd, signal);
+    return local_kill((struct local_process){.pid = child->pid, .pidfd = child->pidfd}, signal);
 }
 
 int local_reap_child(void *state, struct backend_child *child, struct child_exit *exit_out, char *message)

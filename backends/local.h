@@ -65,8 +65,11 @@ int local_exec(const struct local_image *image, enum child_role role, const int 
 int local_fork(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_hooks *hooks,
                struct local_process *process_out);
 
+/* Its programs have a thread that nobody made, from the first thread or fork on. */
+bool local_under_thread_sanitizer(void);
+
 /* Send a signal, SIGTERM with SIGCONT. 0 also when the process has ended; else a negative errno. */
-int local_kill(int pidfd, int signal);
+int local_kill(struct local_process process, int signal);
 
 /* BACKEND_RUNNING, or 0: the process has ended, its zombie is gone (whoever took it), *exit_out tells what is known. For
  * a process that is not this one's child too, as far as the kernel tells. Does not wait for the process. */

@@ -37,7 +37,15 @@ static size_t first_unsent_copy(const struct chan *chan)
     return chan->copies_size;
 }
 
-/* Move what is unsent to the front. Done only when room runs out, so that its cost is spread over what was sent since. */
+/* Then it pays to make room by moving the rest: the cost is spread over what was sent. Pieces do not tell: many frames may have
+ * become one that is never sent to its end. */
+static bool is_mostly_sent(const struct chan *chan)
+{
+    size_t sent = first_unsent_copy(chan);
+    return sent && sent >= chan->copies_size - sent;
+}
+
+/* Move what is unsent to the front. */
 static void compact(struct chan *chan)
 {
     size_t sent = first_unsent_copy(chan);
@@ -82,7 +90,7 @@ static int reserve(struct chan *chan, size_t copied_bytes, size_t pieces)
 {
     bool enough = chan->copies_capacity - chan->copies_size >= copied_bytes &&
                   chan->piece_capacity - chan->piece_end >= pieces;
-    if (!enough && chan->piece_first)
+    if (!enough && is_mostly_sent(chan))
         compact(chan);
     int rc = reserve_copies(chan, copied_bytes);
     return rc ? rc : reserve_pieces(chan, pieces);
@@ -261,6 +269,7 @@ int chan_read_into(struct chan *chan, void *destination, size_t size, size_t *do
 
 int chan_discard(struct chan *chan, size_t size, size_t *done)
 {
+    chan->large = false; /* nothing is to be left in the pipe: take as much as the staging buffer holds */
     while (*done < size) {
         const uint8_t *unused;
         int rc = chan_staged(chan) ? 0 : chan_peek(chan, 1, &unused);

@@ -24,7 +24,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Where the executable's fd stands until exec closes it. */
+/* Where the executable's fd stands until child_adopt closes it. It outlives exec since tools that exec themselves and then
+ * load the program (valgrind) need it there. */
 enum { EXE_FD = CHILD_LIFELINE_FD + 1 };
 
 enum { SIGNAL_COUNT = _NSIG - 1, SIGNAL_SET_BYTES = SIGNAL_COUNT / 8, FIRST_REALTIME_SIGNAL = 32 };
@@ -251,7 +252,7 @@ static __attribute__((no_sanitize_address, no_sanitize_thread)) int execute(cons
 {
     char path[FD_PATH_BYTES];
     fd_path(EXE_FD, path);
-    for (int fd = CHILD_IN_FD; fd <= CHILD_LIFELINE_FD; fd++)
+    for (int fd = CHILD_IN_FD; fd <= EXE_FD; fd++)
         if (fcntl(fd, F_SETFD, 0))
             return -errno;
     syscall(SYS_execve, path, plan->argv, plan->envp);
@@ -360,6 +361,7 @@ enum child_role child_adopt(void)
         return CHILD_NONE;
     for (int fd = CHILD_IN_FD; fd <= CHILD_LIFELINE_FD; fd++)
         fd_set_cloexec(fd, true);
+    fd_close_range(EXE_FD, EXE_FD);
     end_if_lifeline_is_cut();
     if (role == CHILD_WORKER)
         settle();

@@ -28,8 +28,10 @@ struct sched_slot {
     bool ready;    /* has said so since it was started, or started afresh */
     bool unwanted; /* killed because nobody needs it: its end is no failed start */
     bool worn;
+    bool renewing; /* starts afresh in place: what it was before ends in order first */
     int verdict;
     unsigned worker_id;
+    bool numbered; /* worker_id is this worker's; one that was dismissed leaves it to its replacement */
     uint64_t due_ns;
     uint64_t tasks_left; /* items it may still be sent */
 
@@ -215,7 +217,10 @@ void sched_submit(struct sched *sched, struct job *job)
     sched->pending_items += job->pending_count;
     if (sched->broken)
         job->cancel_status = POOL_EBROKEN;
-    enqueue(sched, job, false);
+    if (job->count)
+        enqueue(sched, job, false);
+    else
+        end_items(sched, job, 0);
 }
 
 void sched_cancel(struct sched *sched, struct job *job, int status)
@@ -351,6 +356,7 @@ static void count_failed_start(struct sched *sched)
 static void give_signal(struct sched *sched, struct sched_slot *slot, int signal, uint64_t then_after_ns)
 {
     slot->signal = signal;
+    slot->commands &= ~(unsigned)(COMMAND_REFRESH | COMMAND_DISMISS); /* too late to ask */
     command(sched, slot, COMMAND_SIGNAL);
     set_due(sched, slot, then_after_ns);
 }
@@ -387,12 +393,21 @@ static void do_launch(struct sched *sched, struct sched_slot *slot)
     while (bit_get(sched->worker_ids, slot->worker_id))
         slot->worker_id++;
     bit_set(sched->worker_ids, slot->worker_id, true);
+    slot->numbered = true;
     await_ready(sched, slot);
     command(sched, slot, COMMAND_START);
 }
 
+static void release_number(struct sched *sched, struct sched_slot *slot)
+{
+    if (slot->numbered)
+        bit_set(sched->worker_ids, slot->worker_id, false);
+    slot->numbered = false;
+}
+
 static void vacate(struct sched *sched, struct sched_slot *slot)
 {
+    release_number(sched, slot);
     slot->due_ns = SCHED_NEVER;
     slot->commands &= COMMAND_FAIL; /* signals for a process that is gone mean nothing */
     bit_set(sched->empty, (unsigned)(slot - sched->slots), true);
@@ -400,14 +415,12 @@ static void vacate(struct sched *sched, struct sched_slot *slot)
 
 static void do_count_failure(struct sched *sched, struct sched_slot *slot)
 {
-    bit_set(sched->worker_ids, slot->worker_id, false);
     vacate(sched, slot);
     count_failed_start(sched);
 }
 
 static void do_try_later(struct sched *sched, struct sched_slot *slot)
 {
-    bit_set(sched->worker_ids, slot->worker_id, false);
     vacate(sched, slot);
     owe_start(sched);
     pause_starts(sched, BUSY_PAUSE_NS);
@@ -416,6 +429,7 @@ static void do_try_later(struct sched *sched, struct sched_slot *slot)
 static void do_welcome(struct sched *sched, struct sched_slot *slot)
 {
     slot->ready = true;
+    slot->renewing = false;
     slot->due_ns = SCHED_NEVER;
     sched->failed_starts = 0;
     sched->next_start_ns = sched->now_ns;
@@ -430,12 +444,13 @@ static void do_await_exit(struct sched *sched, struct sched_slot *slot)
 static void do_refresh(struct sched *sched, struct sched_slot *slot)
 {
     await_ready(sched, slot);
+    slot->renewing = true;
     command(sched, slot, COMMAND_REFRESH);
 }
 
 static void do_dismiss(struct sched *sched, struct sched_slot *slot)
 {
-    bit_set(sched->worker_ids, slot->worker_id, false); /* its replacement may have the number now */
+    release_number(sched, slot);
     set_due(sched, slot, sched->config.start_timeout_ns);
     command(sched, slot, COMMAND_DISMISS);
 }
@@ -495,8 +510,6 @@ static void (*const actions[SLOT_ACTION_COUNT])(struct sched *, struct sched_slo
 static enum slot_action step(struct sched *sched, struct sched_slot *slot, enum slot_event event)
 {
     enum slot_state before = slot->state;
-    if (before != SLOT_RETIRING && before != SLOT_EMPTY && event == SLOT_EXITED)
-        bit_set(sched->worker_ids, slot->worker_id, false);
     enum slot_action action = slot_step(&slot->state, event);
     sched->state_count[before]--;
     sched->state_count[slot->state]++;
@@ -582,8 +595,8 @@ void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items,
         put_back(sched, pop_run(sched, slot));
     arm_deadline(sched, slot);
     note_capacity(sched, slot);
-    replace_if_worn(sched, slot);
-    end_items(sched, job, items); /* last: it may wind the pool down */
+    end_items(sched, job, items);
+    replace_if_worn(sched, slot); /* last: unless that has wound the pool down */
 }
 
 void sched_unsent(struct sched *sched, unsigned slot_index, int status)
@@ -598,9 +611,11 @@ void sched_unsent(struct sched *sched, unsigned slot_index, int status)
     slot->run_count--;
     slot->cost_ns -= last->cost_ns;
     slot->bytes -= last->bytes;
+    slot->tasks_left += slot->tasks_left == UINT64_MAX ? 0 : last->count;
     sched_cancel(sched, last->job, status);
     put_back(sched, last);
-    arm_deadline(sched, slot);
+    if (!slot->head)
+        slot->due_ns = SCHED_NEVER;
     note_capacity(sched, slot);
 }
 
@@ -636,7 +651,8 @@ static void kill_unwanted(struct sched *sched, struct sched_slot *slot)
     step(sched, slot, SLOT_KILL);
 }
 
-/* When the pool is closing and nothing is left to do: workers that are ready end in order, the others at once. */
+/* When the pool is closing and nothing is left to do: workers that are ready end in order, those that start afresh when they are
+ * (a kill could hit their finalizers), the others at once. */
 static void wind_down(struct sched *sched)
 {
     if (!sched->closing || sched->job_count)
@@ -645,6 +661,8 @@ static void wind_down(struct sched *sched)
         struct sched_slot *slot = &sched->slots[i];
         if (slot->state == SLOT_READY)
             step(sched, slot, SLOT_RETIRE);
+        else if (slot->state == SLOT_STARTING && slot->renewing)
+            slot->unwanted = true;
         else if (slot->state == SLOT_STARTING || slot->state == SLOT_CLOSED)
             kill_unwanted(sched, slot);
     }
@@ -775,7 +793,7 @@ static bool next_start(struct sched *sched, struct sched_effect *effect)
 static uint64_t choose_items(const struct sched *sched, const struct job *job)
 {
     uint64_t item_ns = job_item_ns(job);
-    if (!item_ns || (job->stop_on_error && job->kind == JOB_BYTES))
+    if (!item_ns)
         return 1;
     uint64_t most = CHUNK_NS / item_ns, least = LEAST_CHUNK_NS / item_ns;
     uint64_t share = job->pending_count / (2 * (uint64_t)sched->config.workers);
@@ -784,13 +802,20 @@ static uint64_t choose_items(const struct sched *sched, const struct job *job)
     return share ? share : 1;
 }
 
+/* What is behind an item that must not run twice may have begun when its worker is killed; and only a run of fixed-size items
+ * can be stopped by a failure in it. */
+static bool goes_alone(const struct job *job)
+{
+    return job->at_most_once || (job->stop_on_error && job->kind == JOB_BYTES);
+}
+
 static uint64_t chunk(const struct sched *sched, const struct sched_slot *slot, const struct job *job,
                       size_t *bytes_out)
 {
     const struct span *front = job->pending;
     uint64_t count = job->chunk_size ? job->chunk_size : choose_items(sched, job);
     count = front->suspect ? front->count : count; /* all that are in doubt together */
-    count = job->at_most_once ? 1 : count; /* what is behind an item may have begun when its worker is killed */
+    count = goes_alone(job) ? 1 : count;
     count = count < CHUNK_ITEMS ? count : CHUNK_ITEMS;
     count = count < front->count ? count : front->count;
     count = count < slot->tasks_left ? count : slot->tasks_left;
@@ -802,8 +827,8 @@ static unsigned choose_slot(const struct sched *sched, const struct job *job)
 {
     unsigned slot = bit_first(sched->idle, sched->slot_count);
     uint64_t item_ns = job_item_ns(job);
-    bool may_queue = item_ns && item_ns < QUEUED_NS && !job->pending->suspect && !job->stop_on_error &&
-                     !job->at_most_once;
+    bool may_queue =
+        item_ns && item_ns < QUEUED_NS && !job->pending->suspect && !job->stop_on_error && !job->at_most_once;
     return slot == SCHED_NO_SLOT && may_queue ? bit_first(sched->room, sched->slot_count) : slot;
 }
 

@@ -3,7 +3,8 @@
  *   simulator.c   virtual time, the host that drives the engine, the command line
  *   sim_plan.c    what a seed means: settings, jobs, the fate of each item
  *   sim_worker.c  processes: what they do with what they are sent, and how they end. The truth
- *   sim_model.c   what the engine may and must do, from what it was told. Never looks at the truth but to judge */
+ *   sim_model.c   what the engine has to do, worked out anew from what it was told
+ *   sim_judge.c   whether that is what it does */
 #ifndef PROCPOOL_TESTS_SIM_H
 #define PROCPOOL_TESTS_SIM_H
 
@@ -49,15 +50,15 @@ enum sim_item_state { ITEM_PENDING, ITEM_IN_FLIGHT, ITEM_FAILING, ITEM_ENDED };
 
 struct sim_item {
     uint64_t duration_ns;
-    uint64_t began_ns;  /* truth */
-    unsigned begun;     /* truth: runs */
+    uint64_t began_ns; /* truth */
+    unsigned begun;    /* truth: runs */
     uint8_t fate;
-    uint8_t offences;   /* how many runs still show its fate */
-    uint8_t state;      /* enum sim_item_state */
-    uint8_t attempts;   /* deaths for which it is certainly to blame, by what the engine knows */
-    uint8_t unlucky;    /* of these, deaths that it had no part in: the worker died by itself */
-    bool doubted;       /* may have killed a worker: has to be sent stepwise */
-    int status;         /* how it ended: 0, 1 (its own code) or POOL_E… */
+    uint8_t offences; /* how many runs still show its fate */
+    uint8_t state;    /* enum sim_item_state */
+    uint8_t attempts; /* deaths for which it is certainly to blame, by what the engine knows */
+    uint8_t unlucky;  /* of these, deaths that it had no part in: the worker died by itself */
+    bool doubted;     /* may have killed a worker: has to be sent stepwise, and otherwise need not */
+    int status;       /* how it ended: 0, 1 (its own code) or POOL_E… */
 };
 
 struct sim_job {
@@ -95,14 +96,23 @@ struct sim_run {
     bool stepwise, stop;
 };
 
-enum sim_phase { WORKER_DEAD, WORKER_BOOTING, WORKER_IDLE, WORKER_RUNNING, WORKER_WRITING, WORKER_STUCK, WORKER_ENDING };
+enum sim_phase {
+    WORKER_DEAD,
+    WORKER_BOOTING,
+    WORKER_IDLE,
+    WORKER_RUNNING,
+    WORKER_WRITING,
+    WORKER_STUCK,
+    WORKER_ENDING
+};
 
 struct sim_worker {
     bool exists; /* until its exit was told */
     unsigned process, slot;
     enum sim_phase phase;
     uint64_t act_at, die_at;
-    bool ignores_sigterm, pipe_closed, pipe_kept; /* kept: a grandchild holds it, so there is no end of file */
+    bool ignores_sigterm, pipe_closed,
+        pipe_kept; /* kept: a grandchild holds it, so there is no end of file */
     bool refreshed, dismissed;
 
     struct sim_run inbox[SIM_MAX_RUNS];
@@ -115,7 +125,7 @@ struct sim_worker {
     struct sim_message *said; /* [said_first, said_end) not told yet */
     size_t said_first, said_end, said_room;
 
-    bool killed, by_itself; /* was sent a signal; had trouble of its own */
+    bool killed, by_itself;      /* was sent a signal; had trouble of its own */
     struct sim_job *culprit_job; /* the item that misbehaved first; NULL: none did */
     uint64_t culprit;
 };
@@ -126,12 +136,12 @@ struct sim_flight {
     struct sim_job *job;
     uint64_t first, count, cost_ns;
     size_t bytes;
-    bool stepwise;
+    bool stepwise, doubted;
 };
 
 struct sim_slot {
     enum slot_state state;
-    bool ready, unwanted, worn, numbered;
+    bool ready, unwanted, worn, numbered, renewing;
     unsigned number;
     int verdict;
     uint64_t due_ns, tasks_left;
@@ -147,7 +157,8 @@ struct sim_slot {
 };
 
 struct sim_totals {
-    uint64_t events, effects, items, deaths, blamed, doubted, timeouts, garbage, canceled, refused, refreshed, dismissed, broken;
+    uint64_t events, effects, items, deaths, blamed, doubted, timeouts, garbage, canceled, refused, unsent,
+        refreshed, dismissed, broken;
 };
 
 struct sim {
@@ -160,8 +171,8 @@ struct sim {
     /* the plan */
     struct sched_config config;
     bool boots, waits_for_boot, adapts, closes_early, sleepy;
-    unsigned start_trouble, refusals, own_deaths; /* in 100 */
-    unsigned trouble_left; /* deaths of workers by themselves are bounded */
+    unsigned start_trouble, refusals, own_deaths, unsent; /* in 100 */
+    unsigned trouble_left;                                /* deaths of workers by themselves are bounded */
     struct sim_job jobs[SIM_MAX_JOBS];
     unsigned job_count;
 
@@ -175,7 +186,7 @@ struct sim {
 
     /* the model */
     struct sim_slot slots[SIM_MAX_SLOTS];
-    unsigned failed_starts, boots_left;
+    unsigned failed_starts, starts_owed;
     uint64_t next_start_ns;
     bool broken, break_told, ever_ready;
 
@@ -207,6 +218,7 @@ void sim_worker_clear(struct sim_worker *worker);
 /* sim_model.c: events, told to it when they are told to the engine */
 void model_begin(struct sim *sim);
 void model_boot(struct sim *sim);
+void model_limit(struct sim *sim, unsigned workers);
 void model_submit(struct sim *sim, struct sim_job *job);
 void model_cancel(struct sim *sim, struct sim_job *job, int status);
 void model_close(struct sim *sim);
@@ -214,14 +226,26 @@ void model_refused(struct sim *sim, unsigned slot);
 void model_put_off(struct sim *sim, unsigned slot);
 void model_said(struct sim *sim, unsigned slot, enum sim_say say);
 void model_ended(struct sim *sim, unsigned slot, const struct sim_report *report);
+void model_unsent(struct sim *sim, unsigned slot, int status);
 void model_exited(struct sim *sim, const struct sim_worker *worker);
 void model_expire(struct sim *sim);
-/* an effect that was given */
-void model_effect(struct sim *sim, const struct sched_effect *effect);
-/* after every step; and when no effect is left */
-void model_check(const struct sim *sim);
-void model_check_quiet(const struct sim *sim);
-void model_check_end(const struct sim *sim);
 struct sim_job *model_find_job(const struct sim *sim, const struct job *job);
+
+/* of the model, for sim_judge.c */
+void model_move(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from,
+                enum sim_item_state to);
+void model_end_item(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, int status);
+void model_note_ended(struct sim *sim, struct sim_job *job);
+void model_cancel_job(struct sim_job *job, int status);
+void model_await_ready(struct sim *sim, struct sim_slot *slot);
+void model_arm_deadline(struct sim *sim, struct sim_slot *slot);
+unsigned model_count(const struct sim *sim, enum slot_state state);
+bool model_work_is_left(const struct sim *sim);
+
+/* sim_judge.c */
+void judge_effect(struct sim *sim, const struct sched_effect *effect);
+void judge_step(const struct sim *sim);  /* after every step */
+void judge_quiet(const struct sim *sim); /* when no effect is left */
+void judge_end(const struct sim *sim);   /* when the last worker is gone */
 
 #endif

@@ -24,7 +24,7 @@ bool sim_chance(struct sim_random *random, unsigned of, unsigned in)
 
 const char *sim_fate_name(enum sim_fate fate)
 {
-    static const char *const names[FATE_COUNT] = {"fine",         "fails",         "kills its worker",  "hangs",
+    static const char *const names[FATE_COUNT] = {"fine",        "fails",         "kills its worker", "hangs",
                                                   "is too slow", "sends garbage", "closes its pipe"};
     return names[fate];
 }
@@ -52,8 +52,8 @@ static enum sim_fate choose_fate(struct sim_random *random, const struct job *gi
     }
 }
 
-static void plan_item(struct sim_random *random, struct sim_item *item, const struct job *given, uint64_t longest_ns,
-                      unsigned guilty_in_1000)
+static void plan_item(struct sim_random *random, struct sim_item *item, const struct job *given,
+                      uint64_t longest_ns, unsigned guilty_in_1000)
 {
     *item = (struct sim_item){.state = ITEM_PENDING, .offences = SIM_ALWAYS};
     item->duration_ns = longest_ns ? sim_between(random, longest_ns / 4, longest_ns) : 0;
@@ -109,7 +109,8 @@ static void plan_job(struct sim *sim, unsigned number)
     plan_items(sim, job);
     given->inputs = given->kind == JOB_BYTES ? job->inputs : NULL;
     job->submit_at = sim_chance(random, 1, 2) ? 0 : sim_between(random, 0, 30 * SIM_MS);
-    job->cancel_at = sim_chance(random, 1, 6) ? job->submit_at + sim_between(random, 0, 20 * SIM_MS) : SIM_NEVER;
+    job->cancel_at =
+        sim_chance(random, 1, 6) ? job->submit_at + sim_between(random, 0, 20 * SIM_MS) : SIM_NEVER;
 }
 
 /* ---- the pool ---- */
@@ -122,7 +123,8 @@ static void plan_config(struct sim *sim)
     config->workers = (unsigned)sim_between(random, 1, SIM_MAX_WORKERS);
     config->restarts = sim_chance(random, 1, 2);
     config->wears_out = sim_chance(random, 1, 3);
-    config->max_tasks_per_worker = config->wears_out && sim_chance(random, 2, 3) ? sim_between(random, 1, 20) : 0;
+    config->max_tasks_per_worker =
+        config->wears_out && sim_chance(random, 2, 3) ? sim_between(random, 1, 20) : 0;
     config->max_attempts = (unsigned)sim_between(random, 1, 3);
     config->start_timeout_ns = sim_between(random, 20 * SIM_MS, 2 * SIM_S);
     config->kill_grace_ns = graces[sim_between(random, 0, 2)];
@@ -130,13 +132,14 @@ static void plan_config(struct sim *sim)
 
 static void plan_trouble(struct sim *sim)
 {
-    static const unsigned start_trouble[] = {0, 0, 0, 5, 20, 50, 80, 100};
-    static const unsigned refusals[] = {0, 0, 0, 0, 5, 20, 50, 100};
-    static const unsigned own_deaths[] = {0, 0, 0, 10, 50};
+    static const unsigned start_trouble[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 10, 30, 100};
+    static const unsigned refusals[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 10, 30, 100};
+    static const unsigned own_deaths[] = {0, 0, 0, 5, 15, 40};
     struct sim_random *random = &sim->random;
-    sim->start_trouble = start_trouble[sim_between(random, 0, 7)];
-    sim->refusals = refusals[sim_between(random, 0, 7)];
-    sim->own_deaths = own_deaths[sim_between(random, 0, 4)];
+    sim->start_trouble = start_trouble[sim_between(random, 0, 13)];
+    sim->refusals = refusals[sim_between(random, 0, 13)];
+    sim->own_deaths = own_deaths[sim_between(random, 0, 5)];
+    sim->unsent = sim_chance(random, 1, 8) ? 8 : 0;
     sim->trouble_left = 12;
     sim->boots = sim_chance(random, 7, 8);
     sim->waits_for_boot = sim->boots && sim_chance(random, 2, 3);

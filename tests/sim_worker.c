@@ -17,8 +17,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 /* ---- what it says ---- */
 
-static void say(struct sim *sim, struct sim_worker *worker, enum sim_say what, const struct sim_report *report,
-                uint64_t after_ns)
+static void say(struct sim *sim, struct sim_worker *worker, enum sim_say what,
+                const struct sim_report *report, uint64_t after_ns)
 {
     if (worker->pipe_closed && what != SAY_EXITED)
         return;
@@ -59,22 +59,24 @@ static void die(struct sim *sim, struct sim_worker *worker)
     say(sim, worker, SAY_EXITED, NULL, delay_ns);
     sim->totals.deaths++;
     sim_trace(sim, "            process %u in slot %u dies%s", worker->process, worker->slot,
-              worker->culprit_job ? " of an item" : worker->killed ? ", killed" : "");
+              worker->culprit_job ? " of an item"
+              : worker->killed    ? ", killed"
+                                  : "");
 }
 
+/* What misbehaves first is what the worker ends for. */
 static void blame(struct sim_worker *worker, struct sim_job *job, uint64_t item)
 {
-    if (!worker->culprit_job) {
+    if (!worker->culprit_job && !worker->by_itself) {
         worker->culprit_job = job;
         worker->culprit = item;
     }
 }
 
+/* Also a frame that is well-formed but not due: whoever reads the stream tells the engine the same of it. */
 static void say_nonsense(struct sim *sim, struct sim_worker *worker)
 {
-    static const enum sim_say nonsense[] = {SAY_GARBAGE, SAY_GARBAGE, SAY_READY, SAY_FAILED};
-    bool ready = worker->phase != WORKER_BOOTING && worker->phase != WORKER_ENDING;
-    say(sim, worker, ready ? nonsense[sim_between(&sim->random, 0, 3)] : SAY_GARBAGE, NULL, 0);
+    say(sim, worker, SAY_GARBAGE, NULL, 0);
 }
 
 static void get_stuck(struct sim_worker *worker)
@@ -93,7 +95,8 @@ static void boot(struct sim *sim, struct sim_worker *worker)
     worker->act_at = sim->now_ns + sim_between(random, 0, longest_ns);
     if (sim_chance(random, sim->own_deaths, 100) && sim->trouble_left) {
         sim->trouble_left--;
-        worker->die_at = sim->now_ns + sim_between(random, 0, sim_chance(random, 1, 2) ? SIM_MS : 40 * SIM_MS);
+        worker->die_at =
+            sim->now_ns + sim_between(random, 0, sim_chance(random, 1, 2) ? SIM_MS : 40 * SIM_MS);
     }
 }
 
@@ -138,7 +141,8 @@ void sim_worker_start(struct sim *sim, unsigned slot)
     struct sim_worker *worker = &sim->workers[slot];
     struct sim_message *said = worker->said;
     size_t said_room = worker->said_room;
-    *worker = (struct sim_worker){.exists = true, .slot = slot, .process = sim->next_process++, .die_at = SIM_NEVER};
+    *worker = (struct sim_worker){
+        .exists = true, .slot = slot, .process = sim->next_process++, .die_at = SIM_NEVER};
     worker->said = said;
     worker->said_room = said_room;
     worker->ignores_sigterm = sim_chance(&sim->random, 1, 4);
@@ -169,11 +173,12 @@ static void begin_item(struct sim *sim, struct sim_worker *worker)
     worker->phase = WORKER_RUNNING;
     worker->act_at = sim->now_ns + item->duration_ns;
     if (fate_of(item) == FATE_SLOW)
-        worker->act_at = sim->now_ns + sim_between(&sim->random, given->timeout_ns + 1, 3 * given->timeout_ns);
-    if (fate_of(item) == FATE_HANGS)
+        worker->act_at =
+            sim->now_ns + sim_between(&sim->random, given->timeout_ns + 1, 3 * given->timeout_ns);
+    if (fate_of(item) == FATE_HANGS) {
         worker->act_at = SIM_NEVER;
-    if (fate_of(item) == FATE_HANGS || fate_of(item) == FATE_SLOW)
         blame(worker, worker->run.job, worker->run.first);
+    }
 }
 
 /* Items of a run share a report, in a frame of that run. */
@@ -181,8 +186,8 @@ static void note_finished(struct sim *sim, struct sim_worker *worker, bool faile
 {
     struct sim_run *run = &worker->run;
     struct sim_report *last = worker->report_count ? &worker->reports[worker->report_count - 1] : NULL;
-    bool together = last && run->job->given.kind == JOB_FIXED && last->job == run->job && last->first >= run->start &&
-                    last->first + last->count == run->first;
+    bool together = last && run->job->given.kind == JOB_FIXED && last->job == run->job &&
+                    last->first >= run->start && last->first + last->count == run->first;
     if (!together) {
         last = &worker->reports[worker->report_count++];
         *last = (struct sim_report){.job = run->job, .first = run->first};
@@ -326,8 +331,10 @@ static void end_in_order(struct sim *sim, struct sim_worker *worker)
 /* It looks at what it was sent a little later. */
 static void wake(struct sim *sim, struct sim_worker *worker)
 {
-    if (worker->phase == WORKER_IDLE)
-        worker->act_at = sim->now_ns + (sim_chance(&sim->random, 1, 2) ? sim_between(&sim->random, 0, SIM_LATENCY_NS) : 0);
+    if (worker->phase != WORKER_IDLE)
+        return;
+    uint64_t after_ns = sim_chance(&sim->random, 1, 2) ? sim_between(&sim->random, 0, SIM_LATENCY_NS) : 0;
+    worker->act_at = earlier(worker->act_at, sim->now_ns + after_ns);
 }
 
 void sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run)

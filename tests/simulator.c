@@ -30,7 +30,8 @@ static const struct sim *current; /* for the handlers below */
 
 static void print_replay(const struct sim *sim)
 {
-    fprintf(stderr, "simulator: seed %llu failed; replay: simulator --seed %llu --trace\n", U(sim->seed), U(sim->seed));
+    fprintf(stderr, "simulator: seed %llu failed; replay: simulator --seed %llu --trace\n", U(sim->seed),
+            U(sim->seed));
 }
 
 void sim_fail(const struct sim *sim, const char *format, ...)
@@ -85,8 +86,8 @@ static void trace_effect(const struct sim *sim, const struct sched_effect *effec
         break;
     case SCHED_SEND:
         sim_trace(sim, "   engine:  send items %llu to %llu of job %u to slot %u%s", U(effect->span->first),
-                  U(effect->span->first + effect->span->count - 1), model_find_job(sim, effect->job)->number, slot,
-                  effect->stepwise ? ", stepwise" : "");
+                  U(effect->span->first + effect->span->count - 1), model_find_job(sim, effect->job)->number,
+                  slot, effect->stepwise ? ", stepwise" : "");
         break;
     case SCHED_SIGNAL:
         sim_trace(sim, "   engine:  %s for slot %u", effect->signal == SIGKILL ? "SIGKILL" : "SIGTERM", slot);
@@ -99,7 +100,8 @@ static void trace_effect(const struct sim *sim, const struct sched_effect *effec
         break;
     case SCHED_FAIL:
         sim_trace(sim, "   engine:  items %llu to %llu of job %u end with %d", U(effect->first),
-                  U(effect->first + effect->count - 1), model_find_job(sim, effect->job)->number, effect->status);
+                  U(effect->first + effect->count - 1), model_find_job(sim, effect->job)->number,
+                  effect->status);
         break;
     case SCHED_END_JOB:
         sim_trace(sim, "   engine:  job %u has ended", model_find_job(sim, effect->job)->number);
@@ -118,7 +120,7 @@ static void adapt(struct sim *sim)
         live += sim->slots[i].state != SLOT_EMPTY;
     if (!sim->adapts || !live || sim->submitted_any || sim->broken)
         return;
-    sim->config.workers = live;
+    model_limit(sim, live);
     sched_limit_workers(&sim->sched, live);
 }
 
@@ -145,8 +147,16 @@ static void send(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_job *job = model_find_job(sim, effect->job);
     const struct span *span = effect->span;
+    if (sim_chance(&sim->random, sim->unsent, 100)) {
+        sim_trace(sim, "there is no memory to send this to slot %u", effect->slot);
+        sim->totals.unsent++;
+        model_unsent(sim, effect->slot, -ENOMEM);
+        sched_unsent(&sim->sched, effect->slot, -ENOMEM);
+        return;
+    }
     bool stop = job->given.stop_on_error && job->given.kind == JOB_FIXED;
-    sim_worker_send(sim, effect->slot, (struct sim_run){job, span->first, span->count, 0, effect->stepwise, stop});
+    sim_worker_send(sim, effect->slot,
+                    (struct sim_run){job, span->first, span->count, 0, effect->stepwise, stop});
 }
 
 static void end_job(struct sim *sim, const struct sched_effect *effect)
@@ -196,13 +206,13 @@ static bool drain(struct sim *sim, unsigned most)
     struct sched_effect effect;
     for (unsigned i = 0; i < most; i++) {
         if (!sched_next(&sim->sched, &effect)) {
-            model_check_quiet(sim);
+            judge_quiet(sim);
             return false;
         }
         trace_effect(sim, &effect);
-        model_effect(sim, &effect);
+        judge_effect(sim, &effect);
         perform(sim, &effect);
-        model_check(sim);
+        judge_step(sim);
         sim->totals.effects++;
         count_step(sim);
     }
@@ -219,21 +229,26 @@ static void drain_all(struct sim *sim)
 
 static void tell_ended(struct sim *sim, struct sim_worker *worker, const struct sim_report *report)
 {
-    sim_trace(sim, "slot %u: items %llu to %llu of job %u have ended, %llu failed%s", worker->slot, U(report->first),
-              U(report->first + report->count - 1), report->job->number, U(report->failures),
-              report->worn ? "; it is worn" : "");
+    sim_trace(sim, "slot %u: items %llu to %llu of job %u have ended, %llu failed%s", worker->slot,
+              U(report->first), U(report->first + report->count - 1), report->job->number,
+              U(report->failures), report->worn ? "; it is worn" : "");
     model_ended(sim, worker->slot, report);
-    sched_items_ended(&sim->sched, worker->slot, report->count, report->failures, report->elapsed_ns, report->worn);
+    sched_items_ended(&sim->sched, worker->slot, report->count, report->failures, report->elapsed_ns,
+                      report->worn);
 }
 
 static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message message)
 {
-    static const char *const texts[] = {[SAY_READY] = "is ready",       [SAY_FAILED] = "cannot be had",
-                                        [SAY_GARBAGE] = "says nonsense", [SAY_EOF] = "has closed its pipe",
+    static const char *const texts[] = {[SAY_READY] = "is ready",
+                                        [SAY_FAILED] = "cannot be had",
+                                        [SAY_GARBAGE] = "says nonsense",
+                                        [SAY_EOF] = "has closed its pipe",
                                         [SAY_EXITED] = "is gone"};
-    static void (*const events[])(struct sched *, unsigned) = {
-        [SAY_READY] = sched_ready, [SAY_FAILED] = sched_failed, [SAY_GARBAGE] = sched_garbage,
-        [SAY_EOF] = sched_eof,     [SAY_EXITED] = sched_exited};
+    static void (*const events[])(struct sched *, unsigned) = {[SAY_READY] = sched_ready,
+                                                               [SAY_FAILED] = sched_failed,
+                                                               [SAY_GARBAGE] = sched_garbage,
+                                                               [SAY_EOF] = sched_eof,
+                                                               [SAY_EXITED] = sched_exited};
     if (message.say == SAY_ENDED) {
         tell_ended(sim, worker, &message.report);
         return;
@@ -260,7 +275,7 @@ static bool tell_something(struct sim *sim)
             continue;
         worker->said_first++;
         tell(sim, worker, *message);
-        model_check(sim);
+        judge_step(sim);
         sim->totals.events++;
         count_step(sim);
         return true;
@@ -271,7 +286,8 @@ static bool tell_something(struct sim *sim)
 static void submit(struct sim *sim, struct sim_job *job)
 {
     sim_trace(sim, "job %u is submitted: %llu items%s%s%s", job->number, U(job->given.count),
-              job->given.timeout_ns ? ", with deadlines" : "", job->given.at_most_once ? ", at most once" : "",
+              job->given.timeout_ns ? ", with deadlines" : "",
+              job->given.at_most_once ? ", at most once" : "",
               job->given.stop_on_error ? ", stops on error" : "");
     job->job = malloc(sizeof *job->job);
     if (!job->job)
@@ -382,7 +398,7 @@ static void expire(struct sim *sim)
 {
     model_expire(sim);
     sched_expire(&sim->sched);
-    model_check(sim);
+    judge_step(sim);
     if (sched_wake_ns(&sim->sched) <= sim->now_ns)
         sim_fail(sim, "the engine wants to be woken again at once");
 }
@@ -408,7 +424,9 @@ static void drive(struct sim *sim)
 static void maybe_sleep(struct sim *sim)
 {
     if (sim->sleepy && sim_chance(&sim->random, 1, 30))
-        sim->sleeps_until_ns = sim->now_ns + sim_between(&sim->random, 0, sim_chance(&sim->random, 1, 4) ? 60 * SIM_S : 10 * SIM_MS);
+        sim->sleeps_until_ns =
+            sim->now_ns +
+            sim_between(&sim->random, 0, sim_chance(&sim->random, 1, 4) ? 60 * SIM_S : 10 * SIM_MS);
 }
 
 /* ---- a schedule ---- */
@@ -418,7 +436,9 @@ static void begin(struct sim *sim)
     if (sched_init(&sim->sched, &sim->config) != 0)
         sim_fail(sim, "the simulator itself has no memory");
     sim_trace(sim, "%u workers, %s, %u attempts; %u jobs", sim->config.workers,
-              !sim->config.wears_out ? "never worn out" : sim->config.restarts ? "start afresh in place" : "replaced when worn out",
+              !sim->config.wears_out ? "never worn out"
+              : sim->config.restarts ? "start afresh in place"
+                                     : "replaced when worn out",
               sim->config.max_attempts, sim->job_count);
     sim->base_ns = SIM_NEVER;
     model_begin(sim);
@@ -453,7 +473,7 @@ static void run_schedule(struct sim *sim)
             maybe_sleep(sim);
         }
     }
-    model_check_end(sim);
+    judge_end(sim);
     sched_clear(&sim->sched);
     sched_clear(&sim->sched);
     sim_plan_clear(sim);
@@ -475,12 +495,14 @@ static struct sim_totals simulate(uint64_t seed, bool trace, struct sim_totals t
 
 static void print_totals(uint64_t schedules, const struct sim_totals *totals)
 {
-    printf("%llu schedules, no rule broken: %llu events, %llu effects, %llu items; %llu deaths, %llu blamed on an item, "
+    printf("%llu schedules, no rule broken: %llu events, %llu effects, %llu items; %llu deaths, %llu blamed "
+           "on an item, "
            "%llu in doubt; %llu deadlines, %llu times garbage, %llu items cancelled, %llu starts refused, "
-           "%llu fresh starts, %llu orderly ends, %llu broken pools\n",
-           U(schedules), U(totals->events), U(totals->effects), U(totals->items), U(totals->deaths), U(totals->blamed),
-           U(totals->doubted), U(totals->timeouts), U(totals->garbage), U(totals->canceled), U(totals->refused),
-           U(totals->refreshed), U(totals->dismissed), U(totals->broken));
+           "%llu spans not sent, %llu fresh starts, %llu orderly ends, %llu broken pools\n",
+           U(schedules), U(totals->events), U(totals->effects), U(totals->items), U(totals->deaths),
+           U(totals->blamed), U(totals->doubted), U(totals->timeouts), U(totals->garbage),
+           U(totals->canceled), U(totals->refused), U(totals->unsent), U(totals->refreshed),
+           U(totals->dismissed), U(totals->broken));
 }
 
 static int usage(void)

@@ -14,6 +14,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -235,7 +236,6 @@ static void tell_name(const char *argument)
 
 static void call_exit(const char *argument)
 {
-    printf("flushed");
     exit(atoi(argument));
 }
 
@@ -340,8 +340,10 @@ static int join_threads(int count)
 static void take_statuses(int signal)
 {
     (void)signal;
+    int errno_before = errno;
     while (waitpid(-1, NULL, WNOHANG) > 0) {
     }
+    errno = errno_before;
 }
 
 static int leave_process(void)
@@ -575,7 +577,7 @@ static void worker_has_no_fd_but_its_own(void **prestate)
         fail_msg("worker has %s", fds);
     /* What child_remember keeps is the only thing above, and valgrind's own, which start high. */
     for (char *at = fds + strlen(expected); *at; at = strchr(at, ' ') + 1)
-        assert_true(atoi(at) < 9 || under_valgrind());
+        assert_true(atoi(at) < 9 || atoi(at) > 900);
     assert_string_equal(ask(&child, "link 0"), "/dev/null");
     dismiss(&rig, &child);
     dismiss(&rig, &other);
@@ -770,6 +772,7 @@ static void exit_in_a_task_runs_no_inherited_handler(void **prestate)
     struct rig rig = open_rig(prestate);
     struct backend_child child;
     start_child(&rig, &child);
+    assert_string_equal(ask(&child, "print flushed"), "printed");
     command(&child, "exit 5");
     struct child_exit how = await_end(&rig, &child);
     close_rig(&rig);
@@ -809,6 +812,8 @@ static void many_start_at_once(void **prestate)
 /* With only `limit` fds, until it works: every refusal is -EMFILE and leaves nothing. */
 static void start_survives_any_shortage_of_fds(void **prestate)
 {
+    if (under_valgrind())
+        return; /* it keeps a limit of its own */
     char before[REPLY_BYTES], after[REPLY_BYTES];
     struct rlimit limit, full;
     struct rig rig = open_rig(prestate);
@@ -837,6 +842,8 @@ static void start_survives_any_shortage_of_fds(void **prestate)
 
 static void open_survives_any_shortage_of_fds(void **prestate)
 {
+    if (under_valgrind())
+        return; /* it keeps a limit of its own */
     const struct backend *backend = *prestate;
     const struct backend_setup setup = {.hooks = &hooks, .preload = "", .preload_size = 1};
     char before[REPLY_BYTES], after[REPLY_BYTES];
@@ -897,7 +904,8 @@ static void host_that_waits_for_any_child_is_survived(void **prestate)
     sigaction(SIGCHLD, &old, NULL);
 }
 
-/* Runs body in a fork; cmocka's failures do not cross, so it answers by exit code. */
+/* Runs body in a fork; cmocka's failures do not cross, so it answers by exit code. Ended without libc's or a sanitizer's
+ * help, who would flush streams that a case has locked. */
 static int in_host(int (*body)(const struct backend *), const struct backend *backend)
 {
     int status;
@@ -905,7 +913,7 @@ static int in_host(int (*body)(const struct backend *), const struct backend *ba
     fflush(stderr);
     pid_t pid = fork();
     if (!pid)
-        _exit(body(backend));
+        syscall(SYS_exit_group, body(backend));
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -967,6 +975,8 @@ static int pidfd_of(pid_t pid)
 
 static void workers_and_server_end_with_the_parent(void **prestate)
 {
+    if (under_valgrind())
+        return; /* knows no pidfd_open, which this case needs itself */
     int pids[2];
     assert_int_equal(pipe(pids_out), 0);
     pid_t host = fork();
@@ -991,7 +1001,7 @@ static void *hold_stdin_and_locks(void *ready)
 {
     flockfile(stdout);
     flockfile(stdin);
-    *(volatile int *)ready = 1;
+    *(atomic_int *)ready = 1;
     while (pause())
         continue;
     return NULL;
@@ -1000,12 +1010,12 @@ static void *hold_stdin_and_locks(void *ready)
 static int start_while_stdio_is_locked(const struct backend *backend)
 {
     pthread_t thread;
-    static volatile int ready;
+    static atomic_int ready;
     const struct backend_setup setup = {.hooks = &hooks};
     struct rig rig = {.backend = backend};
     struct backend_child child;
     alarm(DEADLINE_MS / 1000);
-    if (pthread_create(&thread, NULL, hold_stdin_and_locks, (void *)(uintptr_t)&ready))
+    if (pthread_create(&thread, NULL, hold_stdin_and_locks, &ready))
         return 1;
     while (!ready)
         sched_yield();
@@ -1260,6 +1270,8 @@ static void what_the_preload_prints_is_written_once(void **unused)
     struct backend_child one, other;
     start_child(&rig, &one);
     start_child(&rig, &other);
+    ask(&one, "print flushed");
+    ask(&other, "print flushed");
     command(&one, "exit 0");
     command(&other, "exit 0");
     await_end(&rig, &one);
@@ -1285,6 +1297,8 @@ static void kill_server(pid_t server)
 
 static void workers_outlive_their_server(void **unused)
 {
+    if (under_valgrind())
+        return; /* knows no pidfd_open, which this case needs itself */
     (void)unused;
     struct rig rig = open_server(NULL);
     struct backend_child child, fresh;

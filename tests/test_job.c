@@ -1,0 +1,168 @@
+/* job: spans are cut, put back and counted; costs and sizes are estimated; the failure that counts is kept.
+ * Build: cc -Iinclude -Isrc tests/test_job.c src/job.c -lcmocka */
+#include "job.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct job fixed_job(uint64_t count, size_t item_size, size_t result_size)
+{
+    return (struct job){
+        .kind = JOB_FIXED, .count = count, .item_size = item_size, .result_size = result_size};
+}
+
+static void assert_span(const struct span *span, uint64_t first, uint64_t count)
+{
+    assert_non_null(span);
+    assert_true(span->first == first && span->count == count);
+}
+
+static void all_items_are_pending_at_first(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(10, 8, 8);
+    job_begin(&job);
+    assert_true(job.pending_count == 10 && job.unended_count == 10);
+    assert_span(job.pending, 0, 10);
+    assert_ptr_equal(job.pending->job, &job);
+    job = fixed_job(0, 8, 8);
+    job_begin(&job);
+    assert_null(job.pending);
+    assert_true(job.unended_count == 0);
+}
+
+static void a_chunk_is_cut_off_the_front(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(10, 8, 8);
+    struct span cut;
+    job_begin(&job);
+    job_cut(&job, 3, &cut);
+    assert_span(&cut, 0, 3);
+    assert_ptr_equal(cut.job, &job);
+    assert_span(job.pending, 3, 7);
+    assert_true(job.pending_count == 7 && job.unended_count == 10);
+}
+
+static void attempts_stay_with_the_first_item_and_doubt_with_all(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(10, 8, 8);
+    struct span cut;
+    job_begin(&job);
+    job.pending->attempts = 2;
+    job.pending->suspect = true;
+    job_cut(&job, 4, &cut);
+    assert_int_equal(cut.attempts, 2);
+    assert_int_equal(job.pending->attempts, 0);
+    assert_true(cut.suspect && job.pending->suspect);
+}
+
+static void a_span_goes_back_in_front(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(10, 8, 8);
+    struct span cut;
+    job_begin(&job);
+    job_cut(&job, 3, &cut);
+    job_push(&job, &cut);
+    assert_true(job.pending_count == 10);
+    assert_ptr_equal(job_take_whole(&job), &cut);
+    assert_null(cut.next);
+    assert_span(job.pending, 3, 7);
+    assert_ptr_equal(job_take_whole(&job), &job.whole);
+    assert_null(job.pending);
+    assert_true(job.pending_count == 0);
+}
+
+static void cost_is_unknown_until_measured_and_then_at_least_1(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(10, 8, 8);
+    job_begin(&job);
+    assert_true(job_item_ns(&job) == 0);
+    job_measure(&job, 5, 0);
+    assert_true(job_item_ns(&job) == 1);
+    job_measure(&job, 1, UINT64_MAX);
+    assert_true(job_item_ns(&job) > 1);
+}
+
+static void a_slow_first_call_is_soon_forgotten(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(1000, 8, 8);
+    job_begin(&job);
+    job_measure(&job, 1, 50000000);
+    for (unsigned i = 0; i < 30; i++)
+        job_measure(&job, 100, 100000);
+    assert_in_range(job_item_ns(&job), 900, 1300);
+}
+
+static void fixed_items_fit_by_the_larger_of_item_and_result(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(1000, 100, 400);
+    size_t bytes;
+    assert_true(job_fit(&job, 0, 1000, 4000, &bytes) == 10);
+    assert_int_equal(bytes, 4000);
+    assert_true(job_fit(&job, 0, 3, 4000, &bytes) == 3);
+    assert_int_equal(bytes, 1200);
+    assert_true(job_fit(&job, 0, 1000, 399, &bytes) == 1);
+    assert_int_equal(bytes, 400);
+}
+
+static void payloads_fit_by_their_sum_and_one_always_does(void **unused)
+{
+    (void)unused;
+    struct pool_bytes inputs[] = {{NULL, 936}, {NULL, 936}, {NULL, 0}, {NULL, 5000}, {NULL, SIZE_MAX / 2}};
+    struct job job = {.kind = JOB_BYTES, .count = 5, .inputs = inputs};
+    size_t bytes;
+    assert_true(job_fit(&job, 0, 5, 2063, &bytes) == 2);
+    assert_int_equal(bytes, 2000);
+    assert_true(job_fit(&job, 0, 5, 2064, &bytes) == 3);
+    assert_true(job_fit(&job, 3, 2, 100, &bytes) == 1);
+    assert_int_equal(bytes, 5064);
+    assert_true(job_fit(&job, 4, 1, 100, &bytes) == 1);
+}
+
+static void the_failure_with_the_lowest_index_is_kept(void **unused)
+{
+    (void)unused;
+    int status[10] = {0}, code[10] = {0};
+    struct job job = fixed_job(10, 8, 8);
+    job.status_out = status;
+    job.code_out = code;
+    job_fail(&job, 7, POOL_ETASK, 3, "seven");
+    job_fail(&job, 4, POOL_ECRASH, 0, "four");
+    assert_false(job_would_keep(&job, 5));
+    assert_true(job_would_keep(&job, 3));
+    job_fail(&job, 9, POOL_ETASK, 5, NULL);
+    assert_int_equal(job.status, POOL_ECRASH);
+    assert_true(job.status_index == 4);
+    assert_string_equal(job.message, "four");
+    assert_true(status[4] == POOL_ECRASH && status[7] == POOL_ETASK && status[9] == POOL_ETASK &&
+                status[0] == 0);
+    assert_true(code[7] == 3 && code[9] == 5 && code[4] == 0);
+    job_fail(&job, 0, POOL_ETASK, 1, NULL);
+    assert_null(job.message);
+    assert_true(job.status_index == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_items_are_pending_at_first),
+        cmocka_unit_test(a_chunk_is_cut_off_the_front),
+        cmocka_unit_test(attempts_stay_with_the_first_item_and_doubt_with_all),
+        cmocka_unit_test(a_span_goes_back_in_front),
+        cmocka_unit_test(cost_is_unknown_until_measured_and_then_at_least_1),
+        cmocka_unit_test(a_slow_first_call_is_soon_forgotten),
+        cmocka_unit_test(fixed_items_fit_by_the_larger_of_item_and_result),
+        cmocka_unit_test(payloads_fit_by_their_sum_and_one_always_does),
+        cmocka_unit_test(the_failure_with_the_lowest_index_is_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
