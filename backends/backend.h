@@ -92,8 +92,8 @@ struct backend {
 
     /* In a process that the application forked from this one: close the state's own fds (those of the children are the
      * caller's to close), touch no process. Async-signal-safe. The only other operation that may follow there is
-     * close, which then frees memory and no more. Called from an atfork handler it may also find itself in a worker that
-     * start is just making, and does nothing then. */
+     * close, which then frees memory and no more. Not for the copy that start makes on its way to become a worker, which needs
+     * those fds and closes them itself. */
     void (*abandon)(void *state);
 
     /* In an image that child_adopt recognised as this backend's server: serve; does not return. NULL: has no server. */

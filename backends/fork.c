@@ -10,7 +10,6 @@
 struct fork_state {
     const struct backend_hooks *hooks;
     int cwd_fd;
-    bool forking; /* this very thread is in fork, on behalf of start */
 };
 
 static int fork_open(const struct backend_setup *setup, void **state_out, char *message)
@@ -32,11 +31,8 @@ static int fork_start(void *opaque, struct backend_child *child_out, char *messa
     struct local_process process;
     int worker_fds[CHILD_FD_COUNT] = {-1, -1, -1};
     int error = local_make_pipes(&child, worker_fds);
-    if (!error) {
-        state->forking = true;
+    if (!error)
         error = local_fork(worker_fds, state->cwd_fd, state->hooks, &process);
-        state->forking = false;
-    }
     local_close_fds(worker_fds, CHILD_FD_COUNT);
     if (error) {
         local_drop_child(&child);
@@ -50,8 +46,7 @@ static int fork_start(void *opaque, struct backend_child *child_out, char *messa
 static void fork_abandon(void *opaque)
 {
     struct fork_state *state = opaque;
-    if (!state->forking) /* else this is a worker on its way, which still needs it and closes it then */
-        fd_close(&state->cwd_fd);
+    fd_close(&state->cwd_fd);
 }
 
 static void fork_close(void *opaque)

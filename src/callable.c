@@ -27,8 +27,7 @@
 enum { MESSAGE_BYTES = 256 };
 enum { OBJECT_EXECUTABLE = 0, OBJECT_SHARED = 1 };
 
-_Static_assert((int)CALLABLE_PATH_BYTES == (int)ELFOBJECT_PATH_BYTES,
-               "a path on the wire is a loaded object's path");
+_Static_assert((int)CALLABLE_PATH_BYTES == (int)ELFOBJECT_PATH_BYTES, "a path on the wire is a loaded object's path");
 _Static_assert((int)CALLABLE_ID_BYTES == (int)ELFID_BYTES, "an id on the wire is a loaded object's id");
 
 struct reference {
@@ -58,11 +57,10 @@ static const char *id_text(const struct elfid *id, char *text_out)
 {
     if (id->bytes[0] == ELFID_FILE) {
         struct buf_reader reader = buf_reader(id->bytes + 1 + 8, id->size - 1 - 8);
-        uint64_t inode = buf_read_u64(&reader), size = buf_read_u64(&reader),
-                 mtime_ns = buf_read_u64(&reader);
-        snprintf(text_out, ID_TEXT_BYTES, "inode %llu, %llu bytes, mtime %llu.%09llu",
-                 (unsigned long long)inode, (unsigned long long)size,
-                 (unsigned long long)(mtime_ns / 1000000000u), (unsigned long long)(mtime_ns % 1000000000u));
+        uint64_t inode = buf_read_u64(&reader), size = buf_read_u64(&reader), mtime_ns = buf_read_u64(&reader);
+        snprintf(text_out, ID_TEXT_BYTES, "inode %llu, %llu bytes, mtime %llu.%09llu", (unsigned long long)inode,
+                 (unsigned long long)size, (unsigned long long)(mtime_ns / 1000000000u),
+                 (unsigned long long)(mtime_ns % 1000000000u));
         return text_out;
     }
     size_t length = (size_t)snprintf(text_out, ID_TEXT_BYTES, "build-id ");
@@ -84,8 +82,7 @@ static int find_function(uintptr_t address, struct reference *reference_out, cha
 {
     struct elfobject object;
     if (elfobject_at(address, &object) != 0)
-        return fail(message, POOL_EBUILD,
-                    "%#lx lies in no loaded object: no other process can find such code",
+        return fail(message, POOL_EBUILD, "%#lx lies in no loaded object: no other process can find such code",
                     (unsigned long)address);
     if (!object.is_code)
         return fail(message, POOL_EBUILD, "%#lx is data, not a function", (unsigned long)address);
@@ -105,12 +102,12 @@ static int find_file(uintptr_t address, struct reference *reference, char *messa
     if (result < 0)
         return fail(message, result, "cannot read /proc/self/maps: %s", strerror(-result));
     if (reference->id.bytes[0] == ELFID_FILE && is_gone)
-        return fail(message, POOL_EBUILD,
-                    "has no build-id and was replaced or removed since it was loaded: %s", reference->path);
+        return fail(message, POOL_EBUILD, "has no build-id and was replaced or removed since it was loaded: %s",
+                    reference->path);
     result = elfid_add_file(&reference->id, reference->path);
     if (result < 0)
-        return fail(message, POOL_EBUILD, "has no build-id and cannot be examined (%s): %s",
-                    strerror(-result), reference->path);
+        return fail(message, POOL_EBUILD, "has no build-id and cannot be examined (%s): %s", strerror(-result),
+                    reference->path);
     return 0;
 }
 
@@ -191,8 +188,7 @@ static int load_object(const struct reference *reference, struct elfobject *obje
     if (result == ELFID_MALFORMED)
         return fail(message, POOL_EBUILD, "not an object of this machine: %s", reference->path);
     if (result < 0)
-        return fail(message, POOL_EBUILD, "cannot read the object (%s): %s", strerror(-result),
-                    reference->path);
+        return fail(message, POOL_EBUILD, "cannot read the object (%s): %s", strerror(-result), reference->path);
     if (!elfid_same(&id, &reference->id))
         return fail_other_build(message, reference, &id);
     void *handle = dlopen(reference->path, RTLD_NOW | RTLD_LOCAL);
@@ -201,8 +197,7 @@ static int load_object(const struct reference *reference, struct elfobject *obje
         return fail(message, POOL_EBUILD, "cannot load the object: %s", reason ? reason : reference->path);
     }
     if (identify_handle(handle, reference->path, object_out) != 0)
-        return fail(message, POOL_EBUILD, "loaded, but not to be found among the loaded objects: %s",
-                    reference->path);
+        return fail(message, POOL_EBUILD, "loaded, but not to be found among the loaded objects: %s", reference->path);
     if (!elfid_same(&object_out->id, &reference->id))
         return fail_other_build(message, reference, &object_out->id);
     return 0;
@@ -236,8 +231,7 @@ int callable_resolve(const uint8_t *bytes, size_t size, callable_fn **fn_out, ch
     uintptr_t address = object.base + (uintptr_t)reference.offset;
     if (elfobject_at(address, &target) != 0 || !target.is_code || target.base != object.base ||
         target.is_executable != reference.is_executable)
-        return fail(message, POOL_EBUILD, "offset %#llx is not in the code of %s",
-                    (unsigned long long)reference.offset,
+        return fail(message, POOL_EBUILD, "offset %#llx is not in the code of %s", (unsigned long long)reference.offset,
                     reference.is_executable ? "the executable" : reference.path);
     *fn_out = (callable_fn *)address;
     return 0;
@@ -271,8 +265,7 @@ void callable_name(callable_fn *fn, char *text_out, size_t text_size)
     Dl_info symbol;
     if (elfobject_at(address, &object) != 0 || elfobject_path(address, path, &is_gone) != 0)
         snprintf(text_out, text_size, "%#lx", (unsigned long)address);
-    else if (dladdr((void *)address, &symbol) != 0 && symbol.dli_sname &&
-             (uintptr_t)symbol.dli_saddr == address)
+    else if (dladdr((void *)address, &symbol) != 0 && symbol.dli_sname && (uintptr_t)symbol.dli_saddr == address)
         snprintf(text_out, text_size, "%s in %s", symbol.dli_sname, path);
     else
         snprintf(text_out, text_size, "%s+%#lx", path, (unsigned long)(address - object.base));
@@ -281,4 +274,18 @@ void callable_name(callable_fn *fn, char *text_out, size_t text_size)
 int callable_started_by_loader(void)
 {
     return !elfobject_executable_is_exe();
+}
+
+static int sum_changes(struct dl_phdr_info *info, size_t size, void *sum)
+{
+    (void)size;
+    *(uint64_t *)sum = info->dlpi_adds + info->dlpi_subs; /* of the whole process: the first object tells */
+    return 1;
+}
+
+uint64_t callable_generation(void)
+{
+    uint64_t sum = 0;
+    dl_iterate_phdr(sum_changes, &sum);
+    return sum;
 }

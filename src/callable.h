@@ -25,6 +25,10 @@ enum {
  * on failure. */
 int callable_describe(callable_fn *fn, uint8_t *bytes, size_t *size_out, char *message);
 
+/* Changes whenever an object is loaded or unloaded: a description made under another generation may be of code that is gone, with
+ * other code at its address. */
+uint64_t callable_generation(void);
+
 /* The other way, in a worker. The bytes come from the pool's own process but are checked all the same.
  * 0; POOL_EBUILD (the message says: file gone, other build: both ids, offset outside of executable segments, what
  * dlopen said); POOL_EPROTO when the bytes are malformed. */

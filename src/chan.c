@@ -88,8 +88,8 @@ static int reserve_pieces(struct chan *chan, size_t count)
 
 static int reserve(struct chan *chan, size_t copied_bytes, size_t pieces)
 {
-    bool enough = chan->copies_capacity - chan->copies_size >= copied_bytes &&
-                  chan->piece_capacity - chan->piece_end >= pieces;
+    bool enough =
+        chan->copies_capacity - chan->copies_size >= copied_bytes && chan->piece_capacity - chan->piece_end >= pieces;
     if (!enough && is_mostly_sent(chan))
         compact(chan);
     int rc = reserve_copies(chan, copied_bytes);
@@ -254,8 +254,7 @@ int chan_read_into(struct chan *chan, void *destination, size_t size, size_t *do
         if (chan->dry)
             return CHAN_AGAIN;
         size_t rest = size - *done, beyond = chan->large ? WIRE_HEADER_BYTES : CHAN_STAGING_BYTES;
-        struct iovec parts[2] = {{bytes + *done, rest},
-                                 {chan->staging, beyond}}; /* the staging buffer is empty here */
+        struct iovec parts[2] = {{bytes + *done, rest}, {chan->staging, beyond}}; /* the staging buffer is empty here */
         ssize_t count = fd_readv(chan->in_fd, parts, 2);
         int rc = note_read(chan, count, rest + beyond);
         if (rc)

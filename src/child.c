@@ -54,8 +54,7 @@ static void set_all_dispositions(void (*handler)(int))
 {
     for (int signal = 1; signal <= SIGNAL_COUNT; signal++)
         if (signal < FIRST_REALTIME_SIGNAL || signal >= SIGRTMIN)
-            set_disposition(signal,
-                            handler); /* refused for SIGKILL and SIGSTOP, which have no other anyway */
+            set_disposition(signal, handler); /* refused for SIGKILL and SIGSTOP, which have no other anyway */
 }
 
 static void reset_dispositions(void)
@@ -162,8 +161,7 @@ int child_enter(struct child_plan *plan)
 
 enum { MARK_BYTES = 48 };
 
-static const char *const role_names[] = {
-    [CHILD_NONE] = "", [CHILD_WORKER] = "worker:", [CHILD_SERVER] = "server:"};
+static const char *const role_names[] = {[CHILD_NONE] = "", [CHILD_WORKER] = "worker:", [CHILD_SERVER] = "server:"};
 
 static char *append_text(char *at, const char *text)
 {
@@ -366,8 +364,7 @@ enum child_role child_adopt(void)
     if (role == CHILD_WORKER)
         settle();
     else
-        child_name(
-            "pool-server"); /* its workers are what takes memory: its score stays, and each raises its own */
+        child_name("pool-server"); /* its workers are what takes memory: its score stays, and each raises its own */
     return role;
 }
 

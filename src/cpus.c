@@ -105,8 +105,8 @@ static bool find_group(const char *cgroups, enum cpus_cgroup_version version, st
         struct piece number = next_field(&at, ':');
         struct piece controllers = next_field(&at, ':');
         struct piece group = rest_of_line(&at);
-        bool matches = version == CPUS_CGROUP_V2 ? equals(number, "0") && controllers.size == 0
-                                                 : has_item(controllers, "cpu");
+        bool matches =
+            version == CPUS_CGROUP_V2 ? equals(number, "0") && controllers.size == 0 : has_item(controllers, "cpu");
         if (matches && group.size > 0 && group.at[0] == '/') {
             *group_out = group;
             return true;
@@ -171,8 +171,7 @@ bool cpus_find_cgroup(const char *cgroups, const char *mounts, enum cpus_cgroup_
     memcpy(group, group_piece.at, group_piece.size);
     group[group_piece.size] = '\0';
     for (const char *at = mounts; *at;) {
-        if (!parse_mount(&at, version, &mount) || mount.root.size >= sizeof root ||
-            mount.point.size >= sizeof point)
+        if (!parse_mount(&at, version, &mount) || mount.root.size >= sizeof root || mount.point.size >= sizeof point)
             continue;
         unescape(mount.root, root);
         unescape(mount.point, point);
@@ -253,8 +252,7 @@ static unsigned quota_of_group(const char *cgroups, const char *mounts, enum cpu
     if (!cpus_find_cgroup(cgroups, mounts, version, &cgroup))
         return 0;
     for (;;) {
-        limit =
-            smaller_limit(limit, version == CPUS_CGROUP_V2 ? quota_v2(cgroup.path) : quota_v1(cgroup.path));
+        limit = smaller_limit(limit, version == CPUS_CGROUP_V2 ? quota_v2(cgroup.path) : quota_v1(cgroup.path));
         char *last = strrchr(cgroup.path, '/');
         if (!last || (size_t)(last - cgroup.path) < cgroup.mount_size)
             return limit;

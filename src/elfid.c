@@ -56,8 +56,7 @@ static bool find_build_id(const uint8_t *notes, size_t size, uint64_t alignment,
         if (description > size || note.n_descsz > size - description)
             return false;
         if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof owner &&
-            memcmp(notes + name, owner, sizeof owner) == 0 && note.n_descsz > 0 &&
-            note.n_descsz < ELFID_BYTES) {
+            memcmp(notes + name, owner, sizeof owner) == 0 && note.n_descsz > 0 && note.n_descsz < ELFID_BYTES) {
             id_out->size = 1 + note.n_descsz;
             id_out->bytes[0] = ELFID_BUILD;
             memcpy(id_out->bytes + 1, notes + description, note.n_descsz);
@@ -76,8 +75,7 @@ static uint64_t hash_layout(const struct elfimage *image)
         const ElfW(Phdr) *load = &image->headers[i];
         if (load->p_type != PT_LOAD)
             continue;
-        const uint64_t facts[] = {load->p_offset, load->p_vaddr, load->p_filesz, load->p_memsz,
-                                  load->p_flags};
+        const uint64_t facts[] = {load->p_offset, load->p_vaddr, load->p_filesz, load->p_memsz, load->p_flags};
         for (size_t fact = 0; fact < sizeof facts / sizeof *facts; fact++)
             hash = (hash ^ facts[fact]) * 1099511628211u;
     }
@@ -150,8 +148,7 @@ static int identify_open_file(FILE *file, struct elfid *id_out)
     int result = ELFID_MALFORMED;
     if (fseeko(file, (off_t)header.e_phoff, SEEK_SET) == 0 &&
         fread(headers, sizeof *headers, header.e_phnum, file) == header.e_phnum) {
-        elfid_of_image(&(struct elfimage){.headers = headers, .header_count = header.e_phnum, .file = file},
-                       id_out);
+        elfid_of_image(&(struct elfimage){.headers = headers, .header_count = header.e_phnum, .file = file}, id_out);
         result = 0;
     }
     free(headers);

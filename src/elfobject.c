@@ -37,10 +37,9 @@ static int visit_object(struct dl_phdr_info *info, size_t info_size, void *arg)
         search->object.is_code |= (info->dlpi_phdr[i].p_flags & PF_X) != 0;
     }
     if (search->found)
-        elfid_of_image(&(struct elfimage){.headers = info->dlpi_phdr,
-                                          .header_count = info->dlpi_phnum,
-                                          .base = info->dlpi_addr},
-                       &search->object.id);
+        elfid_of_image(
+            &(struct elfimage){.headers = info->dlpi_phdr, .header_count = info->dlpi_phnum, .base = info->dlpi_addr},
+            &search->object.id);
     return search->found;
 }
 
@@ -87,8 +86,8 @@ static bool parse_mapping(char *line, struct mapping *mapping_out)
     unsigned long start, end;
     char permissions[5];
     int path_at = 0;
-    if (sscanf(line, "%lx-%lx %4s %*x %*x:%*x %*u %n", &start, &end, permissions, &path_at) != 3 ||
-        path_at == 0 || end <= start)
+    if (sscanf(line, "%lx-%lx %4s %*x %*x:%*x %*u %n", &start, &end, permissions, &path_at) != 3 || path_at == 0 ||
+        end <= start)
         return false;
     line[strcspn(line, "\n")] = '\0';
     undo_escapes(line + path_at);
@@ -101,8 +100,7 @@ static bool parse_mapping(char *line, struct mapping *mapping_out)
 static bool cut_deleted(char *path)
 {
     size_t length = strlen(path), suffix_length = sizeof DELETED - 1;
-    if (length <= suffix_length || strcmp(path + length - suffix_length, DELETED) != 0 ||
-        access(path, F_OK) == 0)
+    if (length <= suffix_length || strcmp(path + length - suffix_length, DELETED) != 0 || access(path, F_OK) == 0)
         return false;
     path[length - suffix_length] = '\0';
     return true;

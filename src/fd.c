@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -151,12 +152,12 @@ bool fd_poll(int fd, short events, int timeout_ms)
 }
 
 /* The four of these differ in one call. */
-#define RETRY_ON_EINTR(call)                                                                                 \
-    int errno_before = errno;                                                                                \
-    ssize_t count;                                                                                           \
-    do                                                                                                       \
-        count = (call);                                                                                      \
-    while (count < 0 && errno == EINTR);                                                                     \
+#define RETRY_ON_EINTR(call)                                                                                           \
+    int errno_before = errno;                                                                                          \
+    ssize_t count;                                                                                                     \
+    do                                                                                                                 \
+        count = (call);                                                                                                \
+    while (count < 0 && errno == EINTR);                                                                               \
     return outcome(count, errno_before)
 
 ssize_t fd_read(int fd, void *bytes, size_t size)
@@ -177,6 +178,14 @@ ssize_t fd_write(int fd, const void *bytes, size_t size)
 ssize_t fd_writev(int fd, const struct iovec *parts, int part_count)
 {
     RETRY_ON_EINTR(writev(fd, parts, part_count));
+}
+
+size_t fd_unread(int pipe_fd)
+{
+    int errno_before = errno, count = 0;
+    if (ioctl(pipe_fd, FIONREAD, &count))
+        errno = errno_before;
+    return count > 0 ? (size_t)count : 0;
 }
 
 void fd_try_pipe_capacity(int fd, size_t bytes)
@@ -248,10 +257,8 @@ ssize_t fd_receive(int socket_fd, void *bytes, size_t size, int *fds_out, size_t
 {
     union fd_control control = {.bytes = {0}};
     struct iovec part = {.iov_base = bytes, .iov_len = size};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     size_t room = *fd_count;
     *fd_count = 0;
     ssize_t received = receive_message(socket_fd, &message);
@@ -356,8 +363,7 @@ static int clear_target(int *source, int own_target, int end)
 
 static int place(int source, int target)
 {
-    long placed =
-        source == target ? fcntl(target, F_SETFD, FD_CLOEXEC) : syscall(SYS_dup3, source, target, O_CLOEXEC);
+    long placed = source == target ? fcntl(target, F_SETFD, FD_CLOEXEC) : syscall(SYS_dup3, source, target, O_CLOEXEC);
     return placed < 0 ? -errno : 0;
 }
 

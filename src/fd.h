@@ -50,6 +50,9 @@ ssize_t fd_readv(int fd, const struct iovec *parts, int part_count);
 ssize_t fd_write(int fd, const void *bytes, size_t size);
 ssize_t fd_writev(int fd, const struct iovec *parts, int part_count);
 
+/* Bytes that were written into a pipe and not read yet; 0 when that cannot be told. */
+size_t fd_unread(int pipe_fd);
+
 /* Ask for a pipe of `bytes` capacity; a refusal (the per-user soft limit) is not an error. */
 void fd_try_pipe_capacity(int fd, size_t bytes);
 

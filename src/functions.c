@@ -1,12 +1,14 @@
 #define HASH_NONFATAL_OOM 1 /* uthash would exit the program */
 #include "functions.h"
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 
 struct function_entry {
-    callable_fn *fn; /* the key */
+    callable_fn *fn;     /* the key */
+    uint64_t generation; /* under which the description is known to be right */
     uint32_t number;
     size_t size;
     UT_hash_handle hh;
@@ -27,8 +29,7 @@ static int reserve(struct functions *functions)
     if (functions->count < functions->capacity)
         return 0;
     uint32_t capacity = functions->capacity * 2 + 8;
-    struct function_entry **by_number =
-        realloc(functions->by_number, capacity * sizeof(struct function_entry *));
+    struct function_entry **by_number = realloc(functions->by_number, capacity * sizeof(struct function_entry *));
     if (!by_number)
         return -ENOMEM;
     functions->by_number = by_number;
@@ -57,22 +58,33 @@ static int add(struct functions *functions, callable_fn *fn, const uint8_t *byte
     return 0;
 }
 
-int functions_number(struct functions *functions, callable_fn *fn, uint32_t *number_out, char *message)
+static struct function_entry *find(const struct functions *functions, callable_fn *fn)
 {
     struct function_entry *entry;
     HASH_FIND(hh, functions->by_pointer, &fn, sizeof fn, entry);
-    if (entry) {
-        *number_out = entry->number;
-        return 0;
+    return entry;
+}
+
+int functions_number(struct functions *functions, callable_fn *fn, uint32_t *number_out, char *message)
+{
+    uint64_t generation = callable_generation();
+    struct function_entry *entry = find(functions, fn);
+    if (!entry || entry->generation != generation) {
+        uint8_t bytes[CALLABLE_MAX_BYTES];
+        size_t size;
+        int rc = callable_describe(fn, bytes, &size, message);
+        bool same = !rc && entry && entry->size == size && !memcmp(entry->bytes, bytes, size);
+        if (entry && !same) /* other code is there now; the number goes on to mean what it meant */
+            HASH_DEL(functions->by_pointer, entry);
+        if (!rc && !same && (rc = add(functions, fn, bytes, size)) != 0)
+            strcpy(message, "no memory to remember the function");
+        if (rc)
+            return rc;
+        entry = same ? entry : functions->by_number[functions->count - 1];
+        entry->generation = generation;
     }
-    uint8_t bytes[CALLABLE_MAX_BYTES];
-    size_t size;
-    int rc = callable_describe(fn, bytes, &size, message);
-    if (!rc && (rc = add(functions, fn, bytes, size)) != 0)
-        strcpy(message, "no memory to remember the function");
-    if (!rc)
-        *number_out = functions->count - 1;
-    return rc;
+    *number_out = entry->number;
+    return 0;
 }
 
 const uint8_t *functions_bytes(const struct functions *functions, uint32_t number, size_t *size_out)

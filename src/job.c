@@ -5,8 +5,19 @@
 /* What an item costs the protocol beside its bytes: it bounds runs of tiny items. */
 enum { ITEM_OVERHEAD_BYTES = 64 };
 
+static void clear_outputs(const struct job *job)
+{
+    for (uint64_t i = 0; job->status_out && i < job->count; i++)
+        job->status_out[i] = 0;
+    for (uint64_t i = 0; job->code_out && i < job->count; i++)
+        job->code_out[i] = 0;
+    for (uint64_t i = 0; job->replies && i < job->count; i++)
+        job->replies[i] = (struct pool_bytes){NULL, 0};
+}
+
 void job_begin(struct job *job)
 {
+    clear_outputs(job);
     job->whole = (struct span){.job = job, .count = job->count};
     job->pending = NULL;
     job->pending_count = 0;

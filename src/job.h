@@ -20,12 +20,13 @@ struct span {
     struct span *next;
     struct job *job;
     uint64_t first, count;
-    unsigned attempts; /* how many workers its first item has killed for certain */
-    bool
-        suspect; /* one of its items may have killed a worker: run it stepwise, so that the next time it is known */
-    uint64_t cost_ns;       /* expected, when it was sent */
-    size_t bytes;           /* of its inputs and results, when it was sent */
-    uint64_t sent_position; /* the loop's: where its last frame ends in the outgoing stream */
+    unsigned attempts;      /* how many workers its first item has killed for certain */
+    unsigned unread_deaths; /* how many workers had it before them and died before they read it */
+    bool suspect;     /* one of its items may have killed a worker: run it stepwise, and the next time it is known */
+    uint64_t cost_ns; /* expected, when it was sent */
+    size_t bytes;     /* of its inputs and results, when it was sent */
+    uint64_t sent_position;  /* where its last frame ends in the outgoing stream */
+    uint64_t begin_position; /* how far a worker has to read that stream to begin it */
 };
 
 enum job_kind { JOB_FIXED, JOB_BYTES };
@@ -62,7 +63,7 @@ struct job {
     char *message; /* malloc'd, about that item; NULL: none, or no memory for it */
 };
 
-/* After the given fields are set: all items pending. */
+/* After the given fields are set: all items pending, the caller's outputs as if all had succeeded with nothing. */
 void job_begin(struct job *job);
 
 /* The job's pending spans: put one (back) in front, or take up to `count` items off the front into *cut. take_whole moves the front

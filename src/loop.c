@@ -70,8 +70,8 @@ static void set_timer(struct loop *loop)
         return;
     struct itimerspec when = {0}; /* disarmed */
     if (wake_ns != SCHED_NEVER)
-        when.it_value = (struct timespec){.tv_sec = (time_t)(wake_ns / 1000000000u),
-                                          .tv_nsec = (long)(wake_ns % 1000000000u)};
+        when.it_value =
+            (struct timespec){.tv_sec = (time_t)(wake_ns / 1000000000u), .tv_nsec = (long)(wake_ns % 1000000000u)};
     timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
     loop->timer_ns = wake_ns;
 }
@@ -106,8 +106,7 @@ static void fail_item(const struct loop *loop, struct job *job, uint64_t index, 
         snprintf(text, sizeof text, "item %" PRIu64 " of %s: worker %u (pid %d) %s", index,
                  job_function_name(loop, job, name), peer->worker_id, (int)peer->child.pid, what);
     else if (wanted)
-        snprintf(text, sizeof text, "item %" PRIu64 " of %s: %s", index, job_function_name(loop, job, name),
-                 what);
+        snprintf(text, sizeof text, "item %" PRIu64 " of %s: %s", index, job_function_name(loop, job, name), what);
     job_fail(job, index, status, code, wanted ? text : NULL);
 }
 
@@ -162,8 +161,7 @@ static void do_start(struct loop *loop, const struct sched_effect *effect)
     if (!rc && (rc = adopt(loop, effect->slot, &child, effect->worker_id)) != 0)
         discard(loop, &child);
     if (rc) {
-        snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(rc), *text ? ": " : "",
-                 text);
+        snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(rc), *text ? ": " : "", text);
         note_failed_start(loop, rc, NULL, what);
         loop->start_refused = true;
         sched_not_started(&loop->sched, effect->slot);
@@ -254,8 +252,7 @@ static void perform(struct loop *loop)
 
 /* ---- what workers say ---- */
 
-static void take_failures(struct loop *loop, struct job *job, const struct peer *peer,
-                          const struct peer_report *report)
+static void take_failures(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
 {
     char what[64] = "";
     for (uint32_t i = 0; i < report->failure_count; i++) {
@@ -266,8 +263,7 @@ static void take_failures(struct loop *loop, struct job *job, const struct peer 
     }
 }
 
-static bool take_result(struct loop *loop, struct job *job, const struct peer *peer,
-                        const struct peer_report *report)
+static bool take_result(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
 {
     char what[WHAT_BYTES];
     if (report->code) {
@@ -281,18 +277,16 @@ static bool take_result(struct loop *loop, struct job *job, const struct peer *p
     return report->code || report->reply_lost;
 }
 
-static void take_error(struct loop *loop, struct job *job, const struct peer *peer,
-                       const struct peer_report *report)
+static void take_error(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
 {
     char what[WHAT_BYTES];
-    snprintf(what, sizeof what, "could not run it: %s%s%s", pool_strerror(report->code),
-             *report->text ? ": " : "", report->text);
+    snprintf(what, sizeof what, "could not run it: %s%s%s", pool_strerror(report->code), *report->text ? ": " : "",
+             report->text);
     for (uint64_t i = 0; i < report->count; i++)
         fail_item(loop, job, report->first + i, report->code, 0, peer, what);
 }
 
-static void take_items(struct loop *loop, unsigned slot, enum peer_news news,
-                       const struct peer_report *report)
+static void take_items(struct loop *loop, unsigned slot, enum peer_news news, const struct peer_report *report)
 {
     const struct peer *peer = &loop->peers[slot];
     struct job *job = sched_head(&loop->sched, slot)->job;
@@ -373,9 +367,8 @@ static void describe_failed_start(struct loop *loop, struct peer *peer)
         return;
     bool mute = peer->expects == PEER_EXPECTS_HELLO;
     snprintf(what, sizeof what, "%.1000s before it was ready%s", peer->end_text,
-             mute && loop->backend->capabilities & BACKEND_NEEDS_INIT
-                 ? " (is pool_init() the first statement of main?)"
-                 : "");
+             mute && loop->backend->capabilities & BACKEND_NEEDS_INIT ? " (is pool_init() the first statement of main?)"
+                                                                      : "");
     note_failed_start(loop, POOL_EBROKEN, peer, what);
 }
 
@@ -400,14 +393,14 @@ static void look_at_exit(struct loop *loop, unsigned slot)
         return;
     int rc = loop->backend->reap(loop->backend_state, &peer->child, &how, text);
     if (rc == BACKEND_MOVED && watch(loop, peer->child.exit_fd, slot, ABOUT_EXIT, EPOLLIN))
-        sched_garbage(
-            &loop->sched,
-            slot); /* its end cannot be watched for: see to it, and look again at the next SIGKILL */
+        sched_garbage(&loop->sched,
+                      slot); /* its end cannot be watched for: see to it, and look again at the next SIGKILL */
     if (rc)
         return;
     read_replies(loop, slot); /* everything that it had said */
     note_end(loop, slot, &how, text);
     describe_failed_start(loop, peer);
+    sched_unread(&loop->sched, slot, peer_read_position(peer));
     stop_reading(loop, peer);
     watch_output(loop, slot, false);
     peer_close(peer);
@@ -526,8 +519,7 @@ int loop_init(struct loop *loop, const struct loop_options *options)
     if (!rc)
         rc = keep_fd(&loop->epoll_fd, fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC)));
     if (!rc)
-        rc = keep_fd(&loop->timer_fd,
-                     fd_take_above_stdio(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
+        rc = keep_fd(&loop->timer_fd, fd_take_above_stdio(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
     if (!rc)
         rc = watch(loop, loop->timer_fd, 0, ABOUT_TIME, EPOLLIN);
     if (rc) {

@@ -26,8 +26,7 @@ static int settle_options(struct map *map, const struct pool_map_options *given)
         return rc;
     const struct pool_map_options *options = &map->options;
     if (options->timeout_ms < 0 || options->timeout_ms > INT64_MAX / 1000000)
-        return error_set(-EINVAL,
-                         "timeout_ms is %" PRId64 ": 0 for none, else a positive number of milliseconds",
+        return error_set(-EINVAL, "timeout_ms is %" PRId64 ": 0 for none, else a positive number of milliseconds",
                          options->timeout_ms);
     if (options->reserved)
         return error_set(-EINVAL, "pool_map_options.reserved must be 0");
@@ -40,8 +39,7 @@ static int settle_options(struct map *map, const struct pool_map_options *given)
     return 0;
 }
 
-static int check_arrays(const void *items, size_t item_size, const void *results, size_t result_size,
-                        size_t count)
+static int check_arrays(const void *items, size_t item_size, const void *results, size_t result_size, size_t count)
 {
     size_t unused;
     if (!items || !item_size)
@@ -49,11 +47,9 @@ static int check_arrays(const void *items, size_t item_size, const void *results
     if (!results != !result_size)
         return error_set(-EINVAL, "pool_map: results is %s but result_size is %zu", results ? "set" : "NULL",
                          result_size);
-    if (__builtin_mul_overflow(item_size, count, &unused) ||
-        __builtin_mul_overflow(result_size, count, &unused))
-        return error_set(-EOVERFLOW,
-                         "pool_map: %zu items of %zu bytes, results of %zu: more than memory can hold", count,
-                         item_size, result_size);
+    if (__builtin_mul_overflow(item_size, count, &unused) || __builtin_mul_overflow(result_size, count, &unused))
+        return error_set(-EOVERFLOW, "pool_map: %zu items of %zu bytes, results of %zu: more than memory can hold",
+                         count, item_size, result_size);
     return 0;
 }
 
@@ -64,8 +60,7 @@ static int check_payloads(const struct pool_bytes *items, size_t count)
         return error_set(-EINVAL, "pool_map_bytes: items is NULL");
     for (size_t i = 0; i < count; i++) {
         if (!items[i].data && items[i].size)
-            return error_set(-EINVAL, "pool_map_bytes: item %zu is NULL with a size of %zu", i,
-                             items[i].size);
+            return error_set(-EINVAL, "pool_map_bytes: item %zu is NULL with a size of %zu", i, items[i].size);
         if (items[i].size > SIZE_MAX / 2 - total)
             return error_set(-EOVERFLOW, "pool_map_bytes: the items are larger than memory can hold");
     }
@@ -105,12 +100,10 @@ static void run_in_place(struct map *map)
         }
         call_place.item_index = i;
         call.text[0] = '\0';
-        int code =
-            job->kind == JOB_FIXED ? run_fixed_item(job, map->fn, i) : run_payload(job, map->fn, i, &call);
+        int code = job->kind == JOB_FIXED ? run_fixed_item(job, map->fn, i) : run_payload(job, map->fn, i, &call);
         if (!code)
             continue;
-        snprintf(text, sizeof text, "item %" PRIu64 " returned %d%s%s", i, code, *call.text ? ": " : "",
-                 call.text);
+        snprintf(text, sizeof text, "item %" PRIu64 " returned %d%s%s", i, code, *call.text ? ": " : "", call.text);
         job_fail(job, i, POOL_ETASK, code, text);
     }
     call_place.item_index = outer_index;
@@ -119,24 +112,14 @@ static void run_in_place(struct map *map)
 
 /* ---- running ---- */
 
-static void clear_outputs(const struct job *job)
-{
-    for (uint64_t i = 0; job->status_out && i < job->count; i++)
-        job->status_out[i] = 0;
-    for (uint64_t i = 0; job->code_out && i < job->count; i++)
-        job->code_out[i] = 0;
-    for (uint64_t i = 0; job->replies && i < job->count; i++)
-        job->replies[i] = (struct pool_bytes){NULL, 0};
-}
-
 static int run_in_pool(struct pool *pool, struct map *map)
 {
     struct pool_progress progress = {map->options.progress, map->options.progress_arg};
     if (pool->in_place) {
+        job_begin(&map->job);
         run_in_place(map);
         return 0;
     }
-    job_begin(&map->job);
     return pool_run(pool, &map->job, map->fn, progress.report ? &progress : NULL);
 }
 
@@ -148,7 +131,6 @@ static int run_map(struct pool *pool, struct map *map)
         return pool_default_error();
     if (!job->count)
         return pool_check(pool);
-    clear_outputs(job);
     int rc = run_in_pool(pool, map);
     if (!rc && job->status)
         rc = error_set(job->status, "%s", job->message ? job->message : pool_strerror(job->status));
@@ -174,8 +156,8 @@ int pool_map_with(struct pool *pool, pool_map_fn *fn, const void *items, size_t 
     return rc ? rc : run_map(pool, &map);
 }
 
-int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
-             size_t result_size, size_t count)
+int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results, size_t result_size,
+             size_t count)
 {
     return pool_map_with(pool, fn, items, item_size, results, result_size, count, NULL);
 }

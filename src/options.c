@@ -21,8 +21,7 @@ int options_import(void *own, size_t own_size, const void *given, const char *na
     const uint8_t *bytes = given;
     for (size_t i = own_size; i < size; i++)
         if (bytes[i])
-            return error_set(-E2BIG, "%s has something set that this version of procpool does not know",
-                             name);
+            return error_set(-E2BIG, "%s has something set that this version of procpool does not know", name);
     memcpy(own, given, size < own_size ? size : own_size);
     return 0;
 }
@@ -111,8 +110,7 @@ int options_choose_workers(const struct pool_options *options, unsigned *workers
         return rc;
     *asked_out = workers != 0;
     if (*asked_out && workers > most)
-        return error_set(-EMFILE,
-                         "%u workers need %u fds: raise the limit (ulimit -n), or ask for fewer workers",
+        return error_set(-EMFILE, "%u workers need %u fds: raise the limit (ulimit -n), or ask for fewer workers",
                          workers, workers * FDS_PER_WORKER);
     if (!workers)
         workers = cpus_available();

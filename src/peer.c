@@ -52,8 +52,7 @@ int peer_open(struct peer *peer, const struct backend_child *child, unsigned wor
                           .max_result_bytes = max_result_bytes,
                           .told_count = 64,
                           .told = calloc(1, sizeof *peer->told)};
-    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false) ||
-        put_greeting(peer)) {
+    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false) || put_greeting(peer)) {
         peer_close(peer);
         return -ENOMEM;
     }
@@ -147,13 +146,23 @@ static void enlarge_pipes(struct peer *peer)
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, const struct functions *functions)
 {
     uint8_t flags = stepwise ? WIRE_STEPWISE : 0;
-    int rc = tell_function(peer, span->job->function, functions);
+    const struct job *job = span->job;
+    int rc = tell_function(peer, job->function, functions);
+    uint64_t start = peer->chan.put_bytes;
     if (!rc)
-        rc = span->job->kind == JOB_FIXED ? put_run(peer, span, flags) : put_tasks(peer, span, flags);
+        rc = job->kind == JOB_FIXED ? put_run(peer, span, flags) : put_tasks(peer, span, flags);
     if (span->bytes > LARGE_BODY_BYTES)
         enlarge_pipes(peer);
     span->sent_position = peer->chan.put_bytes;
+    span->begin_position = span->sent_position;
+    if (job->kind == JOB_BYTES)
+        span->begin_position = start + WIRE_HEADER_BYTES + job->inputs[span->first].size;
     return rc;
+}
+
+uint64_t peer_read_position(const struct peer *peer)
+{
+    return peer->chan.sent_bytes - fd_unread(peer->child.request_fd);
 }
 
 int peer_put_command(struct peer *peer, enum wire_type type)
@@ -233,8 +242,7 @@ static int read_header(struct peer *peer, const struct span *head)
 
 static bool grow_body(struct peer *peer, size_t size)
 {
-    size_t capacity =
-        peer->body_capacity * 2 > FIRST_REPLY_BYTES ? peer->body_capacity * 2 : FIRST_REPLY_BYTES;
+    size_t capacity = peer->body_capacity * 2 > FIRST_REPLY_BYTES ? peer->body_capacity * 2 : FIRST_REPLY_BYTES;
     capacity = capacity < size ? capacity : size;
     uint8_t *body = realloc(peer->body, capacity);
     if (!body)
@@ -315,8 +323,7 @@ static enum peer_news take_hello(struct peer *peer, struct peer_report *report)
     if (peer->out_of_memory || wire_decode_hello(peer->body, peer->body_done, &hello))
         return PEER_GARBAGE;
     size_t own_size = callable_library_id(own_id);
-    if (hello.version != WIRE_VERSION || hello.id_size != own_size ||
-        memcmp(hello.id, own_id, own_size) != 0) {
+    if (hello.version != WIRE_VERSION || hello.id_size != own_size || memcmp(hello.id, own_id, own_size) != 0) {
         report->text = "the worker runs another build of libprocpool: restart the program";
         return PEER_FAILED;
     }

@@ -79,8 +79,10 @@ void peer_close(struct peer *peer);
 void peer_forget(struct peer *peer);
 bool peer_is_open(const struct peer *peer);
 
-/* Queue all of span. -ENOMEM with nothing queued. Sets span->sent_position. */
+/* Queue all of span. -ENOMEM with nothing queued. Sets its positions in the stream. */
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, const struct functions *functions);
+/* How much of the stream the worker has read. */
+uint64_t peer_read_position(const struct peer *peer);
 /* Queue WIRE_RECYCLE (then it says hello anew) or WIRE_SHUTDOWN. -ENOMEM. */
 int peer_put_command(struct peer *peer, enum wire_type type);
 

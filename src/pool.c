@@ -18,8 +18,7 @@ static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct pool *registry;
 static struct pool *default_pool;
-static _Thread_local bool
-    holds_a_lock; /* a fork by this thread is a backend's own, in the middle of a pool's work */
+static _Thread_local bool holds_a_lock; /* a fork by this thread is a backend's own, in the middle of a pool's work */
 
 static void lock_pool(struct pool *pool)
 {
@@ -109,14 +108,12 @@ static int check_init(const struct backend *backend)
                          "statement of main()",
                          backend->name);
     if (getauxval(AT_SECURE))
-        return error_set(-EPERM, "start method \"%s\" is not for set-user-ID programs: use \"fork\"",
-                         backend->name);
+        return error_set(-EPERM, "start method \"%s\" is not for set-user-ID programs: use \"fork\"", backend->name);
     if (callable_started_by_loader())
-        return error_set(
-            -ENOEXEC,
-            "start method \"%s\" cannot start a program that was started through its dynamic loader: "
-            "start it directly, or use \"fork\"",
-            backend->name);
+        return error_set(-ENOEXEC,
+                         "start method \"%s\" cannot start a program that was started through its dynamic loader: "
+                         "start it directly, or use \"fork\"",
+                         backend->name);
     return 0;
 }
 
@@ -125,8 +122,7 @@ struct callable {
     size_t size;
 };
 
-static int describe(callable_fn *fn, struct callable *callable, const char *what,
-                    struct wire_bytes *bytes_out)
+static int describe(callable_fn *fn, struct callable *callable, const char *what, struct wire_bytes *bytes_out)
 {
     char text[256] = "";
     *bytes_out = (struct wire_bytes){.data = callable->bytes};
@@ -139,8 +135,7 @@ static int describe(callable_fn *fn, struct callable *callable, const char *what
     return 0;
 }
 
-static int make_config(const struct pool_options *options, unsigned flags, uint8_t **config_out,
-                       size_t *size_out)
+static int make_config(const struct pool_options *options, unsigned flags, uint8_t **config_out, size_t *size_out)
 {
     struct callable *callables = malloc(3 * sizeof *callables);
     struct wire_config config = {.flags = flags,
@@ -165,8 +160,8 @@ static int make_config(const struct pool_options *options, unsigned flags, uint8
     return rc;
 }
 
-static struct sched_config make_sched_config(const struct pool_options *options,
-                                             const struct backend *backend, unsigned workers)
+static struct sched_config make_sched_config(const struct pool_options *options, const struct backend *backend,
+                                             unsigned workers)
 {
     return (struct sched_config){
         .workers = workers,
@@ -175,8 +170,7 @@ static struct sched_config make_sched_config(const struct pool_options *options,
         .max_tasks_per_worker = options->max_tasks_per_worker,
         .max_attempts = options->max_attempts,
         .start_timeout_ns = (uint64_t)options->start_timeout_ms * 1000000u,
-        .kill_grace_ns =
-            options->soft_kill_grace_ms < 0 ? 0 : (uint64_t)options->soft_kill_grace_ms * 1000000u,
+        .kill_grace_ns = options->soft_kill_grace_ms < 0 ? 0 : (uint64_t)options->soft_kill_grace_ms * 1000000u,
     };
 }
 
@@ -188,8 +182,8 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
                                 .backend = backend,
                                 .max_result_bytes = options->max_result_bytes};
     bool recycles = loop.sched.wears_out && loop.sched.restarts;
-    unsigned flags = (backend->capabilities & BACKEND_PRELOADS ? 0 : WIRE_CONFIG_PRELOAD) |
-                     (recycles ? WIRE_CONFIG_RECYCLES : 0);
+    unsigned flags =
+        (backend->capabilities & BACKEND_PRELOADS ? 0 : WIRE_CONFIG_PRELOAD) | (recycles ? WIRE_CONFIG_RECYCLES : 0);
     char text[256] = "";
     int rc = make_config(options, flags, &loop.config, &loop.config_size);
     if (rc)
@@ -204,8 +198,8 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
         rc = loop_init(&pool->loop, &loop);
     if (!rc)
         return 0;
-    error_set(rc, "making a pool of start method \"%s\": %s%s%s", backend->name, pool_strerror(rc),
-              *text ? ": " : "", text);
+    error_set(rc, "making a pool of start method \"%s\": %s%s%s", backend->name, pool_strerror(rc), *text ? ": " : "",
+              text);
     backend->close(loop.backend_state);
     free(loop.config);
     return rc;
@@ -342,8 +336,7 @@ static void take_turn(struct pool *pool, int timeout_ms)
         drive(pool, timeout_ms);
 }
 
-static void report_progress(struct pool *pool, struct job *job, const struct pool_progress *progress,
-                            uint64_t *next_ns)
+static void report_progress(struct pool *pool, struct job *job, const struct pool_progress *progress, uint64_t *next_ns)
 {
     uint64_t now_ns = loop_now_ns();
     if (now_ns < *next_ns && !job->ended)
@@ -404,6 +397,7 @@ static int run(struct pool *pool, struct job *job, callable_fn *fn, const struct
     if (rc) {
         error_set(rc, "%s", text);
     } else {
+        job_begin(job);
         loop_submit(&pool->loop, job);
         wait_for(pool, job, progress);
     }

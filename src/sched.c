@@ -40,6 +40,8 @@ struct sched_slot {
     uint64_t cost_ns;
     size_t bytes;
 
+    uint64_t read_position; /* of the stream to the worker, when it died; SCHED_NEVER: not known, so all of it */
+
     unsigned commands;
     int signal;             /* COMMAND_SIGNAL */
     struct job *failed_job; /* COMMAND_FAIL */
@@ -98,7 +100,7 @@ static void release_span(struct sched *sched, struct span *span)
 
 static void clear_slot(struct sched_slot *slot)
 {
-    *slot = (struct sched_slot){.state = SLOT_EMPTY, .due_ns = SCHED_NEVER};
+    *slot = (struct sched_slot){.state = SLOT_EMPTY, .due_ns = SCHED_NEVER, .read_position = SCHED_NEVER};
     slot->tail = &slot->head;
 }
 
@@ -248,8 +250,7 @@ static void note_capacity(struct sched *sched, struct sched_slot *slot)
 {
     unsigned i = (unsigned)(slot - sched->slots);
     bool takes = slot->state == SLOT_READY && !slot->worn && slot->tasks_left;
-    bool may_queue =
-        slot->run_count < SCHED_MAX_RUNS && slot->cost_ns < QUEUED_NS && slot->bytes < QUEUED_BYTES;
+    bool may_queue = slot->run_count < SCHED_MAX_RUNS && slot->cost_ns < QUEUED_NS && slot->bytes < QUEUED_BYTES;
     bit_set(sched->idle, i, takes && !slot->run_count);
     bit_set(sched->room, i, takes && slot->run_count && may_queue && !slot->head->suspect);
 }
@@ -306,22 +307,32 @@ static void convict(struct sched *sched, struct sched_slot *slot)
     span->attempts = 0;
 }
 
-/* A worker is gone: find out who is to blame, and let the others run again elsewhere. A worker reports everything before it
- * begins a stepwise span, and each item of it before the next. So an unreported item in the first span, if that is stepwise, is
- * the one it died of, and what is behind it had not begun; else all spans before the first stepwise one are in doubt. */
+/* Whether one of span's items may have begun when its worker died: it had been read. So that nobody waits for ever for workers that die
+ * before they read, and so that a deadline is one for a stopped worker too, that counts only a few times, and only for
+ * a worker that died of itself. */
+static bool may_have_begun(const struct sched_slot *slot, const struct span *span)
+{
+    return span->begin_position <= slot->read_position || slot->verdict || span->unread_deaths >= SCHED_UNREAD_DEATHS;
+}
+
+/* A worker is gone: find out who is to blame, and let the others run again elsewhere. What it had not read has not begun. It reports
+ * everything before it begins a stepwise span, and each item of that before the next. So an unreported item in the first span, if
+ * that is stepwise, is the one it died of, and what is behind it had not begun; else all spans before the first stepwise
+ * one are in doubt. */
 static void settle(struct sched *sched, struct sched_slot *slot)
 {
     if (!slot->head)
         return;
     bool alone = slot->run_count == 1 && slot->head->count == 1;
-    bool certain = alone || is_stepwise(slot->head);
+    bool begun = may_have_begun(slot, slot->head), certain = begun && (alone || is_stepwise(slot->head));
     if (certain)
         convict(sched, slot);
     struct span *returned = NULL;
-    for (bool doubtful = !certain; slot->head;) {
+    for (bool doubtful = begun && !certain; slot->head;) {
         struct span *span = pop_run(sched, slot);
-        doubtful = doubtful && !is_stepwise(span);
+        doubtful = doubtful && !is_stepwise(span) && may_have_begun(slot, span);
         span->suspect |= doubtful;
+        span->unread_deaths += !begun;
         if (span->count)
             LL_PREPEND(returned, span);
         else
@@ -344,8 +355,7 @@ static void owe_start(struct sched *sched)
 
 static void count_failed_start(struct sched *sched)
 {
-    unsigned doublings =
-        sched->failed_starts < START_PAUSE_DOUBLINGS ? sched->failed_starts : START_PAUSE_DOUBLINGS;
+    unsigned doublings = sched->failed_starts < START_PAUSE_DOUBLINGS ? sched->failed_starts : START_PAUSE_DOUBLINGS;
     sched->failed_starts++;
     owe_start(sched);
     pause_starts(sched, START_PAUSE_NS << doublings);
@@ -561,6 +571,11 @@ void sched_eof(struct sched *sched, unsigned slot)
     step(sched, &sched->slots[slot], SLOT_EOF);
 }
 
+void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position)
+{
+    sched->slots[slot].read_position = read_position;
+}
+
 void sched_exited(struct sched *sched, unsigned slot)
 {
     step(sched, &sched->slots[slot], SLOT_EXITED);
@@ -573,8 +588,8 @@ static void replace_if_worn(struct sched *sched, struct sched_slot *slot)
         step(sched, slot, sched->config.restarts ? SLOT_RESTART : SLOT_RETIRE);
 }
 
-void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items, uint64_t failures,
-                       uint64_t elapsed_ns, bool worn)
+void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items, uint64_t failures, uint64_t elapsed_ns,
+                       bool worn)
 {
     struct sched_slot *slot = &sched->slots[slot_index];
     if (step(sched, slot, SLOT_SAYS_ENDED) != SLOT_ACCEPT)
@@ -863,16 +878,15 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
     if (slot->head == span)
         arm_deadline(sched, slot);
     note_capacity(sched, slot);
-    *effect = (struct sched_effect){
-        .kind = SCHED_SEND, .slot = i, .span = span, .job = job, .stepwise = is_stepwise(span)};
+    *effect =
+        (struct sched_effect){.kind = SCHED_SEND, .slot = i, .span = span, .job = job, .stepwise = is_stepwise(span)};
     return true;
 }
 
 bool sched_next(struct sched *sched, struct sched_effect *effect_out)
 {
-    return next_command(sched, effect_out) || next_canceled(sched, effect_out) ||
-           next_broken(sched, effect_out) || next_ended(sched, effect_out) || next_start(sched, effect_out) ||
-           next_send(sched, effect_out);
+    return next_command(sched, effect_out) || next_canceled(sched, effect_out) || next_broken(sched, effect_out) ||
+           next_ended(sched, effect_out) || next_start(sched, effect_out) || next_send(sched, effect_out);
 }
 
 /* ---- questions ---- */

@@ -6,7 +6,7 @@
  *   1. Every item ends exactly once, with a result or with its own error.
  *   2. A worker's death fails only the item that killed it. Results come in order; when it is not certain which item was running,
  *      the spans in doubt are sent again stepwise (each item is reported before the next begins), and of such a span
- *      the first unreported item is the culprit. max_attempts counts only deaths that are certain.
+ *      the first unreported item is the culprit. What the worker had not even read is innocent. max_attempts counts only deaths that are certain.
  *   3. Deadlines run from the start of an item. Jobs with a deadline, and those that must not run an item twice, are stepwise.
  *   4. Starts that fail are tried again after growing pauses; three in a row with no worker ready break the pool for good.
  *   5. What is in flight at a slot is bounded in runs, bytes and expected time.
@@ -25,13 +25,14 @@
 
 enum {
     SCHED_MAX_RUNS = 4,      /* spans in flight at a slot */
+    SCHED_UNREAD_DEATHS = 3, /* of workers that had a span before them and did not read it: then it is to blame */
     SCHED_FAILED_STARTS = 3, /* in a row, with no worker ready: broken */
 };
 
 struct sched_config {
-    unsigned workers; /* that take items, at most; worker numbers are below it */
-    bool restarts;    /* worn out workers start afresh in place; else they end while replacements start */
-    bool wears_out;   /* max_tasks_per_worker is set, or workers may report themselves worn */
+    unsigned workers;              /* that take items, at most; worker numbers are below it */
+    bool restarts;                 /* worn out workers start afresh in place; else they end while replacements start */
+    bool wears_out;                /* max_tasks_per_worker is set, or workers may report themselves worn */
     uint64_t max_tasks_per_worker; /* 0: no bound */
     unsigned max_attempts;         /* at least 1 */
     uint64_t start_timeout_ns;
@@ -40,7 +41,7 @@ struct sched_config {
 
 enum sched_effect_kind {
     SCHED_START, /* start a process for slot, as number worker_id; tell sched_not_started or sched_start_later if it cannot be */
-    SCHED_SEND,  /* send span (all of it) to slot */
+    SCHED_SEND,    /* send span (all of it) to slot */
     SCHED_SIGNAL,  /* send signal to slot's process */
     SCHED_REFRESH, /* tell slot's worker to start afresh in place */
     SCHED_DISMISS, /* tell slot's worker to end in order */
@@ -100,28 +101,26 @@ void sched_expire(struct sched *sched);
 uint64_t sched_wake_ns(const struct sched *sched);
 
 /* Events. */
-void sched_boot(struct sched *sched); /* ask for all workers at once */
-void sched_limit_workers(struct sched *sched,
-                         unsigned workers); /* no more than this many; before the first submit */
-void sched_submit(struct sched *sched,
-                  struct job *job); /* job_begin was called; it stays until SCHED_END_JOB */
-void sched_cancel(struct sched *sched, struct job *job,
-                  int status);         /* what has not been sent ends with status */
-void sched_close(struct sched *sched); /* end the workers when the last job has ended */
+void sched_boot(struct sched *sched);                            /* ask for all workers at once */
+void sched_limit_workers(struct sched *sched, unsigned workers); /* no more than this many; before the first submit */
+void sched_submit(struct sched *sched, struct job *job); /* job_begin was called; it stays until SCHED_END_JOB */
+void sched_cancel(struct sched *sched, struct job *job, int status); /* what has not been sent ends with status */
+void sched_close(struct sched *sched);                               /* end the workers when the last job has ended */
 
 void sched_not_started(struct sched *sched, unsigned slot);
 void sched_start_later(struct sched *sched, unsigned slot); /* no failure: try again soon */
 void sched_ready(struct sched *sched, unsigned slot);
-void sched_failed(struct sched *sched,
-                  unsigned slot); /* its preload or initializer, or it is another build */
+void sched_failed(struct sched *sched, unsigned slot); /* its preload or initializer, or it is another build */
 /* The first `items` items of slot's first span ended by themselves, `failures` of them with an error, in elapsed_ns.
  * items is at most what sched_head says. worn: the worker asks to be replaced. */
-void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint64_t failures,
-                       uint64_t elapsed_ns, bool worn);
+void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint64_t failures, uint64_t elapsed_ns,
+                       bool worn);
 /* The last SCHED_SEND to slot could not be carried out, and nothing of it was: what its job has not in flight ends with status. */
 void sched_unsent(struct sched *sched, unsigned slot, int status);
 void sched_garbage(struct sched *sched, unsigned slot);
 void sched_eof(struct sched *sched, unsigned slot);
+/* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not begun. */
+void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
 
 /* Effects: false when there is nothing to do now. */

@@ -5,17 +5,17 @@ struct cell {
     enum slot_action action;
 };
 
-#define STAY(state, action)                                                                                  \
-    {                                                                                                        \
-        SLOT_##state, SLOT_##action                                                                          \
+#define STAY(state, action)                                                                                            \
+    {                                                                                                                  \
+        SLOT_##state, SLOT_##action                                                                                    \
     }
-#define TO(state, action)                                                                                    \
-    {                                                                                                        \
-        SLOT_##state, SLOT_##action                                                                          \
+#define TO(state, action)                                                                                              \
+    {                                                                                                                  \
+        SLOT_##state, SLOT_##action                                                                                    \
     }
-#define BUG(state)                                                                                           \
-    {                                                                                                        \
-        SLOT_##state, SLOT_BUG                                                                               \
+#define BUG(state)                                                                                                     \
+    {                                                                                                                  \
+        SLOT_##state, SLOT_BUG                                                                                         \
     }
 
 /* A dying worker may still say anything: what it had is settled when it is buried, so nothing is done about it. */
@@ -128,8 +128,7 @@ enum slot_action slot_step(enum slot_state *state, enum slot_event event)
 
 const char *slot_state_name(enum slot_state state)
 {
-    static const char *const names[SLOT_STATE_COUNT] = {"empty",  "starting", "ready",
-                                                        "closed", "retiring", "dying"};
+    static const char *const names[SLOT_STATE_COUNT] = {"empty", "starting", "ready", "closed", "retiring", "dying"};
     return names[state];
 }
 

@@ -35,8 +35,7 @@ static const struct wire_rule {
     [WIRE_READY] = {WIRE_FROM_WORKER, 0, 0, 0},
     [WIRE_FUNCTION] = {WIRE_FROM_PARENT, HAS_FUNCTION, 0, 1 << 16},
     [WIRE_TASK] = {WIRE_FROM_PARENT, HAS_ID | HAS_COUNT | HAS_FUNCTION, WIRE_STEPWISE, ANY_BODY},
-    [WIRE_RUN] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION, WIRE_STEPWISE | WIRE_STOP,
-                  ANY_BODY},
+    [WIRE_RUN] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION, WIRE_STEPWISE | WIRE_STOP, ANY_BODY},
     [WIRE_RESULT] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_CODE, WIRE_WORN, REPLY_BODY},
     [WIRE_RESULTS] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION, WIRE_WORN, ANY_BODY},
     [WIRE_ERROR] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_CODE, WIRE_WORN, WIRE_TEXT_BYTES},
@@ -132,8 +131,7 @@ int wire_decode_hello(const uint8_t *bytes, size_t size, struct wire_hello *hell
     const uint8_t *magic = buf_borrow(&reader, sizeof hello_magic);
     *hello_out = (struct wire_hello){.version = buf_read_u32(&reader), .pid = buf_read_u32(&reader)};
     hello_out->id_size = buf_read_u32(&reader);
-    if (reader.failed || memcmp(magic, hello_magic, sizeof hello_magic) != 0 ||
-        hello_out->id_size > WIRE_ID_BYTES)
+    if (reader.failed || memcmp(magic, hello_magic, sizeof hello_magic) != 0 || hello_out->id_size > WIRE_ID_BYTES)
         return POOL_EPROTO;
     const uint8_t *id = buf_borrow(&reader, hello_out->id_size);
     if (!buf_finished(&reader))
@@ -146,8 +144,8 @@ enum { CONFIG_FIXED_BYTES = 4 + 2 * 8 + 4 * 8 };
 
 size_t wire_config_size(const struct wire_config *config)
 {
-    return CONFIG_FIXED_BYTES + (size_t)(config->initializer.size + config->finalizer.size +
-                                         config->preload.size + config->arg.size);
+    return CONFIG_FIXED_BYTES +
+           (size_t)(config->initializer.size + config->finalizer.size + config->preload.size + config->arg.size);
 }
 
 static void write_bytes(struct buf_writer *writer, struct wire_bytes bytes)

@@ -23,23 +23,23 @@ enum {
 
 enum wire_type {
     WIRE_HELLO = 1, /* both: version, pid, identity of the library. The first frame of each side */
-    WIRE_CONFIG, /* parent: (id: the worker's number) limits, initializer, finalizer, preload, their argument */
-    WIRE_READY,    /* worker: preload and initializer have succeeded */
-    WIRE_FUNCTION, /* parent: what a function number means from now on */
-    WIRE_TASK,     /* parent: one item of any size */
-    WIRE_RUN,      /* parent: consecutive items of one size */
-    WIRE_RESULT,   /* worker: the next WIRE_TASK ended: its reply, or its code and text */
-    WIRE_RESULTS,  /* worker: the next items of a WIRE_RUN ended: who failed, then all results */
-    WIRE_ERROR,    /* worker: the next items could not be run; before WIRE_READY: the worker cannot be had */
-    WIRE_RECYCLE,  /* parent: start afresh in place; nothing follows until the next hello */
-    WIRE_SHUTDOWN, /* parent: end in order */
+    WIRE_CONFIG,    /* parent: (id: the worker's number) limits, initializer, finalizer, preload, their argument */
+    WIRE_READY,     /* worker: preload and initializer have succeeded */
+    WIRE_FUNCTION,  /* parent: what a function number means from now on */
+    WIRE_TASK,      /* parent: one item of any size */
+    WIRE_RUN,       /* parent: consecutive items of one size */
+    WIRE_RESULT,    /* worker: the next WIRE_TASK ended: its reply, or its code and text */
+    WIRE_RESULTS,   /* worker: the next items of a WIRE_RUN ended: who failed, then all results */
+    WIRE_ERROR,     /* worker: the next items could not be run; before WIRE_READY: the worker cannot be had */
+    WIRE_RECYCLE,   /* parent: start afresh in place; nothing follows until the next hello */
+    WIRE_SHUTDOWN,  /* parent: end in order */
     WIRE_TYPE_COUNT
 };
 
 enum {
     WIRE_STEPWISE = 1, /* TASK, RUN: report each item before beginning the next */
-    WIRE_STOP = 4, /* RUN: it ends with its first failed item; the others are not begun and not reported */
-    WIRE_WORN = 2, /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
+    WIRE_STOP = 4,     /* RUN: it ends with its first failed item; the others are not begun and not reported */
+    WIRE_WORN = 2,     /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
 };
 
 enum wire_side { WIRE_FROM_PARENT = 1, WIRE_FROM_WORKER = 2 };

@@ -77,8 +77,7 @@ static uint8_t weigh(uint64_t elapsed_ns)
     char text[128] = "";
     unsigned long size = 0, resident = 0;
     int statm = fd_open("/proc/self/statm", O_RDONLY);
-    if (statm >= 0 && fd_read(statm, text, sizeof text - 1) > 0 &&
-        sscanf(text, "%lu %lu", &size, &resident) != 2)
+    if (statm >= 0 && fd_read(statm, text, sizeof text - 1) > 0 && sscanf(text, "%lu %lu", &size, &resident) != 2)
         resident = 0;
     fd_close(&statm);
     return resident * (size_t)sysconf(_SC_PAGESIZE) > work.max_worker_bytes ? WIRE_WORN : 0;
@@ -203,8 +202,7 @@ void work_take_function(const struct wire_header *request)
 /* The function that the request names. NULL: it cannot be run here; the error was put. */
 static callable_fn *find_function(const struct wire_header *request)
 {
-    struct work_function *function =
-        request->function < work.function_count ? work.functions[request->function] : NULL;
+    struct work_function *function = request->function < work.function_count ? work.functions[request->function] : NULL;
     if (function && function->fn)
         return function->fn;
     work_put_error(request, function ? function->error : POOL_EPROTO, 0,
@@ -292,8 +290,7 @@ static const void *report_body(const struct run *run, size_t failure_bytes, size
 static void report_run(struct run *run)
 {
     uint32_t count = run->done - run->reported;
-    size_t failure_bytes = (size_t)run->failure_count * WIRE_FAILURE_BYTES,
-           result_bytes = count * run->result_size;
+    size_t failure_bytes = (size_t)run->failure_count * WIRE_FAILURE_BYTES, result_bytes = count * run->result_size;
     uint64_t elapsed_ns = work.clock_ns - run->begun_ns;
     struct wire_header header = {.type = WIRE_RESULTS,
                                  .flags = weigh(elapsed_ns),

@@ -51,8 +51,7 @@ static callable_fn *resolve(struct wire_bytes bytes, const char *what)
 static void tell_code(char *message_out, size_t size, const char *what, int code)
 {
     const char *text = call_place.text;
-    snprintf(message_out, size, "the %s returned %d%s%.*s", what, code, *text ? ": " : "", (int)(size - 64),
-             text);
+    snprintf(message_out, size, "the %s returned %d%s%.*s", what, code, *text ? ": " : "", (int)(size - 64), text);
 }
 
 static void run_preload(const struct wire_config *config)
@@ -123,8 +122,7 @@ static void run_hello(const struct wire_header *request)
     if (wire_decode_hello(bytes, (size_t)request->body_bytes, &hello))
         decline(POOL_EPROTO, "malformed hello");
     if (hello.version != WIRE_VERSION || hello.id_size != own_size || memcmp(hello.id, own_id, own_size) != 0)
-        decline(POOL_EBUILD,
-                "the worker found another build of libprocpool than its parent runs; restart the program");
+        decline(POOL_EBUILD, "the worker found another build of libprocpool than its parent runs; restart the program");
 }
 
 static void run_recycle(const struct wire_header *request)

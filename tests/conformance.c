@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -48,8 +49,8 @@ static const struct {
 };
 
 static const struct conformance_case *const themes[] = {
-    map_cases,   bytes_cases,   image_cases,    place_cases,     code_cases,    stage_cases,
-    death_cases, outside_cases, deadline_cases, lifecycle_cases, refusal_cases,
+    map_cases,   control_cases, bytes_cases,    image_cases,     place_cases,   code_cases,
+    stage_cases, death_cases,   outside_cases,  deadline_cases,  lifecycle_cases, refusal_cases,
 };
 
 enum { CASE_DEADLINE_S = 120, VANISH_MS = 10000, REPORT_BYTES = 4096, MAX_CASES = 512 };
@@ -71,6 +72,7 @@ static char run_folder[CASE_PATH_BYTES / 2], case_folder[CASE_PATH_BYTES - 64];
 
 /* Present under sanitizers that look for leaks. */
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
+void __sanitizer_print_stack_trace(void) __attribute__((weak));
 
 /* ---- expectations ---- */
 
@@ -189,6 +191,11 @@ long status_kib(pid_t pid, const char *field)
     return line ? strtol(line + strlen(field), NULL, 10) : -1;
 }
 
+bool is_sanitized(void)
+{
+    return __sanitizer_print_stack_trace;
+}
+
 uint64_t now_ms(void)
 {
     struct timespec now;
@@ -284,6 +291,47 @@ struct pool *make_pool(unsigned workers)
 {
     struct pool_options options = method_options(workers);
     return make_pool_with(&options);
+}
+
+int answer(struct pool_call *call, const char *text)
+{
+    char *reply = pool_call_reply(call, strlen(text) + 1);
+    if (reply)
+        memcpy(reply, text, strlen(text) + 1);
+    return reply ? 0 : -1;
+}
+
+int ask(struct pool *pool, pool_task_fn *fn, const char *question, char answer_out[static ANSWER_BYTES])
+{
+    struct pool_bytes item = {(void *)(uintptr_t)question, strlen(question) + 1}, reply = {NULL, 0};
+    struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
+    int code = 0;
+    map.code_out = &code;
+    int rc = pool_map_bytes(pool, fn, &item, 1, &reply, &map);
+    if (rc != POOL_ETASK)
+        EXPECT_OK(rc);
+    EXPECT(reply.size <= ANSWER_BYTES);
+    answer_out[0] = '\0';
+    if (reply.size)
+        memcpy(answer_out, reply.data, reply.size);
+    pool_bytes_clear(&reply);
+    return code;
+}
+
+static int tell_pid(const void *item, void *result, void *state)
+{
+    (void)item, (void)state;
+    *(pid_t *)result = getpid();
+    return 0;
+}
+
+pid_t worker_pid(struct pool *pool)
+{
+    char item = 0;
+    pid_t pid = 0;
+    EXPECT_OK(pool_map(pool, tell_pid, &item, 1, &pid, sizeof pid, 1));
+    EXPECT(pid > 0 && pid != getpid());
+    return pid;
 }
 
 /* ---- the board ---- */

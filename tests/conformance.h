@@ -58,7 +58,7 @@ struct conformance_case {
 #define CASE_IF(needs, function) {#function, function, needs, 0}
 
 /* One table for each theme, ended by an entry without a name. */
-extern const struct conformance_case map_cases[], bytes_cases[], image_cases[], place_cases[], code_cases[], stage_cases[],
+extern const struct conformance_case map_cases[], control_cases[], bytes_cases[], image_cases[], place_cases[], code_cases[], stage_cases[],
     death_cases[], outside_cases[], deadline_cases[], lifecycle_cases[], refusal_cases[];
 
 /* ---- expectations ---- */
@@ -101,6 +101,7 @@ unsigned open_fd_count(void);
 unsigned thread_count(void);
 unsigned child_count(void); /* children of this process that have not been reaped, zombies included */
 long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, such as "VmRSS:"; -1: none */
+bool is_sanitized(void); /* whether memory that was freed may still be held, for a good reason */
 uint64_t now_ms(void);
 
 /* Sleep a little in a loop that waits for something; false: PATIENCE_MS have passed since *since_ms. */
@@ -128,6 +129,14 @@ const char *program_path(const char *name, char path_out[static 1024]);
 struct pool_options method_options(unsigned workers);
 struct pool *make_pool(unsigned workers);
 struct pool *make_pool_with(const struct pool_options *options);
+
+/* Run a task that gets a text and replies with one, by answer(). Its code; 0 with the text in answer_out. */
+enum { ANSWER_BYTES = 16384 };
+int ask(struct pool *pool, pool_task_fn *fn, const char *question, char answer_out[static ANSWER_BYTES]);
+int answer(struct pool_call *call, const char *text);
+
+/* The pid of a worker, by a map of one item. */
+pid_t worker_pid(struct pool *pool);
 
 /* ---- the board: memory that the host shares with workers of any start method ---- */
 

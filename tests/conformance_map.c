@@ -365,17 +365,16 @@ static void many_threads_map_on_one_pool(void)
     pool_destroy(pool);
 }
 
-static int map_returned; /* not on the stack of the thread, which is cancelled */
-
+/* The cancellation is never let happen: sanitizers do not like threads that end in the middle of a function. */
 static void *map_with_a_pending_cancel(void *pool)
 {
-    int item = 5, result = 0;
+    int item = 5, result = 0, state;
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-    pthread_cancel(pthread_self()); /* acts at the next cancellation point */
-    if (!pool_map(pool, negate, &item, sizeof item, &result, sizeof result, 1))
-        map_returned = result;
-    pthread_testcancel();
-    return NULL;
+    pthread_cancel(pthread_self()); /* would act at the first cancellation point */
+    EXPECT_OK(pool_map(pool, negate, &item, sizeof item, &result, sizeof result, 1));
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    EXPECT_INT(state, PTHREAD_CANCEL_ENABLE);
+    return result == -5 ? pool : NULL;
 }
 
 static void map_is_no_cancellation_point(void)
@@ -385,8 +384,7 @@ static void map_is_no_cancellation_point(void)
     void *outcome;
     EXPECT_OK(pthread_create(&thread, NULL, map_with_a_pending_cancel, pool));
     EXPECT_OK(pthread_join(thread, &outcome));
-    EXPECT(outcome == PTHREAD_CANCELED);
-    EXPECT_INT(map_returned, -5);
+    EXPECT(outcome == pool);
     pool_destroy(pool);
 }
 

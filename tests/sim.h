@@ -111,8 +111,7 @@ struct sim_worker {
     unsigned process, slot;
     enum sim_phase phase;
     uint64_t act_at, die_at;
-    bool ignores_sigterm, pipe_closed,
-        pipe_kept; /* kept: a grandchild holds it, so there is no end of file */
+    bool ignores_sigterm, pipe_closed, pipe_kept; /* kept: a grandchild holds it, so there is no end of file */
     bool refreshed, dismissed;
 
     struct sim_run inbox[SIM_MAX_RUNS];
@@ -157,8 +156,8 @@ struct sim_slot {
 };
 
 struct sim_totals {
-    uint64_t events, effects, items, deaths, blamed, doubted, timeouts, garbage, canceled, refused, unsent,
-        refreshed, dismissed, broken;
+    uint64_t events, effects, items, deaths, blamed, doubted, timeouts, garbage, canceled, refused, unsent, refreshed,
+        dismissed, broken;
 };
 
 struct sim {
@@ -232,8 +231,7 @@ void model_expire(struct sim *sim);
 struct sim_job *model_find_job(const struct sim *sim, const struct job *job);
 
 /* of the model, for sim_judge.c */
-void model_move(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from,
-                enum sim_item_state to);
+void model_move(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, enum sim_item_state to);
 void model_end_item(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, int status);
 void model_note_ended(struct sim *sim, struct sim_job *job);
 void model_cancel_job(struct sim_job *job, int status);

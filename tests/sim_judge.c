@@ -52,8 +52,7 @@ static void judge_number(const struct sim *sim, const struct sched_effect *effec
         const struct sim_slot *other = &sim->slots[i];
         live += other->numbered;
         if (other->numbered && other->number == effect->worker_id)
-            sim_fail(sim, "slots %u and %u have the same worker number %u", i, effect->slot,
-                     effect->worker_id);
+            sim_fail(sim, "slots %u and %u have the same worker number %u", i, effect->slot, effect->worker_id);
     }
     if (live >= sim->config.workers || effect->worker_id >= sim->config.workers)
         sim_fail(sim, "worker number %u is started beside %u others", effect->worker_id, live);
@@ -99,19 +98,16 @@ static void judge_chunk(const struct sim *sim, const struct sim_slot *slot, cons
     if (flight->count > 1 && adaptive && !flight->doubted && (flight->cost_ns > CHUNK_NS || !flight->cost_ns))
         sim_fail(sim, "a chunk of %llu ns", U(flight->cost_ns));
     if (!adaptive && !flight->doubted && flight->count > given->chunk_size)
-        sim_fail(sim, "a chunk of %llu items, where %llu were asked for", U(flight->count),
-                 U(given->chunk_size));
+        sim_fail(sim, "a chunk of %llu items, where %llu were asked for", U(flight->count), U(given->chunk_size));
     if (flight->count > slot->tasks_left)
-        sim_fail(sim, "%llu items for a worker that may take %llu more", U(flight->count),
-                 U(slot->tasks_left));
+        sim_fail(sim, "%llu items for a worker that may take %llu more", U(flight->count), U(slot->tasks_left));
     if (given->at_most_once && (flight->count > 1 || slot->flight_count))
         sim_fail(sim, "an item that must not run twice is not sent by itself");
 }
 
 static size_t bytes_of(const struct sim_job *job, uint64_t first, uint64_t count)
 {
-    size_t larger =
-        job->given.item_size > job->given.result_size ? job->given.item_size : job->given.result_size;
+    size_t larger = job->given.item_size > job->given.result_size ? job->given.item_size : job->given.result_size;
     size_t bytes = 0;
     for (uint64_t i = first; i < first + count; i++)
         bytes += job->given.kind == JOB_FIXED ? larger : job->inputs[i].size + 64;
@@ -127,8 +123,7 @@ static void send_effect(struct sim *sim, const struct sched_effect *effect)
         sim_fail(sim, "items for slot %u, which is %s", effect->slot, slot_state_name(slot->state));
     if (job->cancel_status || span->job != effect->job || !span->count)
         sim_fail(sim, "items of job %u are sent though they must not be", job->number);
-    struct sim_flight flight = {
-        .job = job, .first = span->first, .count = span->count, .stepwise = effect->stepwise};
+    struct sim_flight flight = {.job = job, .first = span->first, .count = span->count, .stepwise = effect->stepwise};
     bool doubted = job->items[span->first].doubted;
     for (uint64_t i = span->first; i < span->first + span->count; i++) {
         model_move(sim, job, i, ITEM_PENDING, ITEM_IN_FLIGHT);
@@ -156,9 +151,9 @@ static void fail_one(struct sim *sim, const struct sched_effect *effect)
     struct sim_job *job = model_find_job(sim, effect->job);
     if (slot->fail_job != job || slot->fail_item != effect->first || effect->count != 1 ||
         slot->fail_status != effect->status || slot->fail_attempts != effect->attempts)
-        sim_fail(sim, "item %llu of job %u fails with %d after %u attempts; expected: %d after %u",
-                 U(effect->first), job->number, effect->status, effect->attempts,
-                 slot->fail_job ? slot->fail_status : 0, slot->fail_job ? slot->fail_attempts : 0);
+        sim_fail(sim, "item %llu of job %u fails with %d after %u attempts; expected: %d after %u", U(effect->first),
+                 job->number, effect->status, effect->attempts, slot->fail_job ? slot->fail_status : 0,
+                 slot->fail_job ? slot->fail_attempts : 0);
     slot->fail_job = NULL;
     model_end_item(sim, job, effect->first, ITEM_FAILING, effect->status);
     if (job->given.stop_on_error)
@@ -196,8 +191,7 @@ static void end_job_effect(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_job *job = model_find_job(sim, effect->job);
     if (!job->ended || job->told)
-        sim_fail(sim, "the end of job %u is told though %llu items have not ended", job->number,
-                 U(job->unended));
+        sim_fail(sim, "the end of job %u is told though %llu items have not ended", job->number, U(job->unended));
     job->told = true;
 }
 
@@ -251,8 +245,8 @@ static void check_slots(const struct sim *sim)
         if (sched_state(sched, i) != slot->state)
             sim_fail(sim, "slot %u is %s; it should be %s", i, slot_state_name(sched_state(sched, i)),
                      slot_state_name(slot->state));
-        if (!head != !flight || (head && (head->job != flight->job->job || head->first != flight->first ||
-                                          head->count != flight->count)))
+        if (!head != !flight ||
+            (head && (head->job != flight->job->job || head->first != flight->first || head->count != flight->count)))
             sim_fail(sim, "what slot %u has to report next is not what it was sent", i);
         if (slot->state != SLOT_EMPTY && sched_verdict(sched, i) != slot->verdict)
             sim_fail(sim, "the verdict on slot %u is %d, not %d", i, sched_verdict(sched, i), slot->verdict);
@@ -273,12 +267,10 @@ static void check_jobs(const struct sim *sim)
         if (!job->submitted || job->told)
             continue;
         live_jobs += !job->ended;
-        if (job->pending + job->in_flight + job->failing != job->unended ||
-            job->job->unended_count != job->unended || job->job->pending_count != job->pending ||
-            job->job->cancel_status != job->cancel_status)
-            sim_fail(
-                sim, "job %u has %llu items that have not ended, %llu pending; it should be %llu and %llu", i,
-                U(job->job->unended_count), U(job->job->pending_count), U(job->unended), U(job->pending));
+        if (job->pending + job->in_flight + job->failing != job->unended || job->job->unended_count != job->unended ||
+            job->job->pending_count != job->pending || job->job->cancel_status != job->cancel_status)
+            sim_fail(sim, "job %u has %llu items that have not ended, %llu pending; it should be %llu and %llu", i,
+                     U(job->job->unended_count), U(job->job->pending_count), U(job->unended), U(job->pending));
     }
     if (sim->sched.job_count != live_jobs || sim->sched.pending_items != pending_items(sim))
         sim_fail(sim, "%llu jobs and %llu pending items, not %llu and %llu", U(sim->sched.job_count),
@@ -321,10 +313,8 @@ void judge_quiet(const struct sim *sim)
         const struct sim_slot *slot = &sim->slots[i];
         due_ns = earlier(due_ns, slot->due_ns);
         if (slot->signal || slot->refresh || slot->dismiss || slot->fail_job)
-            sim_fail(
-                sim,
-                "slot %u: the engine still owes signal %d, a fresh start (%d), an end (%d), a failure (%d)",
-                i, slot->signal, slot->refresh, slot->dismiss, slot->fail_job != NULL);
+            sim_fail(sim, "slot %u: the engine still owes signal %d, a fresh start (%d), an end (%d), a failure (%d)",
+                     i, slot->signal, slot->refresh, slot->dismiss, slot->fail_job != NULL);
     }
     if (sched_wake_ns(&sim->sched) > due_ns)
         sim_fail(sim, "the engine would sleep beyond what is due");
@@ -348,14 +338,13 @@ static void check_item(const struct sim *sim, const struct sim_job *job, uint64_
 {
     const struct sim_item *item = &job->items[i];
     bool of_death = item->status == POOL_ECRASH || item->status == POOL_EPROTO;
-    bool may_end_worker = item->fate == FATE_KILLS || item->fate == FATE_GARBAGE ||
-                          item->fate == FATE_CLOSES || item->fate == FATE_HANGS || item->fate == FATE_SLOW;
+    bool may_end_worker = item->fate == FATE_KILLS || item->fate == FATE_GARBAGE || item->fate == FATE_CLOSES ||
+                          item->fate == FATE_HANGS || item->fate == FATE_SLOW;
     if (item->state != ITEM_ENDED)
         sim_fail(sim, "item %llu of job %u has not ended", U(i), job->number);
     if (!may_end_worker && (item->status == POOL_ETIMEOUT || (of_death && !item->unlucky)))
         sim_fail(sim, "item %llu of job %u fails with %d and did nothing", U(i), job->number, item->status);
-    if (!job->cancel_status && !of_death && item->status != POOL_ETIMEOUT && item->status != 0 &&
-        item->status != 1)
+    if (!job->cancel_status && !of_death && item->status != POOL_ETIMEOUT && item->status != 0 && item->status != 1)
         sim_fail(sim, "item %llu of job %u ends with %d", U(i), job->number, item->status);
     if (item->fate == FATE_HANGS && item->offences == SIM_ALWAYS && item->begun && item->status == 0)
         sim_fail(sim, "item %llu of job %u never ends, and ended", U(i), job->number);

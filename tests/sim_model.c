@@ -28,8 +28,7 @@ static uint64_t *count_of(struct sim_job *job, enum sim_item_state state)
     return counts[state];
 }
 
-void model_move(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from,
-                enum sim_item_state to)
+void model_move(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, enum sim_item_state to)
 {
     struct sim_item *item = &job->items[i];
     if (i >= job->given.count || item->state != from)
@@ -358,8 +357,8 @@ void model_unsent(struct sim *sim, unsigned index, int status)
 /* ---- the end of a worker ---- */
 
 /* What a death says about the one item that it is certainly due to. */
-static void judge(struct sim *sim, const struct sim_slot *slot, const struct sim_worker *worker,
-                  struct sim_job *job, uint64_t i)
+static void judge(struct sim *sim, const struct sim_slot *slot, const struct sim_worker *worker, struct sim_job *job,
+                  uint64_t i)
 {
     struct sim_item *item = &job->items[i];
     bool is_culprit = worker->culprit_job == job && worker->culprit == i;
@@ -433,10 +432,8 @@ static void judge_deadline(struct sim *sim, struct sim_slot *slot)
     if (ran_ns + SIM_LATENCY_NS < flight->job->given.timeout_ns)
         sim_fail(sim, "item %llu of job %u has run %llu ns only, and its time is up", U(flight->first),
                  flight->job->number, U(ran_ns));
-    if (item->fate != FATE_HANGS && item->fate != FATE_SLOW && item->fate != FATE_GARBAGE &&
-        item->fate != FATE_CLOSES)
-        sim_fail(sim, "item %llu of job %u is in time, and its time is up", U(flight->first),
-                 flight->job->number);
+    if (item->fate != FATE_HANGS && item->fate != FATE_SLOW && item->fate != FATE_GARBAGE && item->fate != FATE_CLOSES)
+        sim_fail(sim, "item %llu of job %u is in time, and its time is up", U(flight->first), flight->job->number);
 }
 
 static void expire_slot(struct sim *sim, struct sim_slot *slot)

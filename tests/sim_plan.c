@@ -52,8 +52,8 @@ static enum sim_fate choose_fate(struct sim_random *random, const struct job *gi
     }
 }
 
-static void plan_item(struct sim_random *random, struct sim_item *item, const struct job *given,
-                      uint64_t longest_ns, unsigned guilty_in_1000)
+static void plan_item(struct sim_random *random, struct sim_item *item, const struct job *given, uint64_t longest_ns,
+                      unsigned guilty_in_1000)
 {
     *item = (struct sim_item){.state = ITEM_PENDING, .offences = SIM_ALWAYS};
     item->duration_ns = longest_ns ? sim_between(random, longest_ns / 4, longest_ns) : 0;
@@ -109,8 +109,7 @@ static void plan_job(struct sim *sim, unsigned number)
     plan_items(sim, job);
     given->inputs = given->kind == JOB_BYTES ? job->inputs : NULL;
     job->submit_at = sim_chance(random, 1, 2) ? 0 : sim_between(random, 0, 30 * SIM_MS);
-    job->cancel_at =
-        sim_chance(random, 1, 6) ? job->submit_at + sim_between(random, 0, 20 * SIM_MS) : SIM_NEVER;
+    job->cancel_at = sim_chance(random, 1, 6) ? job->submit_at + sim_between(random, 0, 20 * SIM_MS) : SIM_NEVER;
 }
 
 /* ---- the pool ---- */
@@ -123,8 +122,7 @@ static void plan_config(struct sim *sim)
     config->workers = (unsigned)sim_between(random, 1, SIM_MAX_WORKERS);
     config->restarts = sim_chance(random, 1, 2);
     config->wears_out = sim_chance(random, 1, 3);
-    config->max_tasks_per_worker =
-        config->wears_out && sim_chance(random, 2, 3) ? sim_between(random, 1, 20) : 0;
+    config->max_tasks_per_worker = config->wears_out && sim_chance(random, 2, 3) ? sim_between(random, 1, 20) : 0;
     config->max_attempts = (unsigned)sim_between(random, 1, 3);
     config->start_timeout_ns = sim_between(random, 20 * SIM_MS, 2 * SIM_S);
     config->kill_grace_ns = graces[sim_between(random, 0, 2)];

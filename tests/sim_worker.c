@@ -17,8 +17,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 /* ---- what it says ---- */
 
-static void say(struct sim *sim, struct sim_worker *worker, enum sim_say what,
-                const struct sim_report *report, uint64_t after_ns)
+static void say(struct sim *sim, struct sim_worker *worker, enum sim_say what, const struct sim_report *report,
+                uint64_t after_ns)
 {
     if (worker->pipe_closed && what != SAY_EXITED)
         return;
@@ -95,8 +95,7 @@ static void boot(struct sim *sim, struct sim_worker *worker)
     worker->act_at = sim->now_ns + sim_between(random, 0, longest_ns);
     if (sim_chance(random, sim->own_deaths, 100) && sim->trouble_left) {
         sim->trouble_left--;
-        worker->die_at =
-            sim->now_ns + sim_between(random, 0, sim_chance(random, 1, 2) ? SIM_MS : 40 * SIM_MS);
+        worker->die_at = sim->now_ns + sim_between(random, 0, sim_chance(random, 1, 2) ? SIM_MS : 40 * SIM_MS);
     }
 }
 
@@ -141,8 +140,7 @@ void sim_worker_start(struct sim *sim, unsigned slot)
     struct sim_worker *worker = &sim->workers[slot];
     struct sim_message *said = worker->said;
     size_t said_room = worker->said_room;
-    *worker = (struct sim_worker){
-        .exists = true, .slot = slot, .process = sim->next_process++, .die_at = SIM_NEVER};
+    *worker = (struct sim_worker){.exists = true, .slot = slot, .process = sim->next_process++, .die_at = SIM_NEVER};
     worker->said = said;
     worker->said_room = said_room;
     worker->ignores_sigterm = sim_chance(&sim->random, 1, 4);
@@ -173,8 +171,7 @@ static void begin_item(struct sim *sim, struct sim_worker *worker)
     worker->phase = WORKER_RUNNING;
     worker->act_at = sim->now_ns + item->duration_ns;
     if (fate_of(item) == FATE_SLOW)
-        worker->act_at =
-            sim->now_ns + sim_between(&sim->random, given->timeout_ns + 1, 3 * given->timeout_ns);
+        worker->act_at = sim->now_ns + sim_between(&sim->random, given->timeout_ns + 1, 3 * given->timeout_ns);
     if (fate_of(item) == FATE_HANGS) {
         worker->act_at = SIM_NEVER;
         blame(worker, worker->run.job, worker->run.first);
@@ -186,8 +183,8 @@ static void note_finished(struct sim *sim, struct sim_worker *worker, bool faile
 {
     struct sim_run *run = &worker->run;
     struct sim_report *last = worker->report_count ? &worker->reports[worker->report_count - 1] : NULL;
-    bool together = last && run->job->given.kind == JOB_FIXED && last->job == run->job &&
-                    last->first >= run->start && last->first + last->count == run->first;
+    bool together = last && run->job->given.kind == JOB_FIXED && last->job == run->job && last->first >= run->start &&
+                    last->first + last->count == run->first;
     if (!together) {
         last = &worker->reports[worker->report_count++];
         *last = (struct sim_report){.job = run->job, .first = run->first};

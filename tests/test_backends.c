@@ -158,10 +158,11 @@ static void tell_state(const char *argument)
     getrlimit(RLIMIT_NOFILE, &files);
     sched_getaffinity(0, sizeof cpus, &cpus);
     prctl(PR_GET_PDEATHSIG, &death_signal);
-    append(text, "pid %d umask %o nice %d timer %d core %lu files %lu cpus %d cwd %s pdeath %d\n", (int)getpid(),
-           (unsigned)mask, getpriority(PRIO_PROCESS, 0), timer.it_value.tv_sec || timer.it_value.tv_usec,
-           (unsigned long)core.rlim_cur, (unsigned long)files.rlim_cur, CPU_COUNT(&cpus),
-           getcwd(cwd, sizeof cwd) ? cwd : "?", death_signal);
+    append(text, "pid %d umask %o nice %d timer %d core %lu files %lu cpus %d cwd %s pdeath %d\n",
+           (int)getpid(), (unsigned)mask, getpriority(PRIO_PROCESS, 0),
+           timer.it_value.tv_sec || timer.it_value.tv_usec, (unsigned long)core.rlim_cur,
+           (unsigned long)files.rlim_cur, CPU_COUNT(&cpus), getcwd(cwd, sizeof cwd) ? cwd : "?",
+           death_signal);
     append_status_line(text, "SigBlk");
     append_status_line(text, "SigIgn");
     append_status_line(text, "SigPnd");
@@ -280,10 +281,22 @@ static const struct command {
     const char *name;
     void (*run)(const char *argument);
 } commands[] = {
-    {"pid", tell_pid},          {"cwd", tell_cwd},         {"variable", tell_variable}, {"environment", tell_environment},
-    {"fds", tell_fds},          {"link", tell_link},       {"state", tell_state},       {"alter", alter_state},
-    {"restart", restart},       {"name", tell_name},       {"exit", call_exit},         {"print", print_unflushed},
-    {"raise", kill_self},       {"spin", spin},            {"preloaded", tell_preloaded}, {"shell", run_echo},
+    {"pid", tell_pid},
+    {"cwd", tell_cwd},
+    {"variable", tell_variable},
+    {"environment", tell_environment},
+    {"fds", tell_fds},
+    {"link", tell_link},
+    {"state", tell_state},
+    {"alter", alter_state},
+    {"restart", restart},
+    {"name", tell_name},
+    {"exit", call_exit},
+    {"print", print_unflushed},
+    {"raise", kill_self},
+    {"spin", spin},
+    {"preloaded", tell_preloaded},
+    {"shell", run_echo},
 };
 
 static void obey(char *text)
@@ -1123,6 +1136,8 @@ static void program_started_by_a_task_sees_no_mark_and_no_fd(void **unused)
 static void failed_exec_is_an_error_of_start(void **unused)
 {
     (void)unused;
+    if (under_valgrind())
+        return; /* it ends the child itself */
     struct backend_child child;
     struct rlimit limit, full;
     char before[REPLY_BYTES], after[REPLY_BYTES];
@@ -1383,9 +1398,9 @@ static void busy_server_says_so_without_failing(void **unused)
 
 /* ---- the list ------------------------------------------------------------------------------------------------------ */
 
-#define CASE(function)                                                                                                 \
-    {                                                                                                                  \
-        #function, function                                                                                            \
+#define CASE(function)                                                                                       \
+    {                                                                                                        \
+#function, function                                                                                  \
     }
 
 static const struct {
@@ -1426,8 +1441,9 @@ static int run_for(const struct backend *backend, size_t index)
     struct CMUnitTest tests[CASE_COUNT];
     for (size_t i = 0; i < CASE_COUNT; i++) {
         snprintf(names[index][i], sizeof names[index][i], "%s: %s", backend->name, for_all[i].name);
-        tests[i] = (struct CMUnitTest){
-            .name = names[index][i], .test_func = for_all[i].run, .initial_state = (void *)(uintptr_t)backend};
+        tests[i] = (struct CMUnitTest){.name = names[index][i],
+                                       .test_func = for_all[i].run,
+                                       .initial_state = (void *)(uintptr_t)backend};
     }
     return cmocka_run_group_tests_name(backend->name, tests, NULL, NULL);
 }

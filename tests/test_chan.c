@@ -118,8 +118,7 @@ static void small_frames_share_one_write(void **unused)
 }
 
 /* A stream of frames of all kinds of sizes, as bytes. */
-static const size_t sizes[] = {0,     1,     39,    40, 41, 2047,  2048, 2049,   0,
-                               16383, 16384, 16385, 5,  0,  70000, 1,    131072, 3};
+static const size_t sizes[] = {0, 1, 39, 40, 41, 2047, 2048, 2049, 0, 16383, 16384, 16385, 5, 0, 70000, 1, 131072, 3};
 enum { FRAME_COUNT = sizeof sizes / sizeof *sizes };
 
 static uint8_t *bodies[FRAME_COUNT];

@@ -10,8 +10,7 @@
 
 static struct job fixed_job(uint64_t count, size_t item_size, size_t result_size)
 {
-    return (struct job){
-        .kind = JOB_FIXED, .count = count, .item_size = item_size, .result_size = result_size};
+    return (struct job){.kind = JOB_FIXED, .count = count, .item_size = item_size, .result_size = result_size};
 }
 
 static void assert_span(const struct span *span, uint64_t first, uint64_t count)
@@ -143,8 +142,7 @@ static void the_failure_with_the_lowest_index_is_kept(void **unused)
     assert_int_equal(job.status, POOL_ECRASH);
     assert_true(job.status_index == 4);
     assert_string_equal(job.message, "four");
-    assert_true(status[4] == POOL_ECRASH && status[7] == POOL_ETASK && status[9] == POOL_ETASK &&
-                status[0] == 0);
+    assert_true(status[4] == POOL_ECRASH && status[7] == POOL_ETASK && status[9] == POOL_ETASK && status[0] == 0);
     assert_true(code[7] == 3 && code[9] == 5 && code[4] == 0);
     job_fail(&job, 0, POOL_ETASK, 1, NULL);
     assert_null(job.message);

@@ -16,8 +16,7 @@ static enum slot_action step(enum slot_state from, enum slot_event event, enum s
     return slot_step(next_out, event);
 }
 
-static void assert_leads(enum slot_state from, enum slot_event event, enum slot_action action,
-                         enum slot_state to)
+static void assert_leads(enum slot_state from, enum slot_event event, enum slot_action action, enum slot_state to)
 {
     enum slot_state next;
     assert_int_equal(step(from, event, &next), action);
@@ -90,8 +89,8 @@ static void every_worker_can_be_killed_and_a_late_one_is(void **unused)
 static void a_dying_worker_is_not_listened_to(void **unused)
 {
     (void)unused;
-    static const enum slot_event says[] = {SLOT_SAYS_READY, SLOT_SAYS_FAILED, SLOT_SAYS_ENDED,
-                                           SLOT_SAYS_GARBAGE, SLOT_EOF};
+    static const enum slot_event says[] = {SLOT_SAYS_READY, SLOT_SAYS_FAILED, SLOT_SAYS_ENDED, SLOT_SAYS_GARBAGE,
+                                           SLOT_EOF};
     for (size_t i = 0; i < sizeof says / sizeof *says; i++)
         assert_leads(SLOT_DYING, says[i], SLOT_NOTHING, SLOT_DYING);
 }

@@ -78,8 +78,7 @@ static void every_type_comes_back_with_all_its_fields(void **unused)
         assert_true(decoded.body_bytes == header.body_bytes && decoded.id == header.id &&
                     decoded.extra == header.extra);
         assert_true(decoded.count == header.count && decoded.function == header.function);
-        assert_true(decoded.code == header.code && decoded.type == header.type &&
-                    decoded.flags == header.flags);
+        assert_true(decoded.code == header.code && decoded.type == header.type && decoded.flags == header.flags);
     }
 }
 
@@ -94,10 +93,10 @@ static void header_lies_as_documented(void **unused)
                                  .code = -2,
                                  .type = WIRE_RESULT,
                                  .flags = WIRE_WORN};
-    static const uint8_t expected[WIRE_HEADER_BYTES] = {
-        8,    7,    6,    5,    4,    3,    2,    1,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13,
-        0x12, 0x11, 0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21, 0x34, 0x33, 0x32, 0x31,
-        0x44, 0x43, 0x42, 0x41, 0xfe, 0xff, 0xff, 0xff, 7,    2,    0,    0};
+    static const uint8_t expected[WIRE_HEADER_BYTES] = {8,    7,    6,    5,    4,    3,    2,    1,    0x18, 0x17,
+                                                        0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x28, 0x27, 0x26, 0x25,
+                                                        0x24, 0x23, 0x22, 0x21, 0x34, 0x33, 0x32, 0x31, 0x44, 0x43,
+                                                        0x42, 0x41, 0xfe, 0xff, 0xff, 0xff, 7,    2,    0,    0};
     uint8_t bytes[WIRE_HEADER_BYTES];
     wire_encode(&header, bytes);
     assert_memory_equal(bytes, expected, sizeof expected);

@@ -1,0 +1,178 @@
+/* make_corpus: the seeds of fuzz_wire: one valid frame of each type, the bodies that have a form, and streams as workers send them.
+ * They are committed; run it again when the protocol changes.
+ *
+ * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc tests/make_corpus.c src/wire.c src/buf.c -o make_corpus
+ * Run:   make_corpus tests/corpus/fuzz_wire */
+#include "wire.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SEED_BYTES = 1 << 16 };
+
+static struct seed {
+    uint8_t bytes[SEED_BYTES];
+    size_t size;
+} seed;
+
+static const char *folder;
+
+static void put(const void *bytes, size_t size)
+{
+    if (size)
+        memcpy(seed.bytes + seed.size, bytes, size);
+    seed.size += size;
+}
+
+static void put_frame(struct wire_header header, const void *body)
+{
+    uint8_t bytes[WIRE_HEADER_BYTES];
+    wire_encode(&header, bytes);
+    put(bytes, sizeof bytes);
+    put(body, (size_t)header.body_bytes);
+}
+
+/* What was put so far as a file, and from the start again. */
+static void save(const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(seed.bytes, 1, seed.size, file) != seed.size || fclose(file)) {
+        perror(path);
+        exit(1);
+    }
+    seed.size = 0;
+}
+
+static void put_hello(void)
+{
+    struct wire_hello hello = {.version = WIRE_VERSION, .pid = 4711, .id_size = 21, .id = "b0123456789abcdefghi"};
+    uint8_t body[WIRE_HELLO_BYTES];
+    size_t size = wire_encode_hello(&hello, body);
+    put_frame((struct wire_header){.type = WIRE_HELLO, .body_bytes = size}, body);
+}
+
+static void put_config(void)
+{
+    static const uint8_t bytes[] = "initializer finalizer preload argument";
+    struct wire_config config = {.flags = WIRE_CONFIG_PRELOAD,
+                                 .max_result_bytes = 1 << 30,
+                                 .max_worker_bytes = 1 << 20,
+                                 .initializer = {bytes, 11},
+                                 .finalizer = {bytes + 12, 9},
+                                 .preload = {bytes + 22, 7},
+                                 .arg = {bytes + 30, 8}};
+    uint8_t body[256];
+    wire_encode_config(&config, body);
+    put_frame((struct wire_header){.type = WIRE_CONFIG, .id = 3, .body_bytes = wire_config_size(&config)}, body);
+}
+
+static void put_results(uint64_t first, uint32_t count)
+{
+    uint8_t body[2 * WIRE_FAILURE_BYTES + 64 * 8] = {0};
+    wire_encode_failure((struct wire_failure){.offset = 1, .code = 22}, body);
+    wire_encode_failure((struct wire_failure){.offset = count - 1, .code = -5}, body + WIRE_FAILURE_BYTES);
+    put_frame((struct wire_header){.type = WIRE_RESULTS,
+                                   .id = first,
+                                   .count = count,
+                                   .function = 2,
+                                   .extra = 123456,
+                                   .body_bytes = 2 * WIRE_FAILURE_BYTES + count * 8},
+              body);
+}
+
+static void put_result(uint64_t id, size_t size)
+{
+    static uint8_t reply[1 << 15];
+    memset(reply, (int)id, sizeof reply);
+    put_frame((struct wire_header){.type = WIRE_RESULT, .id = id, .count = 1, .extra = 1000, .body_bytes = size},
+              reply);
+}
+
+static void save_requests(void)
+{
+    put_hello();
+    save("hello");
+    put_config();
+    save("config");
+    put_frame((struct wire_header){.type = WIRE_FUNCTION, .function = 7, .body_bytes = 9}, "\0\x10\x20\0\0\0\0\0\0");
+    save("function");
+    put_frame((struct wire_header){.type = WIRE_TASK, .id = 5, .count = 1, .function = 7, .body_bytes = 5}, "input");
+    save("task");
+    put_frame((struct wire_header){.type = WIRE_RUN,
+                                   .flags = WIRE_STEPWISE | WIRE_STOP,
+                                   .id = 100,
+                                   .count = 4,
+                                   .function = 7,
+                                   .extra = 8,
+                                   .body_bytes = 16},
+              "itemitemitemitem");
+    save("run");
+    put_frame((struct wire_header){.type = WIRE_RECYCLE}, NULL);
+    save("recycle");
+    put_frame((struct wire_header){.type = WIRE_SHUTDOWN}, NULL);
+    save("shutdown");
+}
+
+static void save_replies(void)
+{
+    put_frame((struct wire_header){.type = WIRE_READY}, NULL);
+    save("ready");
+    put_result(5, 100);
+    save("result");
+    put_frame((struct wire_header){.type = WIRE_RESULT, .id = 6, .count = 1, .code = 3, .body_bytes = 8}, "no such!");
+    save("result-code");
+    put_results(100, 64);
+    save("results");
+    put_frame((struct wire_header){.type = WIRE_ERROR, .id = 9, .count = 3, .code = -12, .body_bytes = 9}, "no memory");
+    save("error");
+}
+
+static void save_streams(void)
+{
+    put_hello();
+    put_frame((struct wire_header){.type = WIRE_READY}, NULL);
+    put_results(0, 4);
+    put_results(4, 64);
+    put_result(0, 0);
+    put_result(1, 1 << 15);
+    put_result(2, 20000);
+    put_result(3, 1);
+    save("stream");
+    put_hello();
+    put_frame((struct wire_header){.type = WIRE_ERROR, .code = -10006, .body_bytes = 26}, "the initializer returned 7");
+    save("stream-declines");
+    put_result(1, 1 << 15);
+    seed.size -= 77;
+    save("stream-cut-short");
+}
+
+static void save_bodies(void)
+{
+    put_hello();
+    memmove(seed.bytes, seed.bytes + WIRE_HEADER_BYTES, seed.size -= WIRE_HEADER_BYTES);
+    save("body-hello");
+    put_config();
+    memmove(seed.bytes, seed.bytes + WIRE_HEADER_BYTES, seed.size -= WIRE_HEADER_BYTES);
+    save("body-config");
+    for (uint32_t i = 0; i < 5; i++) {
+        wire_encode_failure((struct wire_failure){.offset = i * i, .code = (int32_t)i - 10}, seed.bytes + seed.size);
+        seed.size += WIRE_FAILURE_BYTES;
+    }
+    save("body-failures");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fprintf(stderr, "usage: make_corpus FOLDER\n");
+        return 2;
+    }
+    folder = argv[1];
+    save_requests();
+    save_replies();
+    save_streams();
+    save_bodies();
+    return 0;
+}

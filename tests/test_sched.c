@@ -1,0 +1,626 @@
+/* sched: the main stories, each as what the engine is told and what it answers, in plain words. The simulator
+ * (simulator.c) looks at all the others.
+ * Build: cc -Iinclude -Isrc tests/test_sched.c src/sched.c src/job.c src/slot.c -lcmocka */
+#include "sched.h"
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MS UINT64_C(1000000)
+#define S  UINT64_C(1000000000)
+
+enum { LOG_BYTES = 4096 };
+
+struct scene {
+    struct sched sched;
+    struct job a, b;
+    char log[LOG_BYTES];
+};
+
+/* ---- effects in words ---- */
+
+static const char *status_name(int status)
+{
+    switch (status) {
+    case POOL_ECRASH:
+        return "crash";
+    case POOL_ETIMEOUT:
+        return "deadline";
+    case POOL_EPROTO:
+        return "garbage";
+    case POOL_ECANCELED:
+        return "cancelled";
+    case POOL_EBROKEN:
+        return "broken";
+    default:
+        return "error";
+    }
+}
+
+static void describe(const struct scene *scene, const struct sched_effect *effect, char *text, size_t size)
+{
+    const char *job = effect->job == &scene->a ? "a" : "b";
+    unsigned long long first = effect->span ? effect->span->first : effect->first;
+    unsigned long long last = first + (effect->span ? effect->span->count : effect->count) - 1;
+    switch (effect->kind) {
+    case SCHED_START:
+        snprintf(text, size, "slot %u: start worker %u", effect->slot, effect->worker_id);
+        break;
+    case SCHED_SEND:
+        snprintf(text, size, "slot %u: %s%llu-%llu%s", effect->slot, job, first, last,
+                 effect->stepwise ? " stepwise" : "");
+        break;
+    case SCHED_SIGNAL:
+        snprintf(text, size, "slot %u: %s", effect->slot, effect->signal == SIGKILL ? "SIGKILL" : "SIGTERM");
+        break;
+    case SCHED_REFRESH:
+        snprintf(text, size, "slot %u: start afresh", effect->slot);
+        break;
+    case SCHED_DISMISS:
+        snprintf(text, size, "slot %u: end in order", effect->slot);
+        break;
+    case SCHED_FAIL:
+        if (effect->slot == SCHED_NO_SLOT)
+            snprintf(text, size, "%s%llu-%llu: %s", job, first, last, status_name(effect->status));
+        else
+            snprintf(text, size, "%s%llu: %s, attempt %u", job, first, status_name(effect->status), effect->attempts);
+        break;
+    case SCHED_END_JOB:
+        snprintf(text, size, "%s has ended", job);
+        break;
+    case SCHED_BREAK:
+        snprintf(text, size, "the pool is broken");
+        break;
+    }
+}
+
+/* All effects that there are now, "; " between them. */
+static void expect(struct scene *scene, const char *expected)
+{
+    struct sched_effect effect;
+    scene->log[0] = '\0';
+    while (sched_next(&scene->sched, &effect)) {
+        char text[128];
+        if (effect.kind != SCHED_SEND)
+            effect.span = NULL;
+        describe(scene, &effect, text, sizeof text);
+        assert_true(strlen(scene->log) + strlen(text) + 3 < LOG_BYTES);
+        strcat(scene->log, scene->log[0] ? "; " : "");
+        strcat(scene->log, text);
+    }
+    assert_string_equal(scene->log, expected);
+}
+
+/* ---- setting scenes ---- */
+
+static const struct sched_config plain = {
+    .workers = 2, .max_attempts = 1, .start_timeout_ns = 30 * S, .kill_grace_ns = 100 * MS};
+
+static void open_scene(struct scene *scene, struct sched_config config)
+{
+    memset(scene, 0, sizeof *scene);
+    assert_int_equal(sched_init(&scene->sched, &config), 0);
+}
+
+/* A pool of one worker, or two, that are ready. */
+static void open_ready(struct scene *scene, struct sched_config config)
+{
+    open_scene(scene, config);
+    sched_boot(&scene->sched);
+    expect(scene, config.workers == 1 ? "slot 0: start worker 0" : "slot 0: start worker 0; slot 1: start worker 1");
+    for (unsigned i = 0; i < config.workers; i++)
+        sched_ready(&scene->sched, i);
+    expect(scene, "");
+}
+
+static void close_scene(struct scene *scene)
+{
+    sched_clear(&scene->sched);
+    sched_clear(&scene->sched);
+}
+
+static struct job job_of(uint64_t count, uint64_t chunk_size)
+{
+    return (struct job){.kind = JOB_FIXED, .count = count, .chunk_size = chunk_size, .item_size = 8, .result_size = 8};
+}
+
+static void submit(struct scene *scene, struct job *job, struct job given)
+{
+    *job = given;
+    job_begin(job);
+    sched_submit(&scene->sched, job);
+}
+
+static void ended(struct scene *scene, unsigned slot, uint64_t items)
+{
+    sched_items_ended(&scene->sched, slot, items, 0, items * MS, false);
+}
+
+static void one_failed(struct scene *scene, unsigned slot, uint64_t items)
+{
+    sched_items_ended(&scene->sched, slot, items, 1, items * MS, false);
+}
+
+/* The clock stands at ns, and all that was to be read is read. */
+static void at(struct scene *scene, uint64_t ns)
+{
+    sched_clock(&scene->sched, ns);
+    sched_expire(&scene->sched);
+}
+
+static struct scene scene;
+
+/* ---- stories ---- */
+
+static void a_map_is_shared_out_and_ends(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(10, 3));
+    expect(&scene, "slot 0: a0-2; slot 1: a3-5");
+    ended(&scene, 1, 3);
+    expect(&scene, "slot 1: a6-8; slot 0: a9-9");
+    ended(&scene, 0, 2);
+    ended(&scene, 0, 1);
+    ended(&scene, 1, 3);
+    expect(&scene, "");
+    ended(&scene, 0, 1);
+    expect(&scene, "a has ended");
+    close_scene(&scene);
+}
+
+static void one_item_goes_first_while_the_cost_is_unknown(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1000000, 0));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    sched_items_ended(&scene.sched, 0, 1, 0, 1000, false);
+    expect(&scene, "slot 0: a2-500; slot 0: a501-999; slot 0: a1000-1498; slot 0: a1499-1997; slot 1: a1998-2496; "
+                   "slot 1: a2497-2995; slot 1: a2996-3494");
+    close_scene(&scene);
+}
+
+static void a_job_of_nothing_ends_at_once(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(0, 0));
+    expect(&scene, "a has ended");
+    close_scene(&scene);
+}
+
+static void a_lone_item_is_to_blame_at_once(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1, 0));
+    expect(&scene, "slot 0: a0-0");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: crash, attempt 1; a has ended");
+    close_scene(&scene);
+}
+
+static void crash_in_a_chunk_fails_only_the_item_that_crashed(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(6, 4));
+    expect(&scene, "slot 0: a0-3");
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a4-5");
+    sched_exited(&scene.sched, 0); /* 1, 2 or 3, or even 4 or 5: who knows */
+    expect(&scene, "slot 0: start worker 0");
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 0: a1-3 stepwise");
+    ended(&scene, 0, 1);
+    sched_exited(&scene.sched, 0); /* 1 was reported: it was 2 */
+    expect(&scene, "a2: crash, attempt 1; slot 0: start worker 0");
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 0: a3-3");
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a4-5 stepwise");
+    ended(&scene, 0, 1);
+    ended(&scene, 0, 1);
+    expect(&scene, "a has ended");
+    close_scene(&scene);
+}
+
+static void spans_of_a_dead_worker_go_back_in_order(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(12, 2));
+    expect(&scene, "slot 0: a0-1");
+    ended(&scene, 0, 2);
+    expect(&scene, "slot 0: a2-3; slot 0: a4-5");
+    submit(&scene, &scene.b, job_of(1, 0));
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "slot 0: start worker 0");
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 0: a2-3 stepwise");
+    ended(&scene, 0, 1);
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a4-5 stepwise");
+    ended(&scene, 0, 1);
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a6-7; slot 0: a8-9; slot 0: a10-11");
+    close_scene(&scene);
+}
+
+static void only_certain_deaths_are_attempts(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    config.max_attempts = 2;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(2, 2));
+    expect(&scene, "slot 0: a0-1");
+    sched_exited(&scene.sched, 0);
+    for (unsigned attempt = 1; attempt <= 2; attempt++) {
+        expect(&scene, "slot 0: start worker 0");
+        sched_ready(&scene.sched, 0);
+        expect(&scene, "slot 0: a0-1 stepwise");
+        sched_exited(&scene.sched, 0);
+    }
+    expect(&scene, "a0: crash, attempt 2; slot 0: start worker 0");
+    close_scene(&scene);
+}
+
+static void garbage_kills_the_worker_and_is_blamed_the_same_way(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1, 0));
+    expect(&scene, "slot 0: a0-0");
+    sched_garbage(&scene.sched, 0);
+    expect(&scene, "slot 0: SIGKILL");
+    ended(&scene, 0, 1); /* not listened to any more */
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: garbage, attempt 1; a has ended");
+    close_scene(&scene);
+}
+
+static void end_of_file_is_not_death(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1, 0));
+    expect(&scene, "slot 0: a0-0");
+    sched_eof(&scene.sched, 0);
+    expect(&scene, "");
+    at(&scene, S - 1);
+    expect(&scene, "");
+    at(&scene, S);
+    expect(&scene, "slot 0: SIGKILL");
+    at(&scene, 2 * S); /* and again, for one that does not take it */
+    expect(&scene, "slot 0: SIGKILL");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: garbage, attempt 1; a has ended");
+    close_scene(&scene);
+}
+
+static void deadline_runs_from_the_start_of_the_item(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    config.max_attempts = 3;
+    open_ready(&scene, config);
+    struct job given = job_of(3, 3);
+    given.timeout_ns = 10 * MS;
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-2 stepwise");
+    sched_clock(&scene.sched, 8 * MS);
+    ended(&scene, 0, 1);
+    assert_true(sched_wake_ns(&scene.sched) <= 18 * MS);
+    at(&scene, 18 * MS - 1);
+    expect(&scene, "");
+    at(&scene, 18 * MS);
+    expect(&scene, "slot 0: SIGTERM");
+    at(&scene, 118 * MS);
+    expect(&scene, "slot 0: SIGKILL");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a1: deadline, attempt 1; slot 0: start worker 0"); /* not tried again; its neighbour is */
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 0: a2-2 stepwise");
+    close_scene(&scene);
+}
+
+static void without_grace_the_deadline_kills_at_once(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    config.kill_grace_ns = 0;
+    open_ready(&scene, config);
+    struct job given = job_of(1, 0);
+    given.timeout_ns = 10 * MS;
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-0 stepwise");
+    at(&scene, 10 * MS);
+    expect(&scene, "slot 0: SIGKILL");
+    close_scene(&scene);
+}
+
+static void at_most_once_sends_items_one_by_one(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.max_attempts = 3;
+    open_ready(&scene, config);
+    struct job given = job_of(5, 4);
+    given.at_most_once = true;
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-0 stepwise; slot 1: a1-1 stepwise");
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a2-2 stepwise");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a2: crash, attempt 1; slot 0: start worker 0");
+    close_scene(&scene);
+}
+
+static void stop_on_error_cancels_what_was_not_begun(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    struct job given = job_of(12, 4);
+    given.stop_on_error = true;
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-3; slot 1: a4-7");
+    one_failed(&scene, 0, 2);
+    expect(&scene, "a2-3: cancelled; a8-11: cancelled");
+    ended(&scene, 1, 4);
+    expect(&scene, "a has ended");
+    close_scene(&scene);
+}
+
+static void a_crash_stops_on_error_too(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    struct job given = job_of(3, 1);
+    given.stop_on_error = true;
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: crash, attempt 1; a2-2: cancelled");
+    ended(&scene, 1, 1);
+    expect(&scene, "a has ended");
+    close_scene(&scene);
+}
+
+/* A run can be stopped by a failure in it; tasks of any size cannot. */
+static void payloads_that_stop_on_error_go_one_by_one(void **unused)
+{
+    (void)unused;
+    struct pool_bytes inputs[4] = {{NULL, 0}};
+    open_ready(&scene, plain);
+    struct job given = {.kind = JOB_BYTES, .count = 4, .inputs = inputs, .chunk_size = 4, .stop_on_error = true};
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    close_scene(&scene);
+}
+
+static void cancelling_ends_what_was_not_sent(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(9, 2));
+    expect(&scene, "slot 0: a0-1; slot 1: a2-3");
+    sched_cancel(&scene.sched, &scene.a, POOL_ECANCELED);
+    sched_cancel(&scene.sched, &scene.a, POOL_EBROKEN); /* the first word counts */
+    expect(&scene, "a4-8: cancelled");
+    ended(&scene, 1, 2);
+    sched_exited(&scene.sched, 0); /* in doubt, and not run again */
+    expect(&scene, "a0-1: cancelled; a has ended");
+    close_scene(&scene);
+}
+
+static void a_span_that_cannot_be_sent_ends_its_job(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    config.max_tasks_per_worker = 2;
+    config.wears_out = config.restarts = true;
+    struct sched_effect effect;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(4, 2));
+    assert_true(sched_next(&scene.sched, &effect) && effect.kind == SCHED_SEND);
+    sched_unsent(&scene.sched, 0, -ENOMEM);
+    expect(&scene, "a0-1: error; a2-3: error; a has ended");
+    submit(&scene, &scene.b, job_of(2, 2)); /* the worker has not been worn out by it */
+    expect(&scene, "slot 0: b0-1");
+    close_scene(&scene);
+}
+
+static void three_failed_starts_break_the_pool(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_scene(&scene, config);
+    sched_boot(&scene.sched);
+    submit(&scene, &scene.a, job_of(3, 0));
+    expect(&scene, "slot 0: start worker 0");
+    sched_not_started(&scene.sched, 0);
+    expect(&scene, ""); /* not at once */
+    at(&scene, 10 * MS);
+    expect(&scene, "slot 0: start worker 0");
+    sched_failed(&scene.sched, 0);
+    expect(&scene, "");
+    sched_exited(&scene.sched, 0);
+    at(&scene, 30 * MS - 1);
+    expect(&scene, "");
+    at(&scene, 30 * MS); /* twice as long */
+    expect(&scene, "slot 0: start worker 0");
+    at(&scene, 30 * MS + 30 * S); /* never says that it is ready */
+    expect(&scene, "slot 0: SIGKILL");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0-2: broken; the pool is broken; a has ended");
+    submit(&scene, &scene.b, job_of(2, 0));
+    expect(&scene, "b0-1: broken; b has ended");
+    close_scene(&scene);
+}
+
+static void failed_starts_do_not_break_a_pool_that_has_a_worker(void **unused)
+{
+    (void)unused;
+    uint64_t now_ns = 0;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(20, 1));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    sched_exited(&scene.sched, 1);
+    expect(&scene, "a1: crash, attempt 1; slot 1: start worker 1");
+    for (unsigned i = 0; i < 10; i++) {
+        sched_not_started(&scene.sched, 1);
+        at(&scene, now_ns += 2 * S);
+        expect(&scene, "slot 1: start worker 1");
+    }
+    sched_ready(&scene.sched, 1);
+    expect(&scene, "slot 1: a2-2");
+    close_scene(&scene);
+}
+
+static void a_start_that_is_put_off_is_no_failure(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_scene(&scene, config);
+    sched_boot(&scene.sched);
+    for (unsigned i = 0; i < 10; i++) {
+        at(&scene, i * 2 * MS);
+        expect(&scene, "slot 0: start worker 0");
+        sched_start_later(&scene.sched, 0);
+        expect(&scene, "");
+    }
+    close_scene(&scene);
+}
+
+static void a_worn_worker_starts_afresh_in_place(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    config.wears_out = config.restarts = true;
+    config.max_tasks_per_worker = 3;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(5, 2));
+    expect(&scene, "slot 0: a0-1");
+    ended(&scene, 0, 2);
+    expect(&scene, "slot 0: a2-2"); /* a chunk never crosses the limit */
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: start afresh");
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 0: a3-4");
+    sched_items_ended(&scene.sched, 0, 2, 0, 0, true);
+    expect(&scene, "slot 0: start afresh; a has ended");
+    sched_close(&scene.sched); /* its finalizer may be running: it is not killed */
+    expect(&scene, "");
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 0: end in order");
+    sched_exited(&scene.sched, 0);
+    assert_true(sched_all_gone(&scene.sched));
+    close_scene(&scene);
+}
+
+static void a_worn_worker_ends_while_its_replacement_starts(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    config.wears_out = true;
+    config.max_tasks_per_worker = 2;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(4, 2));
+    expect(&scene, "slot 0: a0-1");
+    ended(&scene, 0, 2);
+    expect(&scene, "slot 0: end in order; slot 1: start worker 0");
+    sched_garbage(&scene.sched, 0);
+    expect(&scene, "slot 0: SIGKILL");
+    sched_exited(&scene.sched, 0); /* the number stays its replacement's */
+    sched_ready(&scene.sched, 1);
+    expect(&scene, "slot 1: a2-3");
+    ended(&scene, 1, 2);
+    expect(&scene, "slot 1: end in order; a has ended");
+    close_scene(&scene);
+}
+
+static void closing_waits_for_the_last_job(void **unused)
+{
+    (void)unused;
+    open_scene(&scene, plain);
+    sched_boot(&scene.sched);
+    expect(&scene, "slot 0: start worker 0; slot 1: start worker 1");
+    sched_ready(&scene.sched, 0);
+    submit(&scene, &scene.a, job_of(1, 0));
+    expect(&scene, "slot 0: a0-0");
+    sched_close(&scene.sched);
+    expect(&scene, "");
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: end in order; slot 1: SIGKILL; a has ended");
+    sched_exited(&scene.sched, 1);
+    assert_false(sched_all_gone(&scene.sched));
+    at(&scene, 30 * S);
+    expect(&scene, "slot 0: SIGKILL");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "");
+    assert_true(sched_all_gone(&scene.sched));
+    close_scene(&scene);
+}
+
+static void a_worker_that_dies_idle_is_replaced_when_there_is_work(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    sched_exited(&scene.sched, 0);
+    sched_exited(&scene.sched, 1);
+    expect(&scene, "");
+    submit(&scene, &scene.a, job_of(1, 0));
+    expect(&scene, "slot 0: start worker 0");
+    close_scene(&scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_map_is_shared_out_and_ends),
+        cmocka_unit_test(one_item_goes_first_while_the_cost_is_unknown),
+        cmocka_unit_test(a_job_of_nothing_ends_at_once),
+        cmocka_unit_test(a_lone_item_is_to_blame_at_once),
+        cmocka_unit_test(crash_in_a_chunk_fails_only_the_item_that_crashed),
+        cmocka_unit_test(spans_of_a_dead_worker_go_back_in_order),
+        cmocka_unit_test(only_certain_deaths_are_attempts),
+        cmocka_unit_test(garbage_kills_the_worker_and_is_blamed_the_same_way),
+        cmocka_unit_test(end_of_file_is_not_death),
+        cmocka_unit_test(deadline_runs_from_the_start_of_the_item),
+        cmocka_unit_test(without_grace_the_deadline_kills_at_once),
+        cmocka_unit_test(at_most_once_sends_items_one_by_one),
+        cmocka_unit_test(stop_on_error_cancels_what_was_not_begun),
+        cmocka_unit_test(a_crash_stops_on_error_too),
+        cmocka_unit_test(payloads_that_stop_on_error_go_one_by_one),
+        cmocka_unit_test(cancelling_ends_what_was_not_sent),
+        cmocka_unit_test(a_span_that_cannot_be_sent_ends_its_job),
+        cmocka_unit_test(three_failed_starts_break_the_pool),
+        cmocka_unit_test(failed_starts_do_not_break_a_pool_that_has_a_worker),
+        cmocka_unit_test(a_start_that_is_put_off_is_no_failure),
+        cmocka_unit_test(a_worn_worker_starts_afresh_in_place),
+        cmocka_unit_test(a_worn_worker_ends_while_its_replacement_starts),
+        cmocka_unit_test(closing_waits_for_the_last_job),
+        cmocka_unit_test(a_worker_that_dies_idle_is_replaced_when_there_is_work),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
