@@ -21,16 +21,15 @@
 /* What a backend can do, instead of optional operations. */
 enum {
     BACKEND_NEEDS_INIT = 1, /* starts the executable anew: pool_init() must have been called */
-    BACKEND_PRELOADS = 2, /* runs the preload itself, once, before the first worker; else each worker does */
-    BACKEND_RESTARTS = 4, /* its workers can become fresh ones in place (child_restart) */
+    BACKEND_PRELOADS = 2,   /* runs the preload itself, once, before the first worker; else each worker does */
+    BACKEND_RESTARTS = 4,   /* its workers can become fresh ones in place (child_restart) */
 };
 
 /* Documented positive outcomes. */
 enum {
     BACKEND_RUNNING = 1, /* reap: it has not ended yet */
-    BACKEND_MOVED = 2, /* reap: it has not ended yet, and child->exit_fd is another fd now: watch that one */
-    BACKEND_BUSY =
-        3, /* start: not now, try again in some milliseconds; nothing was made and it counts as no failure */
+    BACKEND_MOVED = 2,   /* reap: it has not ended yet, and child->exit_fd is another fd now: watch that one */
+    BACKEND_BUSY = 3, /* start: not now, try again in some milliseconds; nothing was made and it counts as no failure */
 };
 
 /* What a started process calls. The same in every image, since every image is this library. */
@@ -43,8 +42,8 @@ struct backend_hooks {
 
 struct backend_setup {
     const struct backend_hooks *hooks; /* static */
-    const void *preload; /* opaque bytes for hooks->run_preload; borrowed, valid during open only */
-    size_t preload_size; /* 0: no preload */
+    const void *preload;               /* opaque bytes for hooks->run_preload; borrowed, valid during open only */
+    size_t preload_size;               /* 0: no preload */
 };
 
 /* One process, from start to reap. Made by start. The caller owns request_fd, reply_fd and lifeline_fd and closes
@@ -55,7 +54,7 @@ struct backend_child {
     int lifeline_fd; /* the child is killed by the kernel when the last copy of this is closed */
     int exit_fd;     /* poll for POLLIN; readable means: call reap */
     int pidfd; /* the process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd */
-    pid_t pid;          /* 0 until known. Never used to signal or wait once the child has been reaped */
+    pid_t pid; /* 0 until known. Never used to signal or wait once the child has been reaped */
     int pending_signal; /* backend's own: asked for before the pid was known */
     unsigned server;    /* backend's own: which of its helper processes was asked */
 };
@@ -74,8 +73,8 @@ struct backend {
     int (*start)(void *state, struct backend_child *child_out, char *message);
 
     /* Send a signal. Never fails for a process that has ended; 0 or a negative errno. Before the pid is known the strongest
-     * signal asked for is kept and sent then; SIGKILL moreover makes exit_fd readable at once, even when the helper that
-     * should start the process is stuck (it is then replaced, and what else it was to start ends as well).
+     * signal asked for is kept and sent then; a second SIGKILL moreover makes exit_fd readable at once, even when the helper
+     * that should start the process is stuck (it is then replaced, and what else it was to start ends as well).
      * SIGTERM is followed by SIGCONT here, so that a stopped process sees it. */
     int (*kill)(void *state, struct backend_child *child, int signal);
 

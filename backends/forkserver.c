@@ -3,8 +3,8 @@
  * This is the pool's side; the server's is forkserver_serve.c, and forkserver.h is what passes between them.
  *
  * Nothing here waits for the server, which may be busy with its preload, stopped or dead. A server that died is replaced when
- * the next worker is wanted. One that leaves a worker unstarted until the pool gives up on it (SIGKILL) is taken for stuck
- * and killed. Workers outlive their server: their lifelines are the pool's, and what there is to know of them then is known by
+ * the next worker is wanted. One that leaves a worker unstarted until the pool gives up on it (a second SIGKILL) is taken
+ * for stuck and killed. Workers outlive their server: their lifelines are the pool's, and what there is to know of them then is known by
  * pidfd. */
 #include "forkserver.h"
 #include "buf.h"
@@ -29,9 +29,9 @@ struct server {
     int lifeline_fd;
 };
 
-#define NO_SERVER                                                                                            \
-    {                                                                                                        \
-        .process = {.pidfd = -1}, .control_fd = -1, .lifeline_fd = -1                                        \
+#define NO_SERVER                                                                                                      \
+    {                                                                                                                  \
+        .process = {.pidfd = -1}, .control_fd = -1, .lifeline_fd = -1                                                  \
     }
 
 struct forkserver {
@@ -79,8 +79,7 @@ static int server_start(struct forkserver *forkserver)
 static void server_check(struct forkserver *forkserver)
 {
     struct server *server = &forkserver->server;
-    if (server->process.pidfd < 0 ||
-        local_collect(server->process.pidfd, &forkserver->last_end) == BACKEND_RUNNING)
+    if (server->process.pidfd < 0 || local_collect(server->process.pidfd, &forkserver->last_end) == BACKEND_RUNNING)
         return;
     fd_close(&server->process.pidfd);
     server_end(server);
@@ -154,14 +153,13 @@ static int forkserver_open(const struct backend_setup *setup, void **state_out, 
     struct forkserver *forkserver = malloc(sizeof *forkserver);
     if (!forkserver)
         return -ENOMEM;
-    *forkserver = (struct forkserver){
-        .image = LOCAL_NO_IMAGE, .setup_fd = -1, .server = NO_SERVER, .leaving = NO_SERVER};
+    *forkserver =
+        (struct forkserver){.image = LOCAL_NO_IMAGE, .setup_fd = -1, .server = NO_SERVER, .leaving = NO_SERVER};
     *state_out = forkserver;
     int error = local_image_init(&forkserver->image);
     if (!error)
         error = make_setup(setup, &forkserver->setup_fd);
-    return error ? error
-                 : server_start(forkserver); /* now, so that its preload has a start on the first worker */
+    return error ? error : server_start(forkserver); /* now, so that its preload has a start on the first worker */
 }
 
 /* The child's pidfd arrives later; its place in the fd table is held from the beginning, by some other fd, so that it is start
@@ -218,9 +216,10 @@ static int forkserver_kill(void *state, struct backend_child *child, int signal)
 {
     if (child->pid)
         return local_kill_child(state, child, signal);
-    if (child->pending_signal != SIGKILL)
-        child->pending_signal = signal;
-    if (signal == SIGKILL)
+    bool again = child->pending_signal == SIGKILL;
+    if (!again)
+        child->pending_signal = signal; /* a server that is merely slow starts it, and then it is sent */
+    else if (signal == SIGKILL)
         give_up(state, child);
     return 0;
 }
@@ -253,8 +252,7 @@ static int note_ended(struct backend_child *child, struct buf_reader *report, st
 
 static int note_refused(struct backend_child *child, const struct buf_reader *report, char *message)
 {
-    snprintf(message, FORKSERVER_TEXT_BYTES, "%.*s", (int)(report->end - report->at),
-             (const char *)report->at);
+    snprintf(message, FORKSERVER_TEXT_BYTES, "%.*s", (int)(report->end - report->at), (const char *)report->at);
     return finish(child);
 }
 
@@ -267,8 +265,7 @@ static void describe_death(struct forkserver *forkserver, char *message)
     if (forkserver->server.process.pidfd >= 0)
         fd_poll(forkserver->server.process.pidfd, POLLIN, DYING_MS);
     server_check(forkserver);
-    int length =
-        snprintf(message, FORKSERVER_TEXT_BYTES, "the forkserver died before it had started this worker");
+    int length = snprintf(message, FORKSERVER_TEXT_BYTES, "the forkserver died before it had started this worker");
     if (end->known && end->signal)
         snprintf(message + length, FORKSERVER_TEXT_BYTES - (size_t)length, " (signal %d)", end->signal);
     else if (end->known)
@@ -290,8 +287,8 @@ static int note_orphaned(struct forkserver *forkserver, struct backend_child *ch
 }
 
 /* One report. BACKEND_RUNNING: the story goes on. */
-static int read_report(struct forkserver *forkserver, struct backend_child *child,
-                       struct child_exit *exit_out, char *message)
+static int read_report(struct forkserver *forkserver, struct backend_child *child, struct child_exit *exit_out,
+                       char *message)
 {
     uint8_t bytes[FORKSERVER_REPORT_BYTES];
     int pidfd = -1;
@@ -312,8 +309,7 @@ static int read_report(struct forkserver *forkserver, struct backend_child *chil
     }
 }
 
-static int forkserver_reap(void *state, struct backend_child *child, struct child_exit *exit_out,
-                           char *message)
+static int forkserver_reap(void *state, struct backend_child *child, struct child_exit *exit_out, char *message)
 {
     if (child->exit_fd == child->pidfd)
         return local_reap_child(state, child, exit_out, message);

@@ -62,8 +62,7 @@ static int call_preload(const struct backend_hooks *hooks, char *text_out)
     int code = hooks->run_preload(bytes, size, said, sizeof said);
     munmap(bytes, size);
     if (code)
-        snprintf(text_out, FORKSERVER_TEXT_BYTES, "preload failed with code %d%s%.200s", code,
-                 *said ? ": " : "", said);
+        snprintf(text_out, FORKSERVER_TEXT_BYTES, "preload failed with code %d%s%.200s", code, *said ? ": " : "", said);
     return code;
 }
 
@@ -93,10 +92,20 @@ static int preload(const struct backend_hooks *hooks, char *text_out)
 
 /* ---- workers ---------------------------------------------------------------------------------- */
 
+/* All that is kept of a worker, as its event's data: the numbers of its two fds. The control socket's are zeros. */
 struct worker {
-    struct local_process process;
-    int exit_fd;
+    int pidfd, exit_fd;
 };
+
+static uint64_t worker_to_data(struct worker worker)
+{
+    return (uint64_t)worker.pidfd << 32 | (uint64_t)worker.exit_fd;
+}
+
+static struct worker worker_from_data(uint64_t data)
+{
+    return (struct worker){.pidfd = (int)(data >> 32), .exit_fd = (int)(data & INT32_MAX)};
+}
 
 /* Whether this is the server: what forks without exec from here on is not. */
 static bool serving;
@@ -122,16 +131,16 @@ static void report_refused(int exit_fd, const char *text)
     fd_send(exit_fd, bytes, buf_written(&report), NULL, 0);
 }
 
-static void report_started(const struct worker *worker)
+static void report_started(int exit_fd, const struct local_process *process)
 {
     uint8_t bytes[FORKSERVER_REPORT_BYTES];
     struct buf_writer report = buf_writer(bytes, sizeof bytes);
     buf_write_u8(&report, FORKSERVER_STARTED);
-    buf_write_u32(&report, (uint32_t)worker->process.pid);
-    fd_send(worker->exit_fd, bytes, buf_written(&report), &worker->process.pidfd, 1);
+    buf_write_u32(&report, (uint32_t)process->pid);
+    fd_send(exit_fd, bytes, buf_written(&report), &process->pidfd, 1);
 }
 
-static void report_ended(const struct worker *worker, const struct child_exit *how)
+static void report_ended(int exit_fd, const struct child_exit *how)
 {
     uint8_t bytes[FORKSERVER_REPORT_BYTES];
     struct buf_writer report = buf_writer(bytes, sizeof bytes);
@@ -139,36 +148,24 @@ static void report_ended(const struct worker *worker, const struct child_exit *h
     buf_write_u8(&report, (uint8_t)how->known);
     buf_write_u8(&report, (uint8_t)how->signal);
     buf_write_u32(&report, (uint32_t)how->exit_code);
-    fd_send(worker->exit_fd, bytes, buf_written(&report), NULL, 0);
+    fd_send(exit_fd, bytes, buf_written(&report), NULL, 0);
 }
 
-static void worker_destroy(struct worker *worker)
+static int fork_worker(const struct backend_hooks *hooks, const int fds[FORKSERVER_REQUEST_FDS], int epoll_fd,
+                       struct local_process *process_out)
 {
-    fd_close(&worker->process.pidfd);
-    fd_close(&worker->exit_fd);
-    free(worker);
-}
-
-static int worker_create(const struct backend_hooks *hooks, const int fds[CHILD_FD_COUNT], int epoll_fd,
-                         struct worker **worker_out)
-{
-    struct worker *worker = calloc(1, sizeof *worker);
-    if (!worker)
-        return -ENOMEM;
-    worker->exit_fd = -1;
-    int error = local_fork(fds, -1, hooks, &worker->process);
-    if (error) {
-        free(worker);
+    struct local_process process;
+    int error = local_fork(fds + FORKSERVER_REQUEST_WORKER, -1, hooks, &process);
+    if (error)
         return error;
-    }
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = worker};
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, worker->process.pidfd, &event)) {
+    const struct worker worker = {.pidfd = process.pidfd, .exit_fd = fds[FORKSERVER_REQUEST_EXIT]};
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker_to_data(worker)};
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, process.pidfd, &event)) {
         error = -errno;
-        local_end(&worker->process);
-        worker_destroy(worker);
+        local_end(&process);
         return error;
     }
-    *worker_out = worker;
+    *process_out = process;
     return 0;
 }
 
@@ -176,32 +173,30 @@ static void start_worker(const struct backend_hooks *hooks, int fds[FORKSERVER_R
                          int epoll_fd)
 {
     char text[FORKSERVER_TEXT_BYTES];
-    struct worker *worker = NULL;
-    int error = -EMFILE;
-    if (fd_count == FORKSERVER_REQUEST_FDS)
-        error = worker_create(hooks, fds + FORKSERVER_REQUEST_WORKER, epoll_fd, &worker);
+    struct local_process process;
+    int error = fd_count == FORKSERVER_REQUEST_FDS ? fork_worker(hooks, fds, epoll_fd, &process) : -EMFILE;
     if (error) {
         snprintf(text, sizeof text, "the forkserver cannot start a worker: %s", strerror(-error));
         report_refused(fds[FORKSERVER_REQUEST_EXIT], text);
     } else {
-        worker->exit_fd = fds[FORKSERVER_REQUEST_EXIT];
-        fds[FORKSERVER_REQUEST_EXIT] = -1;
-        report_started(worker);
+        report_started(fds[FORKSERVER_REQUEST_EXIT], &process);
+        fds[FORKSERVER_REQUEST_EXIT] = -1; /* the event's now */
     }
 }
 
-static void collect_worker(struct worker *worker, int epoll_fd)
+static void collect_worker(struct worker worker, int epoll_fd)
 {
     struct child_exit how;
-    if (local_collect(worker->process.pidfd, &how) == BACKEND_RUNNING)
+    if (local_collect(worker.pidfd, &how) == BACKEND_RUNNING)
         return;
     /* Closing would not take it out of the set: the pool holds the same open file description. */
-    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, worker->process.pidfd, NULL);
-    report_ended(worker, &how);
-    worker_destroy(worker);
+    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, worker.pidfd, NULL);
+    report_ended(worker.exit_fd, &how);
+    fd_close(&worker.pidfd);
+    fd_close(&worker.exit_fd);
 }
 
-/* ---- serving ---------------------------------------------------------------------------------- */
+/* ---- serving ------------------------------------------------------------------------------------------------------ */
 
 /* Returns the number of fds that came with the next request; 0: there is none now. Ends the process when the pool is gone. */
 static size_t receive_request(int fds_out[FORKSERVER_REQUEST_FDS])
@@ -249,8 +244,8 @@ static _Noreturn void serve(const struct backend_hooks *hooks, int epoll_fd)
     for (;;) {
         int count = epoll_wait(epoll_fd, events, EVENTS_AT_ONCE, -1);
         for (int i = 0; i < count; i++) {
-            if (events[i].data.ptr)
-                collect_worker(events[i].data.ptr, epoll_fd);
+            if (events[i].data.u64)
+                collect_worker(worker_from_data(events[i].data.u64), epoll_fd);
             else
                 serve_requests(hooks, epoll_fd);
         }
@@ -265,8 +260,8 @@ void forkserver_serve(const struct backend_hooks *hooks)
     pthread_atfork(NULL, NULL, leave_server);
     if (preload(hooks, text))
         refuse_and_end(text);
-    signal(SIGCHLD,
-           SIG_DFL); /* else a handler of the preload's, or the kernel, takes the workers' statuses */
+    /* Else a handler of the preload's, or the kernel, takes the workers' statuses. */
+    signal(SIGCHLD, SIG_DFL);
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, CHILD_IN_FD, &requests))
         refuse_and_end("the forkserver has no fds left after its preload");

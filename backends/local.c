@@ -206,8 +206,7 @@ bool local_under_thread_sanitizer(void)
 
 /* CLONE_VFORK suspends this thread until the child has executed or ended; nothing is copied, however large we are. Except
  * under ThreadSanitizer, whose newer runtimes take what a child does in shared memory for this process's own doing. */
-static int clone_and_exec(const struct local_image *image, struct child_plan *plan,
-                          struct local_process *process)
+static int clone_and_exec(const struct local_image *image, struct child_plan *plan, struct local_process *process)
 {
     struct child_signals saved;
     int errno_before = errno;
@@ -252,8 +251,7 @@ static void try_flush(FILE *stream)
     funlockfile(stream);
 }
 
-static _Noreturn void become_worker(const int fds[CHILD_FD_COUNT], int cwd_fd,
-                                    const struct backend_hooks *hooks)
+static _Noreturn void become_worker(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_hooks *hooks)
 {
     struct child_plan plan = {.exe_fd = -1, .cwd_fd = cwd_fd, .role = CHILD_WORKER};
     memcpy(plan.fds, fds, sizeof plan.fds);

@@ -12,9 +12,9 @@
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
 
-#define LOCAL_NO_CHILD                                                                                       \
-    {                                                                                                        \
-        .request_fd = -1, .reply_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1                      \
+#define LOCAL_NO_CHILD                                                                                                 \
+    {                                                                                                                  \
+        .request_fd = -1, .reply_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1                                \
     }
 
 /* Make the three pipes of a worker: this process's ends go into *child, the worker's into worker_fds in the order of
@@ -43,9 +43,9 @@ struct local_image {
     void *stack;
 };
 
-#define LOCAL_NO_IMAGE                                                                                       \
-    {                                                                                                        \
-        .exe_fd = -1, .cwd_fd = -1                                                                           \
+#define LOCAL_NO_IMAGE                                                                                                 \
+    {                                                                                                                  \
+        .exe_fd = -1, .cwd_fd = -1                                                                                     \
     }
 
 /* 0 or a negative errno, then to be cleared all the same. Clearing may run twice. */

@@ -30,8 +30,7 @@ static unsigned parse_rounds(const char *name, const char *text)
 void bench_begin(struct bench *bench, const char *name, const char *limit, int argc, char **argv)
 {
     const char *environment = getenv("POOL_BACKEND");
-    *bench =
-        (struct bench){.name = name, .backend = environment && *environment ? environment : "forkserver"};
+    *bench = (struct bench){.name = name, .backend = environment && *environment ? environment : "forkserver"};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0)
             bench->json = true;
@@ -50,8 +49,7 @@ void bench_begin(struct bench *bench, const char *name, const char *limit, int a
     if (bench->json)
         return;
     printf("%s: backend %s, %u rounds; the limit: %s\n", name, bench->backend, bench->rounds, limit);
-    printf("%-38s %-12s %28s %28s %22s\n", "", "unit", "limit (min..max)", "procpool (min..max)",
-           "cost (min..max)");
+    printf("%-38s %-12s %28s %28s %22s\n", "", "unit", "limit (min..max)", "procpool (min..max)", "cost (min..max)");
 }
 
 /* ---- series ----------------------------------------------------------------------------------------------- */
@@ -104,15 +102,13 @@ static void print_cell(struct spread spread, int width)
 {
     char text[80];
     int digits = spread.median < 10 ? 2 : spread.median < 100 ? 1 : 0;
-    snprintf(text, sizeof text, "%.*f (%.*f..%.*f)", digits, spread.median, digits, spread.min, digits,
-             spread.max);
+    snprintf(text, sizeof text, "%.*f (%.*f..%.*f)", digits, spread.median, digits, spread.min, digits, spread.max);
     printf(" %*s", width, text);
 }
 
 static void print_json(const char *name, struct spread spread)
 {
-    printf(", \"%s\": {\"median\": %g, \"min\": %g, \"max\": %g}", name, spread.median, spread.min,
-           spread.max);
+    printf(", \"%s\": {\"median\": %g, \"min\": %g, \"max\": %g}", name, spread.median, spread.min, spread.max);
 }
 
 void bench_print(const struct bench *bench, const struct bench_series *series)
@@ -121,9 +117,8 @@ void bench_print(const struct bench *bench, const struct bench_series *series)
     struct spread procpool = spread_of(series->procpool, series->count);
     struct spread cost = cost_of(series);
     if (bench->json) {
-        printf(
-            "{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"unit\": \"%s\", \"rounds\": %u",
-            bench->name, series->what, bench->backend, series->unit, series->count);
+        printf("{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"unit\": \"%s\", \"rounds\": %u",
+               bench->name, series->what, bench->backend, series->unit, series->count);
         print_json("limit", limit);
         print_json("procpool", procpool);
         print_json("cost", cost);
@@ -176,8 +171,7 @@ void bench_pin(int cpu)
     CPU_ZERO(&one);
     if (cpu != BENCH_NO_CPU)
         CPU_SET((size_t)cpu, &one);
-    bench_check(sched_setaffinity(0, sizeof one, cpu == BENCH_NO_CPU ? initial_cpus() : &one),
-                "sched_setaffinity");
+    bench_check(sched_setaffinity(0, sizeof one, cpu == BENCH_NO_CPU ? initial_cpus() : &one), "sched_setaffinity");
 }
 
 int bench_pin_worker(const void *arg, size_t arg_size, void **state_out)

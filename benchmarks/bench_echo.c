@@ -79,8 +79,7 @@ static struct pool *create_pool(const struct bench *bench)
     return pool;
 }
 
-static double procpool_rate(const struct bench *bench, const struct payload *payload, unsigned repeats,
-                            char *data)
+static double procpool_rate(const struct bench *bench, const struct payload *payload, unsigned repeats, char *data)
 {
     struct pool *pool = create_pool(bench);
     uint64_t start_ns = 0;

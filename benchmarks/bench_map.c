@@ -46,8 +46,7 @@ static void send_back(int in, int out, const void *arg)
 }
 
 /* Move a whole frame by readv or writev: the header here, the body where the caller has it. */
-static void move_frame(ssize_t (*move)(int, const struct iovec *, int), int fd, struct header *header,
-                       void *body)
+static void move_frame(ssize_t (*move)(int, const struct iovec *, int), int fd, struct header *header, void *body)
 {
     struct iovec parts[2] = {{header, sizeof *header}, {body, CHUNK_BYTES}};
     while (parts[1].iov_len > 0) {
@@ -107,8 +106,7 @@ typedef void map_fn(void *context, const struct job *job);
 
 static double rate_of(map_fn *map, void *context, const struct job *job)
 {
-    memset(job->results, 0xff,
-           job->count * sizeof *job->results); /* their pages are there, their content is not */
+    memset(job->results, 0xff, job->count * sizeof *job->results); /* their pages are there, their content is not */
     uint64_t start_ns = bench_now_ns();
     map(context, job);
     double seconds = bench_seconds_since(start_ns);
@@ -163,8 +161,8 @@ static int do_nothing(const void *item, void *result, void *state)
 
 static void map_by_pool(void *context, const struct job *job)
 {
-    int error = pool_map(context, do_nothing, job->items, sizeof *job->items, job->results,
-                         sizeof *job->results, job->count);
+    int error =
+        pool_map(context, do_nothing, job->items, sizeof *job->items, job->results, sizeof *job->results, job->count);
     if (error < 0)
         bench_fail("pool_map", error);
 }
@@ -195,8 +193,7 @@ int main(int argc, char **argv)
         items[i] = i;
     struct job job = {items, results, count};
 
-    struct bench_series first = {
-        .what = "first map after the start", .unit = "M items/s", .kind = BENCH_RATE};
+    struct bench_series first = {.what = "first map after the start", .unit = "M items/s", .kind = BENCH_RATE};
     struct bench_series warm = {.what = "map", .unit = "M items/s", .kind = BENCH_RATE};
     for (unsigned round = 0; round < bench.rounds; round++) {
         struct rates limit = limit_rates(&job), procpool = procpool_rates(&bench, &job);

@@ -51,8 +51,7 @@ static void lose_a_worker(struct pool *pool)
     struct pool_map_options options = POOL_MAP_OPTIONS_INIT;
     options.status_out = status;
     options.at_most_once = 1; /* the first item dies once, and there is no doubt which of the two it was */
-    int error =
-        pool_map_with(pool, die_or_answer, items, sizeof *items, results, sizeof *results, 2, &options);
+    int error = pool_map_with(pool, die_or_answer, items, sizeof *items, results, sizeof *results, 2, &options);
     if (error != POOL_ECRASH || status[0] != POOL_ECRASH || status[1] != 0 || results[1] != ANSWER)
         bench_fail("pool_map_with", error);
 }

@@ -76,8 +76,7 @@ static struct latency limit_latency(const struct placement *placement, unsigned 
     return latency;
 }
 
-static struct latency procpool_latency(const struct bench *bench, const struct placement *placement,
-                                       unsigned trips)
+static struct latency procpool_latency(const struct bench *bench, const struct placement *placement, unsigned trips)
 {
     struct pool_options options = POOL_OPTIONS_INIT;
     options.workers = 1;

@@ -103,8 +103,7 @@ static void measure(const struct bench *bench, unsigned workers, size_t parent_b
     for (int i = 0; i < 2; i++) {
         int length = snprintf(names[i], sizeof names[i], "%u %s", workers, events[i]);
         if (parent_bytes > 0)
-            snprintf(names[i] + length, sizeof names[i] - (size_t)length, ", parent %zu MiB",
-                     parent_bytes >> 20);
+            snprintf(names[i] + length, sizeof names[i] - (size_t)length, ", parent %zu MiB", parent_bytes >> 20);
         series[i] = (struct bench_series){.what = names[i], .unit = "ms", .kind = BENCH_TIME};
     }
     for (unsigned round = 0; round < bench->rounds; round++) {

@@ -135,9 +135,7 @@ static pid_t start_image(const char *what, const int *fds, size_t count)
 
 static enum raw_method method_of(const char *backend)
 {
-    return strcmp(backend, "fork") == 0    ? RAW_FORK
-           : strcmp(backend, "spawn") == 0 ? RAW_SPAWN
-                                           : RAW_FORKSERVER;
+    return strcmp(backend, "fork") == 0 ? RAW_FORK : strcmp(backend, "spawn") == 0 ? RAW_SPAWN : RAW_FORKSERVER;
 }
 
 void raw_crew_open(struct raw_crew *crew, const char *backend)
@@ -147,8 +145,7 @@ void raw_crew_open(struct raw_crew *crew, const char *backend)
     open_pipe(crew->reply, 0);
     if (crew->method == RAW_FORKSERVER) {
         open_pipe(crew->demand, 0);
-        crew->server =
-            start_image("--raw-server", (int[]){crew->order[0], crew->reply[1], crew->demand[0]}, 3);
+        crew->server = start_image("--raw-server", (int[]){crew->order[0], crew->reply[1], crew->demand[0]}, 3);
     }
 }
 
@@ -184,8 +181,7 @@ struct raw_hello raw_crew_await(struct raw_crew *crew, unsigned count)
 
 void raw_crew_kill(struct raw_crew *crew, pid_t pid)
 {
-    struct pollfd end = {.fd = (int)bench_check(syscall(SYS_pidfd_open, pid, 0), "pidfd_open"),
-                         .events = POLLIN};
+    struct pollfd end = {.fd = (int)bench_check(syscall(SYS_pidfd_open, pid, 0), "pidfd_open"), .events = POLLIN};
     raw_write(crew->order[1], "", 1);
     bench_check(poll(&end, 1, -1), "poll");
     if (crew->method != RAW_FORKSERVER)

@@ -68,8 +68,8 @@ static FILE *output_create(const char *name, int model, bool replace)
     if (fd < 0)
         return NULL;
     bool has_model = fstat(model, &status) == 0 && S_ISREG(status.st_mode);
-    fchmod(fd, has_model ? status.st_mode & 0777
-                         : output_default_mode()); /* may fail: not every file system has them */
+    fchmod(fd,
+           has_model ? status.st_mode & 0777 : output_default_mode()); /* may fail: not every file system has them */
     return fdopen(fd, "wb");
 }
 

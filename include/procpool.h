@@ -56,17 +56,17 @@ struct pool_call;
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 
 enum {
-    POOL_ETASK = -10001,     /* the item's own function returned non-zero */
-    POOL_ECRASH = -10002,    /* the worker died while it ran the item */
-    POOL_ETIMEOUT = -10003,  /* the item ran past its deadline; its worker was killed */
-    POOL_ECANCELED = -10004, /* the item was cancelled before it ended */
-    POOL_EPROTO = -10005,    /* the worker sent something that is not the protocol; it was killed */
-    POOL_EBROKEN = -10006,   /* workers cannot be started; the pool is of no further use */
-    POOL_ENOTINIT = -10007,  /* pool_init() is missing at the start of main */
-    POOL_ECLOSED = -10008,   /* the pool has been shut down */
-    POOL_EFORKED = -10009,   /* the pool belongs to the process that this one was forked from */
-    POOL_EAGAIN = -10010,    /* no room now, and the caller asked not to wait */
-    POOL_EBUILD = -10011, /* the worker cannot run this function: other build, or code in no loaded object */
+    POOL_ETASK = -10001,      /* the item's own function returned non-zero */
+    POOL_ECRASH = -10002,     /* the worker died while it ran the item */
+    POOL_ETIMEOUT = -10003,   /* the item ran past its deadline; its worker was killed */
+    POOL_ECANCELED = -10004,  /* the item was cancelled before it ended */
+    POOL_EPROTO = -10005,     /* the worker sent something that is not the protocol; it was killed */
+    POOL_EBROKEN = -10006,    /* workers cannot be started; the pool is of no further use */
+    POOL_ENOTINIT = -10007,   /* pool_init() is missing at the start of main */
+    POOL_ECLOSED = -10008,    /* the pool has been shut down */
+    POOL_EFORKED = -10009,    /* the pool belongs to the process that this one was forked from */
+    POOL_EAGAIN = -10010,     /* no room now, and the caller asked not to wait */
+    POOL_EBUILD = -10011,     /* the worker cannot run this function: other build, or code in no loaded object */
     POOL_ENOBACKEND = -10012, /* no start method of that name */
 };
 
@@ -114,16 +114,16 @@ struct pool_options {
     unsigned max_attempts;         /* how many workers one item may kill before it fails; 0: 1 */
     int progress_thread;           /* reserved: must be 0 */
     size_t max_bytes_in_flight;    /* inputs of tasks that have not ended; 0: 64 MiB */
-    size_t max_result_bytes;  /* of one item's reply; 0: 1 GiB. A larger one fails its item with -EMSGSIZE */
-    int64_t start_timeout_ms; /* from a worker's start until it is ready, preload and initializer included;
+    size_t max_result_bytes;       /* of one item's reply; 0: 1 GiB. A larger one fails its item with -EMSGSIZE */
+    int64_t start_timeout_ms;      /* from a worker's start until it is ready, preload and initializer included;
                                     * also how long a worker may take to end in order; 0: 30,000 */
-    int64_t soft_kill_grace_ms; /* between SIGTERM (with SIGCONT) and SIGKILL; 0: 100; -1: SIGKILL at once */
-    size_t max_worker_bytes; /* a worker whose resident memory is above this after a task is replaced; 0: no
+    int64_t soft_kill_grace_ms;    /* between SIGTERM (with SIGCONT) and SIGKILL; 0: 100; -1: SIGKILL at once */
+    size_t max_worker_bytes;       /* a worker whose resident memory is above this after a task is replaced; 0: no
                                     * bound. Under `fork` the pages shared with the parent count */
 };
-#define POOL_OPTIONS_INIT                                                                                    \
-    {                                                                                                        \
-        (uint32_t)sizeof(struct pool_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                   \
+#define POOL_OPTIONS_INIT                                                                                              \
+    {                                                                                                                  \
+        (uint32_t)sizeof(struct pool_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                             \
     }
 
 /* Make a pool and start its workers, all at once. Blocks until the first is ready, or none can be.
@@ -155,27 +155,26 @@ struct pool *pool_default(void) POOL_API(default);
 typedef int pool_map_fn(const void *item, void *result, void *state);
 
 struct pool_map_options {
-    uint32_t size;    /* sizeof(struct pool_map_options) */
-    int at_most_once; /* 1: an item that may have begun is never run again, whatever happened to its worker */
-    int *status_out;  /* count ints: for each item 0 or the error it ended with; NULL: not wanted */
-    int *
-        code_out; /* count ints: what fn returned for each item, 0 where it did not return; NULL: not wanted */
+    uint32_t size;     /* sizeof(struct pool_map_options) */
+    int at_most_once;  /* 1: an item that may have begun is never run again, whatever happened to its worker */
+    int *status_out;   /* count ints: for each item 0 or the error it ended with; NULL: not wanted */
+    int *code_out;     /* count ints: what fn returned for each item, 0 where it did not return; NULL: not wanted */
     size_t chunk_size; /* items handed to a worker at a time; 0: adapts to the measured cost of an item */
     int64_t
-        timeout_ms; /* deadline of each item, from its own start; 0: none. Past it the worker is killed and replaced,
+        timeout_ms;    /* deadline of each item, from its own start; 0: none. Past it the worker is killed and replaced,
                           * and the item fails with POOL_ETIMEOUT */
     int stop_on_error; /* 1: after the first failure nothing more is handed to workers; what was not begun ends with
                           * POOL_ECANCELED. Other workers may complete the few items that they have */
-    int reserved; /* must be 0 */
+    int reserved;      /* must be 0 */
     int (*progress)(void *arg, size_t done,
                     size_t count); /* called on the calling thread, with no lock held, at most 10
                           * times a second and once at the end; non-zero cancels the items that have not begun. It must
                           * not call pool functions on this pool */
     void *progress_arg;
 };
-#define POOL_MAP_OPTIONS_INIT                                                                                \
-    {                                                                                                        \
-        (uint32_t)sizeof(struct pool_map_options), 0, 0, 0, 0, 0, 0, 0, 0, 0                                 \
+#define POOL_MAP_OPTIONS_INIT                                                                                          \
+    {                                                                                                                  \
+        (uint32_t)sizeof(struct pool_map_options), 0, 0, 0, 0, 0, 0, 0, 0, 0                                           \
     }
 
 /* results[i] = fn(items[i]) for i in [0, count), in the workers of pool (NULL: the default pool). Blocks until every item
@@ -188,13 +187,12 @@ struct pool_map_options {
  *   same. The result of an item that failed is unspecified; that of one that never ran is untouched.
  *   Before anything runs: -EINVAL for NULL or zero arguments (a count of 0 is fine and does nothing), -EOVERFLOW for sizes
  *   that overflow, -ENOMEM, POOL_EBUILD, POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN. */
-int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
-             size_t result_size, size_t count) POOL_API(map);
+int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results, size_t result_size,
+             size_t count) POOL_API(map);
 
 /* The same with options (NULL: none). status_out and code_out are written whenever 0 or an item's error is returned. */
 int pool_map_with(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
-                  size_t result_size, size_t count, const struct pool_map_options *options)
-    POOL_API(map_with);
+                  size_t result_size, size_t count, const struct pool_map_options *options) POOL_API(map_with);
 
 /* ---- map: payloads of any size ------------------------------------------------------------------------------------ */
 
@@ -231,8 +229,7 @@ void *pool_call_state(const struct pool_call *call) POOL_API(call_state);
  *   failed. NULL: replies are not wanted.
  * Errors as pool_map, and for an item -EMSGSIZE (reply above max_result_bytes) or -ENOMEM (no memory for it). */
 int pool_map_bytes(struct pool *pool, pool_task_fn *fn, const struct pool_bytes *items, size_t count,
-                   struct pool_bytes *results_out, const struct pool_map_options *options)
-    POOL_API(map_bytes);
+                   struct pool_bytes *results_out, const struct pool_map_options *options) POOL_API(map_bytes);
 
 /* free(bytes->data) and set {NULL, 0}; may be repeated. */
 void pool_bytes_clear(struct pool_bytes *bytes) POOL_API(bytes_clear);

@@ -141,12 +141,13 @@ static void discard(struct loop *loop, struct backend_child *child)
 {
     struct child_exit unused;
     char text[256];
-    loop->backend->kill(loop->backend_state, child, SIGKILL);
     fd_close(&child->request_fd);
     fd_close(&child->reply_fd);
     fd_close(&child->lifeline_fd);
-    while (loop->backend->reap(loop->backend_state, child, &unused, text) != 0)
-        fd_poll(child->exit_fd, POLLIN, 100); /* it was killed: the kernel's time */
+    do {
+        loop->backend->kill(loop->backend_state, child, SIGKILL);
+        fd_poll(child->exit_fd, POLLIN, 100);
+    } while (loop->backend->reap(loop->backend_state, child, &unused, text) != 0);
 }
 
 static void do_start(struct loop *loop, const struct sched_effect *effect)

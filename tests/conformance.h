@@ -24,11 +24,11 @@
 
 /* What sets start methods apart, as far as a caller can see. */
 enum {
-    COPIES_PARENT = 1,   /* a worker is a copy of the host, with its globals and loaded objects */
-    STARTS_AFRESH = 2,   /* workers know nothing of the host's memory, so neither its size nor its threads matter */
-    NEEDS_INIT = 4,      /* the program is started again: pool_init() has to be called */
-    EXECS_WORKERS = 8,   /* every worker is a new image of its own, and becomes a fresh one in place */
-    PRELOADS_ONCE = 16,  /* a server runs the preload, the workers share what it did */
+    COPIES_PARENT = 1,  /* a worker is a copy of the host, with its globals and loaded objects */
+    STARTS_AFRESH = 2,  /* workers know nothing of the host's memory, so neither its size nor its threads matter */
+    NEEDS_INIT = 4,     /* the program is started again: pool_init() has to be called */
+    EXECS_WORKERS = 8,  /* every worker is a new image of its own, and becomes a fresh one in place */
+    PRELOADS_ONCE = 16, /* a server runs the preload, the workers share what it did */
 };
 
 struct start_method {
@@ -43,7 +43,6 @@ extern const struct start_method *method;
 enum {
     PRINTS = 1,     /* something is printed, on purpose and by workers */
     KEEPS_POOL = 2, /* the default pool is used, which lives as long as its host */
-    KEEPS_THREADS = 4,
 };
 
 struct conformance_case {
@@ -53,13 +52,22 @@ struct conformance_case {
     unsigned flags;
 };
 
-#define CASE(function) {#function, function, 0, 0}
-#define CASE_THAT(flags, function) {#function, function, 0, flags}
-#define CASE_IF(needs, function) {#function, function, needs, 0}
+#define CASE(function)                                                                                                 \
+    {                                                                                                                  \
+#function, function, 0, 0                                                                                      \
+    }
+#define CASE_THAT(flags, function)                                                                                     \
+    {                                                                                                                  \
+#function, function, 0, flags                                                                                  \
+    }
+#define CASE_IF(needs, function)                                                                                       \
+    {                                                                                                                  \
+#function, function, needs, 0                                                                                  \
+    }
 
 /* One table for each theme, ended by an entry without a name. */
-extern const struct conformance_case map_cases[], control_cases[], bytes_cases[], image_cases[], place_cases[], code_cases[], stage_cases[],
-    death_cases[], outside_cases[], deadline_cases[], lifecycle_cases[], refusal_cases[];
+extern const struct conformance_case map_cases[], control_cases[], bytes_cases[], image_cases[], place_cases[],
+    code_cases[], stage_cases[], death_cases[], outside_cases[], deadline_cases[], lifecycle_cases[], refusal_cases[];
 
 /* ---- expectations ---- */
 
@@ -69,15 +77,15 @@ noreturn void expectation_failed(const char *file, int line, const char *format,
 /* End the case, which cannot be tried here. */
 noreturn void skip_case(const char *reason);
 
-#define EXPECT(condition)                                                                                    \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            expectation_failed(__FILE__, __LINE__, "not true: %s", #condition);                              \
+#define EXPECT(condition)                                                                                              \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            expectation_failed(__FILE__, __LINE__, "not true: %s", #condition);                                        \
     } while (0)
 
 #define EXPECT_INT(actual, expected) expect_int(__FILE__, __LINE__, #actual, (long long)(actual), (long long)(expected))
-#define EXPECT_OK(call) EXPECT_INT(call, 0)
-#define EXPECT_TEXT(text, part) expect_text(__FILE__, __LINE__, #text, text, part)
+#define EXPECT_OK(call)              EXPECT_INT(call, 0)
+#define EXPECT_TEXT(text, part)      expect_text(__FILE__, __LINE__, #text, text, part)
 
 void expect_int(const char *file, int line, const char *what, long long actual, long long expected);
 void expect_text(const char *file, int line, const char *what, const char *text, const char *part);
@@ -101,7 +109,7 @@ unsigned open_fd_count(void);
 unsigned thread_count(void);
 unsigned child_count(void); /* children of this process that have not been reaped, zombies included */
 long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, such as "VmRSS:"; -1: none */
-bool is_sanitized(void); /* whether memory that was freed may still be held, for a good reason */
+bool is_sanitized(void);                       /* whether memory that was freed may still be held, for a good reason */
 uint64_t now_ms(void);
 
 /* Sleep a little in a loop that waits for something; false: PATIENCE_MS have passed since *since_ms. */
@@ -144,8 +152,8 @@ enum { BOARD_ITEMS = 1 << 17, BOARD_COUNTERS = 64 };
 
 struct board {
     _Atomic uint64_t counters[BOARD_COUNTERS];
-    _Atomic uint32_t runs[BOARD_ITEMS];  /* how often an item was begun */
-    _Atomic int32_t pids[BOARD_ITEMS];   /* who began it last */
+    _Atomic uint32_t runs[BOARD_ITEMS]; /* how often an item was begun */
+    _Atomic int32_t pids[BOARD_ITEMS];  /* who began it last */
 };
 
 struct board *make_board(void);

@@ -278,14 +278,14 @@ static void code_in_no_loaded_object_is_refused(void)
 /* ---- many functions ---- */
 
 #define EIGHT(macro, n) macro(n##0) macro(n##1) macro(n##2) macro(n##3) macro(n##4) macro(n##5) macro(n##6) macro(n##7)
-#define DEFINE(n)                                                                                            \
-    static int add_##n(const void *item, void *result, void *state)                                          \
-    {                                                                                                        \
-        (void)state;                                                                                         \
-        *(int *)result = *(const int *)item + n * 100;                                                       \
-        return 0;                                                                                            \
+#define DEFINE(n)                                                                                                      \
+    static int add_##n(const void *item, void *result, void *state)                                                    \
+    {                                                                                                                  \
+        (void)state;                                                                                                   \
+        *(int *)result = *(const int *)item + n * 100;                                                                 \
+        return 0;                                                                                                      \
     }
-#define LIST(n) add_##n,
+#define LIST(n)    add_##n,
 #define ALL(macro) EIGHT(macro, 1) EIGHT(macro, 2) EIGHT(macro, 3) EIGHT(macro, 4) EIGHT(macro, 5) EIGHT(macro, 6)
 
 ALL(DEFINE)

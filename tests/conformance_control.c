@@ -88,7 +88,8 @@ static void without_stop_on_error_everything_runs(void)
     for (int i = 0; i < COUNT; i++)
         items[i] = i;
     map.status_out = status;
-    EXPECT_INT(pool_map_with(pool, work_a_while, items, sizeof *items, results, sizeof *results, COUNT, &map), POOL_ETASK);
+    EXPECT_INT(pool_map_with(pool, work_a_while, items, sizeof *items, results, sizeof *results, COUNT, &map),
+               POOL_ETASK);
     struct outcome outcome = check_items(board, status, results, COUNT);
     EXPECT(outcome.failed == 1 && outcome.succeeded == COUNT - 1);
     pool_destroy(pool);
@@ -201,12 +202,8 @@ static void at_most_once_runs_every_item_when_nothing_dies(void)
 }
 
 const struct conformance_case control_cases[] = {
-    CASE(stop_on_error_begins_no_further_item),
-    CASE(stop_on_error_ends_within_a_chunk),
-    CASE(without_stop_on_error_everything_runs),
-    CASE(progress_is_told_from_time_to_time_and_at_the_end),
-    CASE(progress_can_cancel_what_has_not_begun),
-    CASE(cancelling_at_the_end_changes_nothing),
-    CASE(at_most_once_runs_every_item_when_nothing_dies),
-    {0},
+    CASE(stop_on_error_begins_no_further_item),           CASE(stop_on_error_ends_within_a_chunk),
+    CASE(without_stop_on_error_everything_runs),          CASE(progress_is_told_from_time_to_time_and_at_the_end),
+    CASE(progress_can_cancel_what_has_not_begun),         CASE(cancelling_at_the_end_changes_nothing),
+    CASE(at_most_once_runs_every_item_when_nothing_dies), {0},
 };

@@ -56,7 +56,8 @@ static void map_behaviours(struct pool *pool, const int *items, size_t count, si
     int rc = pool_map_with(pool, behave, items, sizeof *items, results, sizeof *results, count, &map);
     for (size_t i = 0; i < count; i++) {
         if (status[i] != (items[i] ? POOL_ETIMEOUT : 0))
-            expectation_failed(__FILE__, __LINE__, "item %zu that does %d has status %s", i, items[i], pool_strerror(status[i]));
+            expectation_failed(__FILE__, __LINE__, "item %zu that does %d has status %s", i, items[i],
+                               pool_strerror(status[i]));
         EXPECT(items[i] || results[i] == i + 1);
         first = first ? first : status[i];
     }

@@ -14,8 +14,21 @@
 
 /* ---- ways to go ---- */
 
-enum fate { LIVES, SEGFAULTS, ABORTS, EXITS, EXITS_SILENTLY, OVERFLOWS_STACK, IS_KILLED, CLOSES_FDS, WRITES_GARBAGE, DIVIDES_BY_0, EXITS_WITH_0,
-            IS_TERMINATED, FATES };
+enum fate {
+    LIVES,
+    SEGFAULTS,
+    ABORTS,
+    EXITS,
+    EXITS_SILENTLY,
+    OVERFLOWS_STACK,
+    IS_KILLED,
+    CLOSES_FDS,
+    WRITES_GARBAGE,
+    DIVIDES_BY_0,
+    EXITS_WITH_0,
+    IS_TERMINATED,
+    FATES
+};
 
 /* How the message has to name the death; NULL: not at all. */
 static const struct {
@@ -122,8 +135,8 @@ static void map_fates(struct pool *pool, const int *items, size_t count, const s
     int rc = pool_map_with(pool, meet_fate, items, sizeof *items, results, sizeof *results, count, &map);
     for (size_t i = 0; i < count; i++) {
         if (!is_right_status((enum fate)items[i], status[i]))
-            expectation_failed(__FILE__, __LINE__, "item %zu of fate %d has status %d (%s), chunk size %zu", i, items[i],
-                               status[i], pool_strerror(status[i]), map.chunk_size);
+            expectation_failed(__FILE__, __LINE__, "item %zu of fate %d has status %d (%s), chunk size %zu", i,
+                               items[i], status[i], pool_strerror(status[i]), map.chunk_size);
         if (!items[i])
             EXPECT_INT(results[i], i * 3);
         first = first ? first : status[i];
@@ -148,7 +161,8 @@ static void death_is_told_with_item_pid_and_cause(void)
         EXPECT_TEXT(pool_message(), number);
         const char *const *words = fates[fate].words;
         if (words[0] && !strstr(pool_message(), words[0]) && !strstr(pool_message(), words[1]))
-            expectation_failed(__FILE__, __LINE__, "the message of fate %d names neither %s nor %s", fate, words[0], words[1]);
+            expectation_failed(__FILE__, __LINE__, "the message of fate %d names neither %s nor %s", fate, words[0],
+                               words[1]);
     }
     pool_destroy(pool);
 }
@@ -237,7 +251,7 @@ static int meet_fate_by_payload(struct pool_call *call)
     if (!reply)
         return 1;
     memcpy(reply, input, size / 2);
-    meet((enum fate)*input);
+    meet((enum fate) * input);
     memcpy(reply, input, size);
     return 0;
 }

@@ -56,7 +56,8 @@ static void map_shape(const struct shape *shape)
 {
     struct pool_options options = method_options(2);
     struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
-    unsigned char *items = malloc(shape->count * shape->item_size), *results = malloc(shape->count * shape->result_size);
+    unsigned char *items = malloc(shape->count * shape->item_size),
+                  *results = malloc(shape->count * shape->result_size);
     unsigned char *expected = malloc(shape->result_size);
     EXPECT(items && results && expected);
     spread(shape->item_size, items, shape->count * shape->item_size);
@@ -80,12 +81,12 @@ static void map_shape(const struct shape *shape)
 
 static void maps_items_of_one_byte_to_one_mebibyte(void)
 {
-    static const struct shape shapes[] = {
-        {1, 1, 100003, 0},       {1, 8, 30011, 0},           {3, 5, 10007, 0},         {7, 1, 1, 0},
-        {13, 17, 4099, 1},       {64, 64, 5000, 100},        {5, 4099, 3001, 0},       {4097, 3, 3001, 0},
-        {4096, 4096, 1025, 0},   {65535, 65537, 130, 0},     {1 << 20, 1 << 20, 9, 0}, {1 << 20, 1, 33, 0},
-        {1, 1 << 20, 33, 0},     {1 << 20, 1 << 20, 16, 16}, {16, 16, 20001, 20001},   {9, 11, 2, SIZE_MAX},
-        {(1 << 20) - 1, 7, 5, 2}};
+    static const struct shape shapes[] = {{1, 1, 100003, 0},      {1, 8, 30011, 0},           {3, 5, 10007, 0},
+                                          {7, 1, 1, 0},           {13, 17, 4099, 1},          {64, 64, 5000, 100},
+                                          {5, 4099, 3001, 0},     {4097, 3, 3001, 0},         {4096, 4096, 1025, 0},
+                                          {65535, 65537, 130, 0}, {1 << 20, 1 << 20, 9, 0},   {1 << 20, 1, 33, 0},
+                                          {1, 1 << 20, 33, 0},    {1 << 20, 1 << 20, 16, 16}, {16, 16, 20001, 20001},
+                                          {9, 11, 2, SIZE_MAX},   {(1 << 20) - 1, 7, 5, 2}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         map_shape(&shapes[i]);
 }

@@ -276,7 +276,8 @@ static void program_of_a_task_sees_the_callers_environment_and_no_pool_fd(void)
     EXPECT_OK(ask(pool, run_program, "exec env", text));
     EXPECT_TEXT(text, "PATH=/usr/bin:/bin\n");
     EXPECT_TEXT(text, "ALPHA=1\n");
-    EXPECT(count_text(text, "\n") == 2 + count_text(text, "PWD=") + count_text(text, "SHLVL=") + count_text(text, "_="));
+    EXPECT(count_text(text, "\n") ==
+           2 + count_text(text, "PWD=") + count_text(text, "SHLVL=") + count_text(text, "_="));
     EXPECT_OK(ask(pool, run_program, "for fd in /proc/self/fd/*; do echo fd ${fd##*/}; done", text));
     EXPECT(!strstr(text, "fd 4") && !strstr(text, "fd 5") && !strstr(text, "fd 6"));
     EXPECT(count_text(text, "fd ") <= 4); /* 0 to 2 and the one that lists */

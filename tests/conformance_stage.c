@@ -13,8 +13,8 @@
 /* Counters of the board. */
 enum { PRELOADS = 1, PRELOAD_PID, INITIALIZATIONS, FINALIZATIONS, WRONG, DONE };
 
-static int preloaded;          /* how often, in this image or the one that it is a copy of */
-static unsigned items_here;    /* run in this image since its initializer */
+static int preloaded;       /* how often, in this image or the one that it is a copy of */
+static unsigned items_here; /* run in this image since its initializer */
 static struct board *board_here;
 
 static int preload(const void *arg, size_t arg_size)
@@ -97,7 +97,8 @@ static void preload_runs_once_before_each_initializer_or_once_in_the_server(void
     struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
     map.status_out = status;
     items[5] = items[30] = 1;
-    EXPECT_INT(pool_map_with(pool, crash_at_times, items, sizeof *items, results, sizeof *results, COUNT, &map), POOL_ECRASH);
+    EXPECT_INT(pool_map_with(pool, crash_at_times, items, sizeof *items, results, sizeof *results, COUNT, &map),
+               POOL_ECRASH);
     for (int i = 0; i < COUNT; i++) {
         EXPECT_INT(status[i], items[i] ? POOL_ECRASH : 0);
         if (!items[i])

@@ -49,8 +49,8 @@ int main()
     std::vector<int> statuses(items.size(), 1);
     pool_map_options map_options = POOL_MAP_OPTIONS_INIT;
     map_options.status_out = statuses.data();
-    if (pool_map_with(workers, square, items.data(), sizeof(double), results.data(), sizeof(double),
-                      items.size(), &map_options) < 0)
+    if (pool_map_with(workers, square, items.data(), sizeof(double), results.data(), sizeof(double), items.size(),
+                      &map_options) < 0)
         return fail("pool_map_with");
     for (std::size_t i = 0; i < items.size(); i++)
         if (statuses[i] != 0 || results[i] < 2.25 || results[i] > 2.25)

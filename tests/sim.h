@@ -53,12 +53,13 @@ struct sim_item {
     uint64_t began_ns; /* truth */
     unsigned begun;    /* truth: runs */
     uint8_t fate;
-    uint8_t offences; /* how many runs still show its fate */
-    uint8_t state;    /* enum sim_item_state */
-    uint8_t attempts; /* deaths for which it is certainly to blame, by what the engine knows */
-    uint8_t unlucky;  /* of these, deaths that it had no part in: the worker died by itself */
-    bool doubted;     /* may have killed a worker: has to be sent stepwise, and otherwise need not */
-    int status;       /* how it ended: 0, 1 (its own code) or POOL_E… */
+    uint8_t offences;      /* how many runs still show its fate */
+    uint8_t state;         /* enum sim_item_state */
+    uint8_t attempts;      /* deaths for which it is certainly to blame, by what the engine knows */
+    uint8_t unlucky;       /* of these, deaths that it had no part in: the worker died by itself */
+    uint8_t unread_deaths; /* of workers that had not read it */
+    bool doubted;          /* may have killed a worker: has to be sent stepwise, and otherwise need not */
+    int status;            /* how it ended: 0, 1 (its own code) or POOL_E… */
 };
 
 struct sim_job {
@@ -94,6 +95,7 @@ struct sim_run {
     uint64_t first, count;
     uint64_t start; /* where it began */
     bool stepwise, stop;
+    uint64_t position; /* in the stream to the worker: what it has read when it can begin the first item */
 };
 
 enum sim_phase {
@@ -117,6 +119,8 @@ struct sim_worker {
     struct sim_run inbox[SIM_MAX_RUNS];
     unsigned inbox_count;
     struct sim_run run; /* what is left of the one it is at */
+    uint64_t sent_position, read_position;
+    bool read_is_known; /* to the host, when it is gone */
     uint64_t flushed_ns;
     struct sim_report reports[SIM_MAX_REPORTS]; /* not written yet */
     unsigned report_count;
@@ -135,6 +139,7 @@ struct sim_flight {
     struct sim_job *job;
     uint64_t first, count, cost_ns;
     size_t bytes;
+    uint64_t position;
     bool stepwise, doubted;
 };
 
@@ -156,8 +161,8 @@ struct sim_slot {
 };
 
 struct sim_totals {
-    uint64_t events, effects, items, deaths, blamed, doubted, timeouts, garbage, canceled, refused, unsent, refreshed,
-        dismissed, broken;
+    uint64_t events, effects, items, deaths, blamed, doubted, unread, timeouts, garbage, canceled, refused, unsent,
+        refreshed, dismissed, broken;
 };
 
 struct sim {
@@ -204,7 +209,8 @@ const char *sim_fate_name(enum sim_fate fate);
 
 /* sim_worker.c */
 void sim_worker_start(struct sim *sim, unsigned slot);
-void sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run);
+/* Gives the position of what is sent. */
+uint64_t sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run);
 void sim_worker_signal(struct sim *sim, unsigned slot, int signal);
 void sim_worker_refresh(struct sim *sim, unsigned slot);
 void sim_worker_dismiss(struct sim *sim, unsigned slot);
@@ -225,6 +231,7 @@ void model_refused(struct sim *sim, unsigned slot);
 void model_put_off(struct sim *sim, unsigned slot);
 void model_said(struct sim *sim, unsigned slot, enum sim_say say);
 void model_ended(struct sim *sim, unsigned slot, const struct sim_report *report);
+void model_sent(struct sim *sim, unsigned slot, uint64_t position);
 void model_unsent(struct sim *sim, unsigned slot, int status);
 void model_exited(struct sim *sim, const struct sim_worker *worker);
 void model_expire(struct sim *sim);

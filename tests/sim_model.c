@@ -342,6 +342,12 @@ void model_ended(struct sim *sim, unsigned index, const struct sim_report *repor
     replace_if_worn(sim, slot);
 }
 
+void model_sent(struct sim *sim, unsigned index, uint64_t position)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    slot->flights[slot->flight_count - 1].position = position;
+}
+
 void model_unsent(struct sim *sim, unsigned index, int status)
 {
     struct sim_slot *slot = &sim->slots[index];
@@ -395,19 +401,39 @@ static void convict(struct sim *sim, struct sim_slot *slot, const struct sim_wor
     flight->count--;
 }
 
+/* What a worker had not read it had not begun. That saves an item a few times. */
+static bool may_have_begun(const struct sim_slot *slot, const struct sim_worker *worker,
+                           const struct sim_flight *flight)
+{
+    const struct sim_item *item = &flight->job->items[flight->first];
+    bool read = !worker->read_is_known || flight->position <= worker->read_position;
+    return read || slot->verdict || item->unread_deaths >= SCHED_UNREAD_DEATHS;
+}
+
+static void note_unread(struct sim *sim, struct sim_slot *slot)
+{
+    sim->totals.unread++;
+    for (unsigned i = 0; i < slot->flight_count; i++)
+        for (uint64_t k = 0; k < slot->flights[i].count; k++)
+            slot->flights[i].job->items[slot->flights[i].first + k].unread_deaths++;
+}
+
 static void settle(struct sim *sim, struct sim_slot *slot, const struct sim_worker *worker)
 {
     if (!slot->flight_count)
         return;
     bool alone = slot->flight_count == 1 && slot->flights[0].count == 1;
-    bool doubt = !alone && !slot->flights[0].stepwise;
+    bool begun = may_have_begun(slot, worker, &slot->flights[0]);
+    bool certain = begun && (alone || slot->flights[0].stepwise), doubt = begun && !certain;
     sim->totals.doubted += doubt;
-    if (!doubt)
+    if (certain)
         convict(sim, slot, worker);
     for (unsigned i = 0; i < slot->flight_count; i++) {
-        doubt = doubt && !slot->flights[i].stepwise;
+        doubt = doubt && !slot->flights[i].stepwise && may_have_begun(slot, worker, &slot->flights[i]);
         put_back(sim, &slot->flights[i], doubt);
     }
+    if (!begun)
+        note_unread(sim, slot);
     slot->flight_count = 0;
 }
 

@@ -145,6 +145,7 @@ void sim_worker_start(struct sim *sim, unsigned slot)
     worker->said_room = said_room;
     worker->ignores_sigterm = sim_chance(&sim->random, 1, 4);
     worker->pipe_kept = sim_chance(&sim->random, 1, 10);
+    worker->read_is_known = sim_chance(&sim->random, 9, 10);
     boot(sim, worker);
 }
 
@@ -286,18 +287,25 @@ static void be_idle(struct sim *sim, struct sim_worker *worker)
     }
 }
 
+/* With the run that it needs it may read some of those behind it. */
+static void read_run(struct sim *sim, struct sim_worker *worker)
+{
+    uint64_t position = sim_between(&sim->random, worker->inbox[0].position, worker->sent_position);
+    worker->read_position = position > worker->read_position ? position : worker->read_position;
+    worker->run = worker->inbox[0];
+    worker->run.start = worker->run.first;
+    worker->inbox_count--;
+    for (unsigned i = 0; i < worker->inbox_count; i++)
+        worker->inbox[i] = worker->inbox[i + 1];
+}
+
 /* What it does when an item has ended, or when it has something to read. */
 static void take_next(struct sim *sim, struct sim_worker *worker)
 {
     if (worker->report_count && must_flush(sim, worker) && flush(sim, worker))
         return;
-    if (!worker->run.count && worker->inbox_count) {
-        worker->run = worker->inbox[0];
-        worker->run.start = worker->run.first;
-        worker->inbox_count--;
-        for (unsigned i = 0; i < worker->inbox_count; i++)
-            worker->inbox[i] = worker->inbox[i + 1];
-    }
+    if (!worker->run.count && worker->inbox_count)
+        read_run(sim, worker);
     if (worker->run.count)
         begin_item(sim, worker);
     else
@@ -334,15 +342,17 @@ static void wake(struct sim *sim, struct sim_worker *worker)
     worker->act_at = earlier(worker->act_at, sim->now_ns + after_ns);
 }
 
-void sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run)
+uint64_t sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run)
 {
     struct sim_worker *worker = &sim->workers[slot];
+    run.position = ++worker->sent_position;
     if (worker->phase == WORKER_DEAD)
-        return;
+        return run.position;
     if (worker->inbox_count == SIM_MAX_RUNS)
         sim_fail(sim, "slot %u is sent more than it can hold", slot);
     worker->inbox[worker->inbox_count++] = run;
     wake(sim, worker);
+    return run.position;
 }
 
 void sim_worker_refresh(struct sim *sim, unsigned slot)

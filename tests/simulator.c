@@ -155,7 +155,9 @@ static void send(struct sim *sim, const struct sched_effect *effect)
         return;
     }
     bool stop = job->given.stop_on_error && job->given.kind == JOB_FIXED;
-    sim_worker_send(sim, effect->slot, (struct sim_run){job, span->first, span->count, 0, effect->stepwise, stop});
+    struct sim_run run = {job, span->first, span->count, 0, effect->stepwise, stop, 0};
+    effect->span->begin_position = sim_worker_send(sim, effect->slot, run);
+    model_sent(sim, effect->slot, effect->span->begin_position);
 }
 
 static void end_job(struct sim *sim, const struct sched_effect *effect)
@@ -254,6 +256,8 @@ static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message 
     sim_trace(sim, "slot %u: process %u %s", worker->slot, worker->process, texts[message.say]);
     if (message.say == SAY_EXITED) {
         model_exited(sim, worker);
+        if (worker->read_is_known)
+            sched_unread(&sim->sched, worker->slot, worker->read_position);
         worker->exists = false;
     } else {
         model_said(sim, worker->slot, message.say);
@@ -494,11 +498,12 @@ static void print_totals(uint64_t schedules, const struct sim_totals *totals)
 {
     printf("%llu schedules, no rule broken: %llu events, %llu effects, %llu items; %llu deaths, %llu blamed "
            "on an item, "
-           "%llu in doubt; %llu deadlines, %llu times garbage, %llu items cancelled, %llu starts refused, "
+           "%llu in doubt, %llu before it was read; %llu deadlines, %llu times garbage, %llu items cancelled, %llu "
+           "starts refused, "
            "%llu spans not sent, %llu fresh starts, %llu orderly ends, %llu broken pools\n",
            U(schedules), U(totals->events), U(totals->effects), U(totals->items), U(totals->deaths), U(totals->blamed),
-           U(totals->doubted), U(totals->timeouts), U(totals->garbage), U(totals->canceled), U(totals->refused),
-           U(totals->unsent), U(totals->refreshed), U(totals->dismissed), U(totals->broken));
+           U(totals->doubted), U(totals->unread), U(totals->timeouts), U(totals->garbage), U(totals->canceled),
+           U(totals->refused), U(totals->unsent), U(totals->refreshed), U(totals->dismissed), U(totals->broken));
 }
 
 static int usage(void)

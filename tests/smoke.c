@@ -66,8 +66,7 @@ static void check_map(struct pool *pool, const char *backend)
     for (int i = 0; i < ITEM_COUNT; i++)
         items[i] = i;
 
-    check(pool_map(pool, add_offset, items, sizeof *items, results, sizeof *results, ITEM_COUNT) == 0,
-          backend, "map");
+    check(pool_map(pool, add_offset, items, sizeof *items, results, sizeof *results, ITEM_COUNT) == 0, backend, "map");
     int right = 0;
     for (int i = 0; i < ITEM_COUNT; i++)
         right += results[i] == i + 7;
@@ -76,8 +75,7 @@ static void check_map(struct pool *pool, const char *backend)
     struct pool_map_options options = POOL_MAP_OPTIONS_INIT;
     options.status_out = statuses;
     memset(results, 0, sizeof results);
-    int error =
-        pool_map_with(pool, crash_once, items, sizeof *items, results, sizeof *results, ITEM_COUNT, &options);
+    int error = pool_map_with(pool, crash_once, items, sizeof *items, results, sizeof *results, ITEM_COUNT, &options);
     check(error == POOL_ECRASH, backend, "a crash is reported");
     check(strstr(pool_message(), "4321") != NULL, backend, "the message names the item that crashed");
     right = 0;

@@ -217,9 +217,8 @@ static void paths_may_hold_any_character(void **state)
 static void assert_not_describable(struct fixture *fixture, uintptr_t address)
 {
     fixture->message[0] = '\0';
-    assert_int_equal(
-        callable_describe((callable_fn *)address, fixture->bytes, &fixture->size, fixture->message),
-        POOL_EBUILD);
+    assert_int_equal(callable_describe((callable_fn *)address, fixture->bytes, &fixture->size, fixture->message),
+                     POOL_EBUILD);
     assert_string_not_equal(fixture->message, "");
 }
 
@@ -479,8 +478,7 @@ static void random_bytes_never_crash(void **state)
         callable_fn *found = NULL;
         assert_int_not_equal(callable_resolve(bytes, size, &found, fixture->message), 0);
     }
-    for (int round = 0; round < 2000;
-         round++) { /* one byte changed: perhaps another function, never a crash */
+    for (int round = 0; round < 2000; round++) { /* one byte changed: perhaps another function, never a crash */
         uint8_t *byte = &fixture->bytes[next_random(&seed) % fixture->size], before = *byte;
         *byte = (uint8_t)next_random(&seed);
         callable_fn *found = NULL;
@@ -497,11 +495,9 @@ static void identify_notes(const void *notes, size_t size, size_t alignment, str
     void *exact = malloc(size ? size : 1);
     assert_non_null(exact);
     memcpy(exact, notes, size);
-    const ElfW(Phdr)
-        headers[] = {{.p_type = PT_NOTE, .p_filesz = size, .p_memsz = size, .p_align = alignment},
-                     {.p_type = PT_LOAD, .p_flags = PF_R, .p_filesz = size, .p_memsz = size}};
-    elfid_of_image(&(struct elfimage){.headers = headers, .header_count = 2, .base = (uintptr_t)exact},
-                   id_out);
+    const ElfW(Phdr) headers[] = {{.p_type = PT_NOTE, .p_filesz = size, .p_memsz = size, .p_align = alignment},
+                                  {.p_type = PT_LOAD, .p_flags = PF_R, .p_filesz = size, .p_memsz = size}};
+    elfid_of_image(&(struct elfimage){.headers = headers, .header_count = 2, .base = (uintptr_t)exact}, id_out);
     free(exact);
 }
 

@@ -45,12 +45,11 @@ static const char V1_MOUNTS[] =
     "31 23 0:28 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755\n"
     "33 31 0:30 / /sys/fs/cgroup/cpuset rw shared:11 - cgroup cgroup rw,cpuset\n"
     "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:10 - cgroup cgroup rw,cpu,cpuacct\n";
-static const char V2_MOUNTS[] =
-    "22 28 0:20 / /sys rw - sysfs sysfs rw\n"
-    "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+static const char V2_MOUNTS[] = "22 28 0:20 / /sys rw - sysfs sysfs rw\n"
+                                "30 22 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
-static void assert_group(const char *cgroups, const char *mounts, enum cpus_cgroup_version version,
-                         const char *mount, const char *path)
+static void assert_group(const char *cgroups, const char *mounts, enum cpus_cgroup_version version, const char *mount,
+                         const char *path)
 {
     struct cpus_cgroup cgroup;
     assert_true(cpus_find_cgroup(cgroups, mounts, version, &cgroup));
@@ -76,8 +75,7 @@ static void the_group_is_found_in_version_2(void **state)
 static void the_group_is_found_in_version_1(void **state)
 {
     (void)state;
-    static const char cgroups[] =
-        "12:cpuset:/wrong\n9:name=systemd:/wrong\n4:cpuacct,cpu:/docker/12ab\n0::/wrong\n";
+    static const char cgroups[] = "12:cpuset:/wrong\n9:name=systemd:/wrong\n4:cpuacct,cpu:/docker/12ab\n0::/wrong\n";
     assert_group(cgroups, V1_MOUNTS, CPUS_CGROUP_V1, "/sys/fs/cgroup/cpu,cpuacct",
                  "/sys/fs/cgroup/cpu,cpuacct/docker/12ab");
     assert_no_group(cgroups, V1_MOUNTS, CPUS_CGROUP_V2);
@@ -88,8 +86,7 @@ static void the_group_is_found_in_version_1(void **state)
 static void the_mounted_part_is_taken_off_the_groups_path(void **state)
 {
     (void)state;
-    static const char mounts[] =
-        "1 2 0:9 /docker/12ab /sys/fs/cgroup ro shared:1 master:2 - cgroup2 cgroup rw\n";
+    static const char mounts[] = "1 2 0:9 /docker/12ab /sys/fs/cgroup ro shared:1 master:2 - cgroup2 cgroup rw\n";
     assert_group("0::/docker/12ab\n", mounts, CPUS_CGROUP_V2, "/sys/fs/cgroup", "/sys/fs/cgroup");
     assert_group("0::/docker/12ab/job/1\n", mounts, CPUS_CGROUP_V2, "/sys/fs/cgroup", "/sys/fs/cgroup/job/1");
     assert_group("0::/docker/12abc/job\n", mounts, CPUS_CGROUP_V2, "/sys/fs/cgroup", "/sys/fs/cgroup");
@@ -100,8 +97,7 @@ static void a_group_outside_of_the_namespace_counts_as_its_root(void **state)
 {
     (void)state;
     assert_group("0::/../../other\n", V2_MOUNTS, CPUS_CGROUP_V2, "/sys/fs/cgroup", "/sys/fs/cgroup");
-    assert_group("0::/job\n", "1 2 0:9 /../.. /mnt/cg rw - cgroup2 none rw\n", CPUS_CGROUP_V2, "/mnt/cg",
-                 "/mnt/cg");
+    assert_group("0::/job\n", "1 2 0:9 /../.. /mnt/cg rw - cgroup2 none rw\n", CPUS_CGROUP_V2, "/mnt/cg", "/mnt/cg");
 }
 
 static void the_mount_that_shows_the_group_is_preferred(void **state)
@@ -228,8 +224,7 @@ static void make_groups(struct tree *tree, const char *top)
         assert_int_equal(mkdir(path, 0700), 0);
     }
     snprintf(tree->mounts, sizeof tree->mounts,
-             "1 2 0:1 / %s/v2 rw - cgroup2 none rw\n2 2 0:1 / %s/v1 rw - cgroup none rw,cpu\n", tree->root,
-             tree->root);
+             "1 2 0:1 / %s/v2 rw - cgroup2 none rw\n2 2 0:1 / %s/v1 rw - cgroup none rw,cpu\n", tree->root, tree->root);
 }
 
 static void write_limit(const struct tree *tree, const char *name, const char *text)
@@ -333,8 +328,7 @@ int main(void)
         cmocka_unit_test(texts_that_make_no_sense_name_no_group),
         cmocka_unit_test(paths_without_end_name_no_group),
         cmocka_unit_test(random_text_never_crashes),
-        cmocka_unit_test_setup_teardown(the_smallest_quota_of_the_group_and_its_ancestors_holds, set_up,
-                                        tear_down),
+        cmocka_unit_test_setup_teardown(the_smallest_quota_of_the_group_and_its_ancestors_holds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(version_1_has_quota_and_period_in_two_files, set_up, tear_down),
         cmocka_unit_test_setup_teardown(with_both_versions_the_smaller_quota_holds, set_up, tear_down),
         cmocka_unit_test(at_least_one_cpu_is_available),

@@ -17,11 +17,11 @@ int pool_map(void)
 }
 
 #if __has_include("own_names.h")
-#define OWN_NAME(name)                                                                                       \
-    int name(void);                                                                                          \
-    int name(void)                                                                                           \
-    {                                                                                                        \
-        abort();                                                                                             \
+#define OWN_NAME(name)                                                                                                 \
+    int name(void);                                                                                                    \
+    int name(void)                                                                                                     \
+    {                                                                                                                  \
+        abort();                                                                                                       \
     }
 #include "own_names.h"
 #undef OWN_NAME
