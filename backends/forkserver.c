@@ -2,10 +2,10 @@
  *
  * This is the pool's side; the server's is forkserver_serve.c, and forkserver.h is what passes between them.
  *
- * Nothing here waits for the server, which may be busy with its preload, stopped or dead. A server that died is replaced when
- * the next worker is wanted. One that leaves a worker unstarted until the pool gives up on it (a second SIGKILL) is taken
- * for stuck and killed. Workers outlive their server: their lifelines are the pool's, and what there is to know of them then is known by
- * pidfd. */
+ * Nothing here waits for the server, which may be busy with its preload, stopped or dead. A server that died is
+ * replaced when the next worker is wanted. One that leaves a worker unstarted until the pool gives up on it (a second
+ * SIGKILL) is taken for stuck and killed. Workers outlive their server: their lifelines are the pool's, and what there is
+ * to know of them then is known by pidfd. */
 #include "forkserver.h"
 #include "buf.h"
 #include "fd.h"

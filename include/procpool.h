@@ -160,16 +160,16 @@ struct pool_map_options {
     int *status_out;   /* count ints: for each item 0 or the error it ended with; NULL: not wanted */
     int *code_out;     /* count ints: what fn returned for each item, 0 where it did not return; NULL: not wanted */
     size_t chunk_size; /* items handed to a worker at a time; 0: adapts to the measured cost of an item */
-    int64_t
-        timeout_ms;    /* deadline of each item, from its own start; 0: none. Past it the worker is killed and replaced,
-                          * and the item fails with POOL_ETIMEOUT */
-    int stop_on_error; /* 1: after the first failure nothing more is handed to workers; what was not begun ends with
-                          * POOL_ECANCELED. Other workers may complete the few items that they have */
-    int reserved;      /* must be 0 */
-    int (*progress)(void *arg, size_t done,
-                    size_t count); /* called on the calling thread, with no lock held, at most 10
-                          * times a second and once at the end; non-zero cancels the items that have not begun. It must
-                          * not call pool functions on this pool */
+    /* Deadline of each item in ms, from its own start; 0: none. Past it the worker is killed and replaced, and the item
+     * fails with POOL_ETIMEOUT. */
+    int64_t timeout_ms;
+    /* 1: after the first failure nothing more is handed to workers; what was not begun ends with POOL_ECANCELED. Other
+     * workers may complete the few items that they have. */
+    int stop_on_error;
+    int reserved; /* must be 0 */
+    /* Called on the calling thread, with no lock held, at most 10 times a second and once at the end; non-zero cancels
+     * the items that have not been handed to workers. */
+    int (*progress)(void *arg, size_t done, size_t count);
     void *progress_arg;
 };
 #define POOL_MAP_OPTIONS_INIT                                                                                          \

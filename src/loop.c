@@ -561,8 +561,10 @@ void loop_clear(struct loop *loop)
 void loop_abandon(struct loop *loop)
 {
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++) {
-        fd_close(&loop->peers[i].child.exit_fd);
-        fd_close(&loop->peers[i].child.pidfd);
+        struct backend_child *child = &loop->peers[i].child;
+        if (child->pidfd != child->exit_fd)
+            fd_close(&child->pidfd);
+        fd_close(&child->exit_fd);
         peer_close(&loop->peers[i]);
     }
     if (loop->backend_state)

@@ -1,19 +1,15 @@
 #include "sched.h"
+#include "bits.h"
+#include "chunk.h"
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <utlist.h>
 
-/* How work is cut and how much of it waits at a worker. A chunk of this length keeps the cost of handing it over below a
- * percent; what waits is bounded in time since it cannot be taken back, and in bytes since it fills pipes. */
-#define CHUNK_NS          UINT64_C(500000)
-#define LEAST_CHUNK_NS    UINT64_C(20000)
-#define QUEUED_NS         UINT64_C(4000000)
-#define CHUNK_BYTES       ((size_t)128 << 10)
-#define QUEUED_BYTES      ((size_t)512 << 10)
-#define FIXED_CHUNK_BYTES ((size_t)64 << 20) /* bound of a chunk whose size the caller chose */
-#define CHUNK_ITEMS       UINT64_C(1000000)
+/* What waits at a worker is bounded in time, since it cannot be taken back, and in bytes, since it fills pipes. */
+#define QUEUED_NS    UINT64_C(4000000)
+#define QUEUED_BYTES ((size_t)512 << 10)
 
 #define START_PAUSE_NS UINT64_C(10000000) /* after the first failed start; doubles up to */
 enum { START_PAUSE_DOUBLINGS = 7 };
@@ -35,47 +31,18 @@ struct sched_slot {
     uint64_t due_ns;
     uint64_t tasks_left; /* items it may still be sent */
 
-    struct span *head, **tail; /* in flight, in the order of sending */
-    unsigned run_count;
-    uint64_t cost_ns;
-    size_t bytes;
-
+    struct flight flight;
     uint64_t read_position; /* of the stream to the worker, when it died; SCHED_NEVER: not known, so all of it */
 
     unsigned commands;
-    int signal;             /* COMMAND_SIGNAL */
-    struct job *failed_job; /* COMMAND_FAIL */
-    uint64_t failed_index;
-    int failed_status;
-    unsigned failed_attempts;
+    int signal;                /* COMMAND_SIGNAL */
+    struct flight_blame blame; /* COMMAND_FAIL */
 };
 
 struct sched_span_block {
     struct sched_span_block *next;
     struct span spans[];
 };
-
-/* ---- bitmaps ---- */
-
-static void bit_set(uint64_t *bits, unsigned i, bool value)
-{
-    uint64_t mask = UINT64_C(1) << (i % 64);
-    bits[i / 64] = value ? bits[i / 64] | mask : bits[i / 64] & ~mask;
-}
-
-static bool bit_get(const uint64_t *bits, unsigned i)
-{
-    return bits[i / 64] >> (i % 64) & 1;
-}
-
-/* The lowest bit that is set, or SCHED_NO_SLOT. */
-static unsigned bit_first(const uint64_t *bits, unsigned count)
-{
-    for (unsigned word = 0; word * 64 < count; word++)
-        if (bits[word])
-            return word * 64 + (unsigned)__builtin_ctzll(bits[word]);
-    return SCHED_NO_SLOT;
-}
 
 /* ---- spans ---- */
 
@@ -101,7 +68,7 @@ static void release_span(struct sched *sched, struct span *span)
 static void clear_slot(struct sched_slot *slot)
 {
     *slot = (struct sched_slot){.state = SLOT_EMPTY, .due_ns = SCHED_NEVER, .read_position = SCHED_NEVER};
-    slot->tail = &slot->head;
+    flight_init(&slot->flight);
 }
 
 int sched_init(struct sched *sched, const struct sched_config *config)
@@ -158,7 +125,7 @@ static void pause_starts(struct sched *sched, uint64_t pause_ns)
 /* The deadline of the item that slot is at, which begins now. */
 static void arm_deadline(struct sched *sched, struct sched_slot *slot)
 {
-    uint64_t timeout_ns = slot->head ? slot->head->job->timeout_ns : 0;
+    uint64_t timeout_ns = slot->flight.head ? slot->flight.head->job->timeout_ns : 0;
     slot->due_ns = SCHED_NEVER;
     if (timeout_ns)
         set_due(sched, slot, timeout_ns);
@@ -250,98 +217,42 @@ static void note_capacity(struct sched *sched, struct sched_slot *slot)
 {
     unsigned i = (unsigned)(slot - sched->slots);
     bool takes = slot->state == SLOT_READY && !slot->worn && slot->tasks_left;
-    bool may_queue = slot->run_count < SCHED_MAX_RUNS && slot->cost_ns < QUEUED_NS && slot->bytes < QUEUED_BYTES;
-    bit_set(sched->idle, i, takes && !slot->run_count);
-    bit_set(sched->room, i, takes && slot->run_count && may_queue && !slot->head->suspect);
+    bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && slot->flight.cost_ns < QUEUED_NS &&
+                     slot->flight.bytes < QUEUED_BYTES;
+    bit_set(sched->idle, i, takes && !slot->flight.run_count);
+    bit_set(sched->room, i, takes && slot->flight.run_count && may_queue && !slot->flight.head->suspect);
 }
 
 static void append_run(struct sched *sched, struct sched_slot *slot, struct span *span)
 {
-    sched->busy_count += !slot->head;
-    span->next = NULL;
-    *slot->tail = span;
-    slot->tail = &span->next;
-    slot->run_count++;
-    slot->cost_ns += span->cost_ns;
-    slot->bytes += span->bytes;
+    sched->busy_count += !slot->flight.head;
+    flight_append(&slot->flight, span);
     if (slot->tasks_left != UINT64_MAX)
         slot->tasks_left -= span->count < slot->tasks_left ? span->count : slot->tasks_left;
 }
 
 static struct span *pop_run(struct sched *sched, struct sched_slot *slot)
 {
-    struct span *span = slot->head;
-    slot->head = span->next;
-    if (!slot->head)
-        slot->tail = &slot->head;
-    sched->busy_count -= !slot->head;
-    slot->run_count--;
-    slot->cost_ns -= span->cost_ns;
-    slot->bytes -= span->bytes;
+    struct span *span = flight_pop(&slot->flight);
+    sched->busy_count -= !slot->flight.head;
     return span;
 }
 
-static bool is_stepwise(const struct span *span)
-{
-    return span->suspect || span->job->timeout_ns || span->job->at_most_once;
-}
-
-/* The first item of slot's first span has killed its worker for certain. */
-static void convict(struct sched *sched, struct sched_slot *slot)
-{
-    struct span *span = slot->head;
-    struct job *job = span->job;
-    span->attempts++;
-    bool final = slot->verdict == POOL_ETIMEOUT || job->at_most_once || job->cancel_status ||
-                 span->attempts >= sched->config.max_attempts;
-    span->suspect = !final;
-    if (!final)
-        return;
-    slot->failed_job = job;
-    slot->failed_index = span->first;
-    slot->failed_status = slot->verdict ? slot->verdict : POOL_ECRASH;
-    slot->failed_attempts = span->attempts;
-    command(sched, slot, COMMAND_FAIL);
-    span->first++;
-    span->count--;
-    span->attempts = 0;
-}
-
-/* Whether one of span's items may have begun when its worker died: it had been read. So that nobody waits for ever for workers that die
- * before they read, and so that a deadline is one for a stopped worker too, that counts only a few times, and only for
- * a worker that died of itself. */
-static bool may_have_begun(const struct sched_slot *slot, const struct span *span)
-{
-    return span->begin_position <= slot->read_position || slot->verdict || span->unread_deaths >= SCHED_UNREAD_DEATHS;
-}
-
-/* A worker is gone: find out who is to blame, and let the others run again elsewhere. What it had not read has not begun. It reports
- * everything before it begins a stepwise span, and each item of that before the next. So an unreported item in the first span, if
- * that is stepwise, is the one it died of, and what is behind it had not begun; else all spans before the first stepwise
- * one are in doubt. */
+/* A worker is gone: the item that it died of fails, the others run again elsewhere. */
 static void settle(struct sched *sched, struct sched_slot *slot)
 {
-    if (!slot->head)
-        return;
-    bool alone = slot->run_count == 1 && slot->head->count == 1;
-    bool begun = may_have_begun(slot, slot->head), certain = begun && (alone || is_stepwise(slot->head));
-    if (certain)
-        convict(sched, slot);
-    struct span *returned = NULL;
-    for (bool doubtful = begun && !certain; slot->head;) {
-        struct span *span = pop_run(sched, slot);
-        doubtful = doubtful && !is_stepwise(span) && may_have_begun(slot, span);
-        span->suspect |= doubtful;
-        span->unread_deaths += !begun;
-        if (span->count)
-            LL_PREPEND(returned, span);
-        else
-            release_span(sched, span);
-    }
-    while (returned) { /* last first, so that the front of the job is in order */
+    struct flight_death death = {slot->verdict, slot->read_position, sched->config.max_attempts};
+    sched->busy_count -= slot->flight.head != NULL;
+    struct span *returned = flight_settle(&slot->flight, &death, &slot->blame);
+    if (slot->blame.job)
+        command(sched, slot, COMMAND_FAIL);
+    while (returned) {
         struct span *span = returned;
         LL_DELETE(returned, span);
-        put_back(sched, span);
+        if (span->count)
+            put_back(sched, span);
+        else
+            release_span(sched, span);
     }
 }
 
@@ -584,7 +495,7 @@ void sched_exited(struct sched *sched, unsigned slot)
 /* A worker that has nothing in flight and is worn out starts afresh, here or elsewhere. */
 static void replace_if_worn(struct sched *sched, struct sched_slot *slot)
 {
-    if (slot->state == SLOT_READY && !slot->head && (slot->worn || !slot->tasks_left))
+    if (slot->state == SLOT_READY && !slot->flight.head && (slot->worn || !slot->tasks_left))
         step(sched, slot, sched->config.restarts ? SLOT_RESTART : SLOT_RETIRE);
 }
 
@@ -594,7 +505,7 @@ void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items,
     struct sched_slot *slot = &sched->slots[slot_index];
     if (step(sched, slot, SLOT_SAYS_ENDED) != SLOT_ACCEPT)
         return;
-    struct span *span = slot->head;
+    struct span *span = slot->flight.head;
     struct job *job = span->job;
     span->first += items;
     span->count -= items;
@@ -617,19 +528,12 @@ void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items,
 void sched_unsent(struct sched *sched, unsigned slot_index, int status)
 {
     struct sched_slot *slot = &sched->slots[slot_index];
-    struct span *last = slot->head, **link = &slot->head;
-    for (; last->next; last = last->next)
-        link = &last->next;
-    *link = NULL;
-    slot->tail = link;
-    sched->busy_count -= !slot->head;
-    slot->run_count--;
-    slot->cost_ns -= last->cost_ns;
-    slot->bytes -= last->bytes;
+    struct span *last = flight_drop_last(&slot->flight);
+    sched->busy_count -= !slot->flight.head;
     slot->tasks_left += slot->tasks_left == UINT64_MAX ? 0 : last->count;
     sched_cancel(sched, last->job, status);
     put_back(sched, last);
-    if (!slot->head)
+    if (!slot->flight.head)
         slot->due_ns = SCHED_NEVER;
     note_capacity(sched, slot);
 }
@@ -716,11 +620,11 @@ static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_ef
             effect->kind = kinds[i].kind;
     effect->worker_id = slot->worker_id;
     effect->signal = slot->signal;
-    effect->job = slot->failed_job;
-    effect->first = slot->failed_index;
+    effect->job = slot->blame.job;
+    effect->first = slot->blame.index;
     effect->count = 1;
-    effect->status = slot->failed_status;
-    effect->attempts = slot->failed_attempts;
+    effect->status = slot->blame.status;
+    effect->attempts = slot->blame.attempts;
 }
 
 static bool next_command(struct sched *sched, struct sched_effect *effect)
@@ -737,9 +641,9 @@ static bool next_command(struct sched *sched, struct sched_effect *effect)
     effect->slot = i;
     fill_command(slot, first, effect);
     if (first == COMMAND_FAIL) {
-        if (slot->failed_job->stop_on_error)
-            sched_cancel(sched, slot->failed_job, POOL_ECANCELED);
-        end_items(sched, slot->failed_job, 1);
+        if (slot->blame.job->stop_on_error)
+            sched_cancel(sched, slot->blame.job, POOL_ECANCELED);
+        end_items(sched, slot->blame.job, 1);
     }
     return true;
 }
@@ -803,47 +707,12 @@ static bool next_start(struct sched *sched, struct sched_effect *effect)
     return next_command(sched, effect);
 }
 
-/* As many items as take CHUNK_NS; one while the cost is unknown; less towards the end, so that the workers end together,
- * but not so few that handing them over costs more than they do. */
-static uint64_t choose_items(const struct sched *sched, const struct job *job)
-{
-    uint64_t item_ns = job_item_ns(job);
-    if (!item_ns)
-        return 1;
-    uint64_t most = CHUNK_NS / item_ns, least = LEAST_CHUNK_NS / item_ns;
-    uint64_t share = job->pending_count / (2 * (uint64_t)sched->config.workers);
-    share = share > least ? share : least;
-    share = share < most ? share : most;
-    return share ? share : 1;
-}
-
-/* What is behind an item that must not run twice may have begun when its worker is killed; and only a run of fixed-size items
- * can be stopped by a failure in it. */
-static bool goes_alone(const struct job *job)
-{
-    return job->at_most_once || (job->stop_on_error && job->kind == JOB_BYTES);
-}
-
-static uint64_t chunk(const struct sched *sched, const struct sched_slot *slot, const struct job *job,
-                      size_t *bytes_out)
-{
-    const struct span *front = job->pending;
-    uint64_t count = job->chunk_size ? job->chunk_size : choose_items(sched, job);
-    count = front->suspect ? front->count : count; /* all that are in doubt together */
-    count = goes_alone(job) ? 1 : count;
-    count = count < CHUNK_ITEMS ? count : CHUNK_ITEMS;
-    count = count < front->count ? count : front->count;
-    count = count < slot->tasks_left ? count : slot->tasks_left;
-    return job_fit(job, front->first, count, job->chunk_size ? FIXED_CHUNK_BYTES : CHUNK_BYTES, bytes_out);
-}
-
 /* An idle slot; else, for items that are known to be short, one that can queue a little more. */
 static unsigned choose_slot(const struct sched *sched, const struct job *job)
 {
     unsigned slot = bit_first(sched->idle, sched->slot_count);
     uint64_t item_ns = job_item_ns(job);
-    bool may_queue =
-        item_ns && item_ns < QUEUED_NS && !job->pending->suspect && !job->stop_on_error && !job->at_most_once;
+    bool may_queue = item_ns && item_ns < QUEUED_NS && !job->pending->suspect && chunk_may_queue(job);
     return slot == SCHED_NO_SLOT && may_queue ? bit_first(sched->room, sched->slot_count) : slot;
 }
 
@@ -868,18 +737,18 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
         return false;
     struct sched_slot *slot = &sched->slots[i];
     size_t bytes;
-    struct span *span = take_span(sched, job, chunk(sched, slot, job, &bytes));
+    struct span *span = take_span(sched, job, chunk_choose(job, sched->config.workers, slot->tasks_left, &bytes));
     if (!span)
         return false;
     span->bytes = bytes;
     span->cost_ns = span->count * job_item_ns(job);
     note_taken(sched, job, span->count);
     append_run(sched, slot, span);
-    if (slot->head == span)
+    if (slot->flight.head == span)
         arm_deadline(sched, slot);
     note_capacity(sched, slot);
-    *effect =
-        (struct sched_effect){.kind = SCHED_SEND, .slot = i, .span = span, .job = job, .stepwise = is_stepwise(span)};
+    *effect = (struct sched_effect){
+        .kind = SCHED_SEND, .slot = i, .span = span, .job = job, .stepwise = flight_is_stepwise(span)};
     return true;
 }
 
@@ -893,7 +762,7 @@ bool sched_next(struct sched *sched, struct sched_effect *effect_out)
 
 struct span *sched_head(const struct sched *sched, unsigned slot)
 {
-    return sched->slots[slot].head;
+    return sched->slots[slot].flight.head;
 }
 
 enum slot_state sched_state(const struct sched *sched, unsigned slot)

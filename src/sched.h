@@ -18,6 +18,7 @@
 #ifndef PROCPOOL_SCHED_H
 #define PROCPOOL_SCHED_H
 
+#include "flight.h"
 #include "job.h"
 #include "slot.h"
 
@@ -25,7 +26,6 @@
 
 enum {
     SCHED_MAX_RUNS = 4,      /* spans in flight at a slot */
-    SCHED_UNREAD_DEATHS = 3, /* of workers that had a span before them and did not read it: then it is to blame */
     SCHED_FAILED_STARTS = 3, /* in a row, with no worker ready: broken */
 };
 

@@ -392,7 +392,7 @@ bool await_counter(struct board *board, unsigned counter, uint64_t value)
 /* ---- the host ---- */
 
 struct surroundings {
-    unsigned fds, threads; /* sanitizers have a thread of their own */
+    unsigned fds, threads;
     struct sigaction actions[65];
     sigset_t mask;
 };

@@ -151,7 +151,7 @@ static int tell_signals(struct pool_call *call)
     static const char *const fields[] = {"SigBlk:", "SigIgn:", "SigCgt:"};
     for (size_t i = 0; i < 3; i++)
         snprintf(out + strlen(out), sizeof out - strlen(out), "%s%llx\n", fields[i],
-                 strtoull(strstr(text, fields[i]) + 7, NULL, 16));
+                 strtoull(strstr(text, fields[i]) + 7, NULL, 16) & ~(3ull << 31)); /* 32 and 33 are the C library's */
     return answer(call, out);
 }
 

@@ -28,7 +28,10 @@ callable     elfobject elfid buf procpool
 wire         buf procpool
 chan         wire fd
 job          procpool
-sched        slot job
+bits
+flight       job procpool
+chunk        job
+sched        slot job flight chunk bits
 child        fd
 error        procpool
 call         procpool
@@ -48,7 +51,7 @@ spawn        backend child fd local
 forkserver   backend child fd local chan buf procpool
 table        backend fork spawn forkserver
 TABLE
-pure='buf wire slot job sched'
+pure='buf wire slot job flight chunk sched'
 
 # A part in several files is called after the first: forkserver_serve.c is of forkserver.
 part_of() {

@@ -1,6 +1,6 @@
 /* sched: the main stories, each as what the engine is told and what it answers, in plain words. The simulator
  * (simulator.c) looks at all the others.
- * Build: cc -Iinclude -Isrc tests/test_sched.c src/sched.c src/job.c src/slot.c -lcmocka */
+ * Build: cc -Iinclude -Isrc tests/test_sched.c src/sched.c src/flight.c src/chunk.c src/job.c src/slot.c -lcmocka */
 #include "sched.h"
 #include <errno.h>
 #include <setjmp.h>
@@ -275,6 +275,30 @@ static void only_certain_deaths_are_attempts(void **unused)
         sched_exited(&scene.sched, 0);
     }
     expect(&scene, "a0: crash, attempt 2; slot 0: start worker 0");
+    close_scene(&scene);
+}
+
+/* What it had not read it had not begun; but three times is enough. */
+static void an_item_that_was_not_read_is_not_blamed(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(1, 0));
+    for (unsigned i = 0; i < FLIGHT_UNREAD_DEATHS; i++) {
+        expect(&scene, "slot 0: a0-0");
+        sched_head(&scene.sched, 0)->begin_position = 1000;
+        sched_unread(&scene.sched, 0, 999);
+        sched_exited(&scene.sched, 0);
+        expect(&scene, "slot 0: start worker 0");
+        sched_ready(&scene.sched, 0);
+    }
+    expect(&scene, "slot 0: a0-0");
+    sched_head(&scene.sched, 0)->begin_position = 1000;
+    sched_unread(&scene.sched, 0, 999);
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: crash, attempt 1; a has ended");
     close_scene(&scene);
 }
 
@@ -604,6 +628,7 @@ int main(void)
         cmocka_unit_test(crash_in_a_chunk_fails_only_the_item_that_crashed),
         cmocka_unit_test(spans_of_a_dead_worker_go_back_in_order),
         cmocka_unit_test(only_certain_deaths_are_attempts),
+        cmocka_unit_test(an_item_that_was_not_read_is_not_blamed),
         cmocka_unit_test(garbage_kills_the_worker_and_is_blamed_the_same_way),
         cmocka_unit_test(end_of_file_is_not_death),
         cmocka_unit_test(deadline_runs_from_the_start_of_the_item),

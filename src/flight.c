@@ -1,0 +1,96 @@
+#include "flight.h"
+#include <utlist.h>
+
+void flight_init(struct flight *flight)
+{
+    *flight = (struct flight){.tail = &flight->head};
+}
+
+void flight_append(struct flight *flight, struct span *span)
+{
+    span->next = NULL;
+    *flight->tail = span;
+    flight->tail = &span->next;
+    flight->run_count++;
+    flight->cost_ns += span->cost_ns;
+    flight->bytes += span->bytes;
+}
+
+static struct span *take(struct flight *flight, struct span **link)
+{
+    struct span *span = *link;
+    *link = span->next;
+    if (!*link)
+        flight->tail = link;
+    flight->run_count--;
+    flight->cost_ns -= span->cost_ns;
+    flight->bytes -= span->bytes;
+    return span;
+}
+
+struct span *flight_pop(struct flight *flight)
+{
+    return take(flight, &flight->head);
+}
+
+struct span *flight_drop_last(struct flight *flight)
+{
+    struct span **link = &flight->head;
+    while ((*link)->next)
+        link = &(*link)->next;
+    return take(flight, link);
+}
+
+bool flight_is_stepwise(const struct span *span)
+{
+    return span->suspect || span->job->timeout_ns || span->job->at_most_once;
+}
+
+/* Whether one of the span's items may have begun: it had been read. That something was not read counts only for a worker that died of
+ * itself, so that a deadline is one for a stopped worker too, and only a few times, so that nobody waits for ever for
+ * workers that die before they read. */
+static bool may_have_begun(const struct span *span, const struct flight_death *death)
+{
+    return span->begin_position <= death->read_position || death->verdict ||
+           span->unread_deaths >= FLIGHT_UNREAD_DEATHS;
+}
+
+/* The span's first item has killed its worker for certain. */
+static void convict(struct span *span, const struct flight_death *death, struct flight_blame *blame_out)
+{
+    struct job *job = span->job;
+    span->attempts++;
+    bool final = death->verdict == POOL_ETIMEOUT || job->at_most_once || job->cancel_status ||
+                 span->attempts >= death->max_attempts;
+    span->suspect = !final;
+    if (!final)
+        return;
+    *blame_out = (struct flight_blame){.job = job,
+                                       .index = span->first,
+                                       .status = death->verdict ? death->verdict : POOL_ECRASH,
+                                       .attempts = span->attempts};
+    span->first++;
+    span->count--;
+    span->attempts = 0;
+}
+
+struct span *flight_settle(struct flight *flight, const struct flight_death *death, struct flight_blame *blame_out)
+{
+    struct span *returned = NULL;
+    *blame_out = (struct flight_blame){0};
+    if (!flight->head)
+        return NULL;
+    bool alone = flight->run_count == 1 && flight->head->count == 1;
+    bool begun = may_have_begun(flight->head, death);
+    bool certain = begun && (alone || flight_is_stepwise(flight->head));
+    if (certain)
+        convict(flight->head, death, blame_out);
+    for (bool doubtful = begun && !certain; flight->head;) {
+        struct span *span = flight_pop(flight);
+        doubtful = doubtful && !flight_is_stepwise(span) && may_have_begun(span, death);
+        span->suspect |= doubtful;
+        span->unread_deaths += !begun;
+        LL_PREPEND(returned, span);
+    }
+    return returned;
+}
