@@ -24,6 +24,7 @@ struct sched_slot {
     bool ready;    /* has said so since it was started, or started afresh */
     bool unwanted; /* killed because nobody needs it: its end is no failed start */
     bool worn;
+    bool useful;   /* has ended an item */
     bool renewing; /* starts afresh in place: what it was before ends in order first */
     int verdict;
     unsigned worker_id;
@@ -117,7 +118,8 @@ static void set_due(struct sched *sched, struct sched_slot *slot, uint64_t after
 
 static void pause_starts(struct sched *sched, uint64_t pause_ns)
 {
-    sched->next_start_ns = sched->now_ns + pause_ns;
+    uint64_t until_ns = sched->now_ns + pause_ns;
+    sched->next_start_ns = until_ns > sched->next_start_ns ? until_ns : sched->next_start_ns;
     if (sched->next_start_ns < sched->wake_ns)
         sched->wake_ns = sched->next_start_ns;
 }
@@ -404,10 +406,13 @@ static void do_kill_now(struct sched *sched, struct sched_slot *slot)
 
 static void do_bury(struct sched *sched, struct sched_slot *slot)
 {
+    bool idle_from_the_start = !slot->flight.head && !slot->useful;
     settle(sched, slot);
     vacate(sched, slot);
     if (!slot->ready && !slot->unwanted)
         count_failed_start(sched);
+    else if (idle_from_the_start && !slot->unwanted) /* else those that die before they get anything would make a spin */
+        pause_starts(sched, START_PAUSE_NS);
 }
 
 static void (*const actions[SLOT_ACTION_COUNT])(struct sched *, struct sched_slot *) = {
@@ -512,6 +517,7 @@ void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items,
     span->attempts = 0;
     job_measure(job, items, elapsed_ns);
     slot->worn |= worn;
+    slot->useful = true;
     bool stopped = failures && job->stop_on_error; /* the worker has not begun the rest of the span */
     if (stopped)
         sched_cancel(sched, job, POOL_ECANCELED);

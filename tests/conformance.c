@@ -70,9 +70,18 @@ const struct start_method *method;
 static struct report *report;
 static char run_folder[CASE_PATH_BYTES / 2], case_folder[CASE_PATH_BYTES - 64];
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) ||               \
+    __has_feature(thread_sanitizer)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
 /* Present under sanitizers that look for leaks. */
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
-void __sanitizer_print_stack_trace(void) __attribute__((weak));
 
 /* ---- expectations ---- */
 
@@ -193,7 +202,7 @@ long status_kib(pid_t pid, const char *field)
 
 bool is_sanitized(void)
 {
-    return __sanitizer_print_stack_trace;
+    return SANITIZED;
 }
 
 uint64_t now_ms(void)
@@ -236,6 +245,11 @@ static bool ends_within(pid_t pid, int timeout_ms)
     } while (ready < 0 && errno == EINTR);
     close(fd);
     return ready == 1;
+}
+
+bool is_running(pid_t pid)
+{
+    return !ends_within(pid, 0);
 }
 
 bool has_vanished(pid_t pid)

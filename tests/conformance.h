@@ -109,7 +109,7 @@ unsigned open_fd_count(void);
 unsigned thread_count(void);
 unsigned child_count(void); /* children of this process that have not been reaped, zombies included */
 long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, such as "VmRSS:"; -1: none */
-bool is_sanitized(void);                       /* whether memory that was freed may still be held, for a good reason */
+bool is_sanitized(void); /* which costs memory, and threads */
 uint64_t now_ms(void);
 
 /* Sleep a little in a loop that waits for something; false: PATIENCE_MS have passed since *since_ms. */
@@ -126,7 +126,8 @@ int end_of_process(pid_t pid);
 /* Run it, and expect it to return 0. */
 void in_another_process(int (*run)(void *arg), void *arg);
 
-/* Wait until a process, a child or not, is gone or a zombie. */
+/* Whether a process, a child or not, is neither gone nor a zombie; and to wait until it is one of them. */
+bool is_running(pid_t pid);
 bool has_vanished(pid_t pid);
 
 /* The path of a program or plug-in that was built beside this one. */

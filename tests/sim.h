@@ -145,7 +145,7 @@ struct sim_flight {
 
 struct sim_slot {
     enum slot_state state;
-    bool ready, unwanted, worn, numbered, renewing;
+    bool ready, unwanted, worn, useful, numbered, renewing;
     unsigned number;
     int verdict;
     uint64_t due_ns, tasks_left;

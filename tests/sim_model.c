@@ -336,6 +336,7 @@ void model_ended(struct sim *sim, unsigned index, const struct sim_report *repor
     if (!slot->flight_count || slot->flights[0].job != report->job || slot->flights[0].first != report->first)
         sim_fail(sim, "slot %u reports items that are not the next ones there", index);
     slot->worn |= report->worn;
+    slot->useful = true;
     end_reported(sim, slot, report);
     model_arm_deadline(sim, slot);
     model_note_ended(sim, report->job);
@@ -440,10 +441,13 @@ static void settle(struct sim *sim, struct sim_slot *slot, const struct sim_work
 void model_exited(struct sim *sim, const struct sim_worker *worker)
 {
     struct sim_slot *slot = &sim->slots[worker->slot];
+    bool never_used = !slot->flight_count && !slot->useful;
     settle(sim, slot, worker);
     vacate(slot);
     if (!slot->ready && !slot->unwanted)
         count_failed_start(sim);
+    else if (never_used && !slot->unwanted)
+        pause_starts(sim, 10 * SIM_MS);
 }
 
 /* ---- time ---- */

@@ -11,7 +11,7 @@
  *        N schedules (10,000), seeds from S (1) on; or the one of seed S, and what happens in it in plain words.
  * Exit status: 0; 1 when a schedule broke a rule: its seed and the way to replay it are printed.
  *
- * Does it find anything? Mutations of sched.c, put in one at a time, and the seed from 1 on that finds each are listed
+ * Does it find anything? Mutations of the engine, put in one at a time, and the seed from 1 on that finds each are listed
  * at the end of this file. */
 #include "sim.h"
 #include <errno.h>
@@ -540,7 +540,7 @@ int main(int argc, char **argv)
     return 0;
 }
 
-/* Mutations of sched.c, one at a time, and the first seed that finds each (a change of the plan changes them):
+/* Mutations of the engine, one at a time, and the first seed that finds each (a change of the plan changes them):
  *
  *   blame      what was in doubt is not sent stepwise (is_stepwise)                                     3
  *              an item is thought alone whatever is queued behind it (settle)                           4

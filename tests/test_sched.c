@@ -606,6 +606,7 @@ static void closing_waits_for_the_last_job(void **unused)
     close_scene(&scene);
 }
 
+/* Not at once, since it may be that no worker lives long enough to be given anything. */
 static void a_worker_that_dies_idle_is_replaced_when_there_is_work(void **unused)
 {
     (void)unused;
@@ -614,6 +615,8 @@ static void a_worker_that_dies_idle_is_replaced_when_there_is_work(void **unused
     sched_exited(&scene.sched, 1);
     expect(&scene, "");
     submit(&scene, &scene.a, job_of(1, 0));
+    expect(&scene, "");
+    at(&scene, 10 * MS);
     expect(&scene, "slot 0: start worker 0");
     close_scene(&scene);
 }
