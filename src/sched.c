@@ -409,10 +409,12 @@ static void do_bury(struct sched *sched, struct sched_slot *slot)
     bool idle_from_the_start = !slot->flight.head && !slot->useful;
     settle(sched, slot);
     vacate(sched, slot);
-    if (!slot->ready && !slot->unwanted)
+    if (slot->unwanted)
+        return;
+    if (!slot->ready)
         count_failed_start(sched);
-    else if (idle_from_the_start && !slot->unwanted) /* else those that die before they get anything would make a spin */
-        pause_starts(sched, START_PAUSE_NS);
+    else if (idle_from_the_start)
+        pause_starts(sched, START_PAUSE_NS); /* workers that die before they are given anything: not in a spin */
 }
 
 static void (*const actions[SLOT_ACTION_COUNT])(struct sched *, struct sched_slot *) = {

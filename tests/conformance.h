@@ -109,7 +109,7 @@ unsigned open_fd_count(void);
 unsigned thread_count(void);
 unsigned child_count(void); /* children of this process that have not been reaped, zombies included */
 long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, such as "VmRSS:"; -1: none */
-bool is_sanitized(void); /* which costs memory, and threads */
+bool is_sanitized(void);                       /* which costs memory, and threads */
 uint64_t now_ms(void);
 
 /* Sleep a little in a loop that waits for something; false: PATIENCE_MS have passed since *since_ms. */
