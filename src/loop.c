@@ -12,7 +12,8 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
-enum { WHAT_BYTES = 1400 }; /* "worker 3 (pid 4711) ..." fits LOOP_TEXT_BYTES with it */
+#define UNDRIVEN_NS UINT64_C(1000000) /* after this long it is worth a look before work is handed out */
+enum { WHAT_BYTES = 1400 };           /* "worker 3 (pid 4711) ..." fits LOOP_TEXT_BYTES with it */
 
 /* What an epoll event is about: this and the slot are its data. */
 enum { ABOUT_REPLIES, ABOUT_REQUESTS, ABOUT_EXIT, ABOUT_TIME, ABOUT_BITS = 2 };
@@ -452,9 +453,18 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
     perform(loop);
 }
 
+/* What has happened to workers while nobody drove is not to be blamed on what they are sent now. */
+static void catch_up(struct loop *loop)
+{
+    struct epoll_event events[LOOP_EVENTS];
+    if (loop_now_ns() - loop->sched.now_ns > UNDRIVEN_NS)
+        loop_handle(loop, events, loop_wait(loop, events, 0));
+    sched_clock(&loop->sched, loop_now_ns());
+}
+
 void loop_submit(struct loop *loop, struct job *job)
 {
-    sched_clock(&loop->sched, loop_now_ns());
+    catch_up(loop);
     sched_submit(&loop->sched, job);
     perform(loop);
 }
