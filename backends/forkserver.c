@@ -212,10 +212,26 @@ static void give_up(struct forkserver *forkserver, struct backend_child *child)
     server_dismiss(forkserver);
 }
 
+/* It is dead and its server does not say so, being stopped perhaps: reap goes on by the pidfd. */
+static void bypass_server(struct backend_child *child)
+{
+    if (child->exit_fd != child->pidfd && fd_poll(child->pidfd, POLLIN, 0))
+        shutdown(child->exit_fd, SHUT_RDWR);
+}
+
+static int kill_started(void *state, struct backend_child *child, int signal)
+{
+    if (signal == SIGKILL && child->pending_signal == SIGKILL)
+        bypass_server(child);
+    if (signal == SIGKILL)
+        child->pending_signal = SIGKILL;
+    return local_kill_child(state, child, signal);
+}
+
 static int forkserver_kill(void *state, struct backend_child *child, int signal)
 {
     if (child->pid)
-        return local_kill_child(state, child, signal);
+        return kill_started(state, child, signal);
     bool again = child->pending_signal == SIGKILL;
     if (!again)
         child->pending_signal = signal; /* a server that is merely slow starts it, and then it is sent */
