@@ -46,11 +46,12 @@ struct backend_setup {
     size_t preload_size;               /* 0: no preload */
 };
 
-/* One process, from start to reap. Made by start. The caller owns request_fd, reply_fd and lifeline_fd and closes
+/* One process, from start to reap. Made by start. The caller owns request_fd, reply_fd, socket_fd and lifeline_fd and closes
  * them whenever it likes (closing the lifeline kills the process); exit_fd and pidfd are closed by reap when it returns 0. */
 struct backend_child {
     int request_fd;  /* non-blocking; a write to a dead child neither fails nor raises SIGPIPE */
     int reply_fd;    /* non-blocking */
+    int socket_fd;   /* non-blocking; for fds to the child, see fd_send. A send to a dead child raises no SIGPIPE */
     int lifeline_fd; /* the child is killed by the kernel when the last copy of this is closed */
     int exit_fd;     /* poll for POLLIN; readable means: call reap */
     int pidfd; /* the process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd */

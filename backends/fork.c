@@ -29,8 +29,8 @@ static int fork_start(void *opaque, struct backend_child *child_out, char *messa
     struct fork_state *state = opaque;
     struct backend_child child = LOCAL_NO_CHILD;
     struct local_process process;
-    int worker_fds[CHILD_FD_COUNT] = {-1, -1, -1};
-    int error = local_make_pipes(&child, worker_fds);
+    int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
+    int error = local_make_channels(&child, worker_fds);
     if (!error)
         error = local_fork(worker_fds, state->cwd_fd, state->hooks, &process);
     local_close_fds(worker_fds, CHILD_FD_COUNT);

@@ -61,7 +61,7 @@ static int server_start(struct forkserver *forkserver)
     if (!error)
         error = fd_set_nonblocking(control[0]);
     if (!error) {
-        const int fds[CHILD_FD_COUNT] = {control[1], forkserver->setup_fd, lifeline[0]};
+        const int fds[CHILD_FD_COUNT] = {control[1], forkserver->setup_fd, lifeline[0], -1};
         error = local_exec(&forkserver->image, CHILD_SERVER, fds, &server.process);
     }
     fd_close(&control[1]);
@@ -186,8 +186,8 @@ static int forkserver_start(void *state, struct backend_child *child_out, char *
 {
     (void)message;
     struct backend_child child = LOCAL_NO_CHILD;
-    int fds[FORKSERVER_REQUEST_FDS] = {-1, -1, -1, -1};
-    int result = local_make_pipes(&child, fds + FORKSERVER_REQUEST_WORKER);
+    int fds[FORKSERVER_REQUEST_FDS] = FORKSERVER_NO_FDS;
+    int result = local_make_channels(&child, fds + FORKSERVER_REQUEST_WORKER);
     if (!result)
         result = make_exit_socket(&child, &fds[FORKSERVER_REQUEST_EXIT]);
     if (!result)
@@ -219,8 +219,21 @@ static void bypass_server(struct backend_child *child)
         shutdown(child->exit_fd, SHUT_RDWR);
 }
 
+/* Its pidfd was lost on its way through a full fd table: what is left is the lifeline, which kills, and the server's word. */
+static int kill_blindly(struct backend_child *child, int signal)
+{
+    if (signal != SIGKILL)
+        return 0;
+    if (child->lifeline_fd < 0)
+        shutdown(child->exit_fd, SHUT_RDWR);
+    fd_close(&child->lifeline_fd);
+    return 0;
+}
+
 static int kill_started(void *state, struct backend_child *child, int signal)
 {
+    if (child->pidfd < 0)
+        return kill_blindly(child, signal);
     if (signal == SIGKILL && child->pending_signal == SIGKILL)
         bypass_server(child);
     if (signal == SIGKILL)
@@ -254,7 +267,7 @@ static int note_started(struct backend_child *child, struct buf_reader *report, 
     child->pid = (pid_t)buf_read_u32(report);
     child->pidfd = pidfd;
     if (child->pending_signal)
-        local_kill_child(NULL, child, child->pending_signal);
+        kill_started(NULL, child, child->pending_signal);
     return BACKEND_RUNNING;
 }
 

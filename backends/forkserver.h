@@ -14,13 +14,18 @@
 
 #include "backend.h"
 
-/* The fds of a request: the server's end of the exit socket, and the worker's own three. The exit socket comes first: when
+/* The fds of a request: the server's end of the exit socket, and the worker's own. The exit socket comes first: when
  * the server's table is full the kernel drops the last ones, and the refusal still finds its way. */
 enum {
     FORKSERVER_REQUEST_EXIT,
     FORKSERVER_REQUEST_WORKER,
     FORKSERVER_REQUEST_FDS = FORKSERVER_REQUEST_WORKER + CHILD_FD_COUNT
 };
+
+#define FORKSERVER_NO_FDS                                                                                              \
+    {                                                                                                                  \
+        -1, -1, -1, -1, -1                                                                                             \
+    }
 
 /* A report's first byte, and what follows it (see buf.h). */
 enum {

@@ -217,7 +217,7 @@ static size_t receive_request(int fds_out[FORKSERVER_REQUEST_FDS])
  * to come: the text must not be lost. */
 static _Noreturn void refuse_and_end(const char *text)
 {
-    int fds[FORKSERVER_REQUEST_FDS] = {-1, -1, -1, -1};
+    int fds[FORKSERVER_REQUEST_FDS] = FORKSERVER_NO_FDS;
     while (receive_request(fds)) {
         report_refused(fds[FORKSERVER_REQUEST_EXIT], text);
         local_close_fds(fds, FORKSERVER_REQUEST_FDS);
@@ -228,7 +228,7 @@ static _Noreturn void refuse_and_end(const char *text)
 
 static void serve_requests(const struct backend_hooks *hooks, int epoll_fd)
 {
-    int fds[FORKSERVER_REQUEST_FDS] = {-1, -1, -1, -1};
+    int fds[FORKSERVER_REQUEST_FDS] = FORKSERVER_NO_FDS;
     size_t fd_count;
     while ((fd_count = receive_request(fds))) {
         start_worker(hooks, fds, fd_count, epoll_fd);

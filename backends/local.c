@@ -59,12 +59,25 @@ static int make_reply_pipe(struct backend_child *child, int worker_fds[CHILD_FD_
     return fd_set_nonblocking(child->reply_fd);
 }
 
-int local_make_pipes(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
+static int make_socket(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
+{
+    int ends[2];
+    int error = fd_socketpair(ends);
+    if (error)
+        return error;
+    child->socket_fd = ends[0];
+    worker_fds[3] = ends[1];
+    return fd_set_nonblocking(child->socket_fd);
+}
+
+int local_make_channels(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
 {
     int lifeline[2];
     int error = make_request_pipe(child, worker_fds);
     if (!error)
         error = make_reply_pipe(child, worker_fds);
+    if (!error)
+        error = make_socket(child, worker_fds);
     if (!error)
         error = local_make_lifeline(lifeline);
     if (error)
@@ -93,6 +106,7 @@ void local_drop_child(struct backend_child *child)
 {
     fd_close(&child->request_fd);
     fd_close(&child->reply_fd);
+    fd_close(&child->socket_fd);
     fd_close(&child->lifeline_fd);
     close_exit_fds(child);
 }

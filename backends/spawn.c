@@ -23,8 +23,8 @@ static int spawn_start(void *state, struct backend_child *child_out, char *messa
     (void)message;
     struct backend_child child = LOCAL_NO_CHILD;
     struct local_process process;
-    int worker_fds[CHILD_FD_COUNT] = {-1, -1, -1};
-    int error = local_make_pipes(&child, worker_fds);
+    int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
+    int error = local_make_channels(&child, worker_fds);
     if (!error)
         error = local_exec(state, CHILD_WORKER, worker_fds, &process);
     local_close_fds(worker_fds, CHILD_FD_COUNT);

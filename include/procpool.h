@@ -31,7 +31,11 @@
  *   - Every function may be called from any thread, on one pool too. None is async-signal-safe. None is a
  *     cancellation point. After fork() a pool is of no use in the child (POOL_EFORKED).
  *   - The library never prints, exits, installs signal handlers, raises SIGPIPE, waits for children that are not its
- *     own, or starts a thread in the calling process.
+ *     own, or starts a thread in the calling process (but see progress_thread).
+ *   - A pool is driven by whoever waits in it: results are read, deadlines kept and replacements started while some thread is
+ *     in a call that waits, or by pool_process, or by the progress thread.
+ *   - In a callback that the library runs on the calling thread (progress, source, sink) the same pool may be
+ *     submitted to, as if with no_wait; what would wait in it is -EDEADLK.
  *   - Options structs carry their size; initialise them with the matching …_INIT and set fields by name. In every field
  *     zero means the default. A size of 0 or above 4096 is -EINVAL; a struct longer than the library knows, with
  *     something set beyond what it knows, is -E2BIG.
@@ -42,6 +46,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,6 +57,7 @@ extern "C" {
 
 struct pool;
 struct pool_call;
+struct pool_task;
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 
@@ -69,6 +75,16 @@ enum {
     POOL_EBUILD = -10011,     /* the worker cannot run this function: other build, or code in no loaded object */
     POOL_ENOBACKEND = -10012, /* no start method of that name */
 };
+
+/* Positive outcomes, which are no errors. */
+enum {
+    POOL_PENDING = 1, /* not ended yet */
+    POOL_EMPTY = 2,   /* there is no task left that could be handed out */
+    POOL_ENDED = 3,   /* it had ended already */
+};
+
+/* For timeout_ms: as long as it takes. */
+#define POOL_FOREVER ((int64_t)-1)
 
 /* A short text for an error or outcome of this library, or the system's text for a negative errno. Never NULL; static
  * storage or the C library's own. */
@@ -112,8 +128,8 @@ struct pool_options {
     size_t arg_size;               /* at most 1 GiB */
     uint64_t max_tasks_per_worker; /* items after which a worker is replaced by a fresh one; 0: never */
     unsigned max_attempts;         /* how many workers one item may kill before it fails; 0: 1 */
-    int progress_thread;           /* reserved: must be 0 */
-    size_t max_bytes_in_flight;    /* inputs of tasks that have not ended; 0: 64 MiB */
+    int progress_thread;           /* 1: a thread of the library's drives the pool when no caller does */
+    size_t max_bytes_in_flight;    /* inputs of tasks that have not ended; 0: 64 MiB. See pool_submit */
     size_t max_result_bytes;       /* of one item's reply; 0: 1 GiB. A larger one fails its item with -EMSGSIZE */
     int64_t start_timeout_ms;      /* from a worker's start until it is ready, preload and initializer included;
                                     * also how long a worker may take to end in order; 0: 30,000 */
@@ -138,10 +154,26 @@ struct pool_options {
  * other negative errno when the system refuses. On error nothing is left behind. */
 int pool_create(const struct pool_options *options, struct pool **pool_out) POOL_API(create);
 
-/* Let the maps that run in other threads end, let the workers finish in order, and free the pool. Blocks until then; a
- * worker that takes longer than start_timeout_ms to finish is killed. NULL is fine. The pool must not be used afterwards.
- * In a forked child it frees the child's copy and touches no worker. Returns 0. */
+/* Run what was submitted, let the workers finish in order, and free the pool: pool_shutdown with POOL_DRAIN and no limit of
+ * time, so shut down harder first where tasks may be endless. A worker that takes longer than start_timeout_ms to finish
+ * is killed. Threads that wait in the pool get what they wait for, and have left it when this returns; new work is refused with
+ * POOL_ECLOSED meanwhile. NULL is fine. The pool must not be used afterwards; its tasks may, until they are freed.
+ * In a forked child it frees the child's copy and touches no worker. Returns 0; -EDEADLK in a callback of this pool. */
 int pool_destroy(struct pool *pool) POOL_API(destroy);
+
+enum pool_shutdown_mode {
+    POOL_DRAIN,     /* run what was submitted */
+    POOL_CANCEL,    /* let what workers have been handed end, cancel the rest */
+    POOL_TERMINATE, /* cancel all of it; workers get SIGTERM, and SIGKILL after soft_kill_grace_ms */
+    POOL_KILL,      /* cancel all of it; workers get SIGKILL */
+};
+
+/* Stop taking new work (POOL_ECLOSED from now on) and end the workers. Waits at most timeout_ms (0: only begin;
+ * POOL_FOREVER). Finalizers run in modes DRAIN and CANCEL. What is cut off ends with POOL_ECANCELED and is counted in
+ * pool_stats.canceled. pool_wait, pool_next, pool_task_result, pool_stats and pool_process go on working afterwards.
+ * Returns 0 when every worker is gone; POOL_PENDING when the time ran out first: nothing is undone, pool_message() says what
+ * still runs, and it may be called again, with a stronger mode (a weaker one changes nothing); -EINVAL; POOL_EFORKED; -EDEADLK. */
+int pool_shutdown(struct pool *pool, enum pool_shutdown_mode mode, int64_t timeout_ms) POOL_API(shutdown);
 
 /* The process-wide pool: what a NULL pool means in the map functions. Made with all defaults at first use, never
  * destroyed; its workers end with the process. NULL when it cannot be made (see pool_message; the next call tries again).
@@ -222,6 +254,10 @@ int pool_call_fail(struct pool_call *call, int code, const char *format, ...) PO
 /* What the initializer made in this worker, else NULL. */
 void *pool_call_state(const struct pool_call *call) POOL_API(call_state);
 
+/* The i-th file descriptor that came with the task (pool_task_options.fds), close-on-exec. The library closes it when the task
+ * returns: dup() it to keep it. -1: there is no i-th. */
+int pool_call_fd(const struct pool_call *call, unsigned i) POOL_API(call_fd);
+
 /* Like pool_map_with, for items and replies of any size, empty ones included.
  *   items: count payloads, the caller's; an item's data may be NULL when its size is 0.
  *   results_out: count entries, written for every item whenever 0 or an item's error is returned: the reply as malloc'd
@@ -234,6 +270,173 @@ int pool_map_bytes(struct pool *pool, pool_task_fn *fn, const struct pool_bytes 
 /* free(bytes->data) and set {NULL, 0}; may be repeated. */
 void pool_bytes_clear(struct pool_bytes *bytes) POOL_API(bytes_clear);
 
+/* ---- one task at a time ------------------------------------------------------------------------------------------- */
+
+struct pool_task_options {
+    uint32_t size;      /* sizeof(struct pool_task_options) */
+    int at_most_once;   /* 1: once it may have begun it is never run again, whatever happened to its worker */
+    int64_t timeout_ms; /* deadline in ms, from its own start; 0: none. Past it its worker is killed and it fails with
+                         * POOL_ETIMEOUT */
+    int no_wait;        /* 1: POOL_EAGAIN instead of waiting for room */
+    unsigned fd_count;  /* at most POOL_TASK_FDS */
+    /* fd_count file descriptors that go with the task, see pool_call_fd. They are duplicated here, and the duplicates are
+     * closed when the task ends. A connection that must not be answered twice wants at_most_once. */
+    const int *fds;
+    void *tag; /* the caller's, see pool_task_tag */
+};
+#define POOL_TASK_OPTIONS_INIT                                                                                         \
+    {                                                                                                                  \
+        (uint32_t)sizeof(struct pool_task_options), 0, 0, 0, 0, 0, 0                                                   \
+    }
+#define POOL_TASK_FDS 64
+
+/* How a task ended. */
+struct pool_result {
+    int status; /* 0; POOL_ETASK, POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN;
+                             * -EMSGSIZE (reply above max_result_bytes), -ENOMEM */
+    int code;   /* what the function returned; 0 where it did not return */
+    int signal, exit_code; /* how the worker died, for POOL_ECRASH: the signal, else 0; its exit code, else -1.
+                             * 0 and -1 when nobody can tell */
+    unsigned worker_id;    /* who had it last; POOL_NOT_A_WORKER: nobody */
+    unsigned attempts;     /* how many times it was handed to a worker */
+    pid_t worker_pid;      /* 0: nobody */
+    uint64_t queued_ns;    /* from its submission until it began; until its end if it never did. Approximate */
+    uint64_t run_ns;       /* how long the function ran, by the worker's clock; 0 where it did not return */
+    const void *data;      /* the reply, aligned to 16; owned by the task. NULL when data_size is 0 */
+    size_t data_size;
+    const char *message; /* from pool_call_fail, or the library's words; owned by the task; never NULL */
+    uint64_t reserved[6];
+};
+
+/* Hand a task to the pool. It goes to an idle worker at once; otherwise it is queued, and sent when the pool is driven.
+ *   fn: any function of the executable or of a loaded shared object; static ones too.
+ *   input: input_size bytes, copied; NULL with 0.
+ *   options: NULL: none.
+ *   task_out: the task, to be released with pool_task_free. NULL: pool_next alone will hand it out.
+ * Any number of tasks may be queued. When the inputs of those that have not ended reach max_bytes_in_flight it drives the
+ * pool until there is room, or returns POOL_EAGAIN with no_wait and in callbacks; a larger input goes when nothing else is in flight.
+ * Returns 0; -EINVAL, -E2BIG, -EOVERFLOW, -ENOMEM; -EBADF, -EMFILE for fds that cannot be duplicated; POOL_EBUILD, POOL_EAGAIN,
+ * POOL_ECLOSED, POOL_EBROKEN, POOL_EFORKED. On error nothing was submitted. */
+int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
+                const struct pool_task_options *options, struct pool_task **task_out) POOL_API(submit);
+
+/* Wait for one task. Blocks at most timeout_ms (0 polls, POOL_FOREVER waits), and drives the pool meanwhile.
+ *   task: stays the caller's. From this call on pool_next does not hand it out.
+ * Returns 0 once the task has ended, however it ended (see pool_task_result); POOL_PENDING when the time ran out first;
+ * -EINVAL for NULL or a negative time other than POOL_FOREVER; POOL_EFORKED; -EDEADLK in a callback of the pool, if the task has not
+ * ended. May be repeated. Waiting for a task that was freed is undefined. */
+int pool_wait(struct pool_task *task, int64_t timeout_ms) POOL_API(wait);
+
+/* Take the task that ended first among those that were not handed out yet: each is handed out once, here or to pool_wait, in the
+ * order in which they end. Blocks at most timeout_ms and drives the pool meanwhile.
+ *   task_out: the task, to be released with pool_task_free (the same handle that pool_submit gave).
+ * Returns 0; POOL_PENDING when the time ran out first; POOL_EMPTY when no such task is left; -EINVAL; POOL_EFORKED; -EDEADLK. */
+int pool_next(struct pool *pool, int64_t timeout_ms, struct pool_task **task_out) POOL_API(next);
+
+/* Cancel a task. Returns at once: 0, and it ends, or has ended by now, with POOL_ECANCELED. What no worker was handed never
+ * runs; a worker that has it is killed (SIGTERM, grace, SIGKILL) and replaced, and the other tasks it had run again.
+ * POOL_ENDED when the task had ended; -EINVAL for NULL; POOL_EFORKED. */
+int pool_cancel(struct pool_task *task) POOL_API(cancel);
+
+/* How the task ended. result_out points into the task. Returns 0; POOL_PENDING when it has not ended, with *result_out untouched;
+ * -EINVAL; POOL_EFORKED. */
+int pool_task_result(const struct pool_task *task, struct pool_result *result_out) POOL_API(task_result);
+
+/* pool_task_options.tag. */
+void *pool_task_tag(const struct pool_task *task) POOL_API(task_tag);
+
+/* Release a task, ended or not; in the latter case it runs all the same, and its result is dropped. Tasks outlive their pool:
+ * after pool_destroy all but pool_task_free and the questions above mean nothing. NULL is fine. */
+void pool_task_free(struct pool_task *task) POOL_API(task_free);
+
+/* ---- a source and a sink, bounded in flight ------------------------------------------------------------------------- */
+
+/* Give the next item: set *item_out to malloc'd data (the pool frees it with free(); NULL when the size is 0). Called on the
+ * calling thread with no lock held. Returns 1: an item; 0: the end; negative: stop, and pool_stream returns it. */
+typedef int pool_source_fn(void *arg, struct pool_bytes *item_out);
+
+/* Take the result of item `index` (0-based, in the order of the source), valid until it returns; a failed item is a result like any
+ * other. Called on the calling thread with no lock held. Non-zero stops, and pool_stream returns it. */
+typedef int pool_sink_fn(void *arg, uint64_t index, const struct pool_result *result);
+
+struct pool_stream_options {
+    uint32_t size;        /* sizeof(struct pool_stream_options) */
+    int ordered;          /* 1: results in the order of the source; 0: as they end */
+    size_t max_in_flight; /* items taken from the source and not given to the sink; 0: 16 per worker */
+    int64_t timeout_ms;   /* deadline of each item, from its start; 0: none */
+    int at_most_once;     /* as in pool_map_options */
+    int reserved;         /* must be 0 */
+};
+#define POOL_STREAM_OPTIONS_INIT                                                                                       \
+    {                                                                                                                  \
+        (uint32_t)sizeof(struct pool_stream_options), 0, 0, 0, 0, 0                                                    \
+    }
+
+/* sink(fn(item)) for every item of source, which may be endless, in the workers of pool (NULL: the default pool). Blocks until the
+ * source has ended and the sink has had every result. Never more is in flight than max_in_flight items and, beyond one
+ * item, max_bytes_in_flight bytes. Items of a stream are not handed out by pool_next.
+ * Returns 0 at the end, however the items ended; what source or sink stopped it with (items in flight are then cancelled, and the
+ * sink sees no more); -EINVAL, -E2BIG, -ENOMEM, POOL_EBUILD, POOL_ECLOSED (also when the pool is shut down meanwhile: items that were
+ * taken still reach the sink), POOL_EBROKEN, POOL_EFORKED, -EDEADLK. */
+int pool_stream(struct pool *pool, pool_task_fn *fn, pool_source_fn *source, pool_sink_fn *sink, void *arg,
+                const struct pool_stream_options *options) POOL_API(stream);
+
+/* ---- on every worker -------------------------------------------------------------------------------------------------- */
+
+/* Run fn once on every worker; its reply is not wanted. Blocks until every worker that there is has run it. Each runs it before any
+ * task that is submitted later; in it pool_item_index() is 0. Workers that start later run the last successful broadcast of each
+ * function, in the order in which these were submitted, after the initializer; one that fails there is a failed start (see
+ * POOL_EBROKEN). A broadcast that failed is not repeated. A worker that is replaced meanwhile counts as its replacement.
+ *   input: input_size bytes, copied; NULL with 0.
+ * Returns 0; else how the first worker that failed did: POOL_ETASK (pool_message() has the text), POOL_ECRASH, POOL_EPROTO,
+ * POOL_EBUILD, -ENOMEM, POOL_ECANCELED when the pool was shut down; or nothing ran: -EINVAL, POOL_ECLOSED, POOL_EBROKEN, POOL_EFORKED,
+ * -EDEADLK. There is no deadline. */
+int pool_broadcast(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size) POOL_API(broadcast);
+
+/* ---- event loops ------------------------------------------------------------------------------------------------------ */
+
+/* A file descriptor to poll for reading: readable means that pool_process has something to do. It is the pool's, the same at every
+ * call, and closed by pool_destroy. A negative error when it cannot be made: -EMFILE, -ENOMEM, POOL_EFORKED, -EINVAL. */
+int pool_fd(const struct pool *pool) POOL_API(fd);
+
+/* Drive the pool without blocking. Then take what has ended with pool_next(pool, 0, &task) until it gives something else than 0.
+ * Returns how many tasks have ended since the last call (whoever drove), or a negative error: POOL_EFORKED, -EINVAL. */
+int pool_process(struct pool *pool) POOL_API(process);
+
+/* ---- numbers ---------------------------------------------------------------------------------------------------------- */
+
+struct pool_stats {
+    uint32_t size;    /* sizeof(struct pool_stats) */
+    unsigned workers; /* ready to work */
+    unsigned busy;    /* among them: with something to do */
+    unsigned reserved;
+    uint64_t submitted; /* items of maps, tasks, items of streams */
+    uint64_t succeeded; /* ended with 0 */
+    uint64_t failed;    /* ended with an error other than POOL_ECANCELED */
+    uint64_t canceled;  /* ended with POOL_ECANCELED */
+    uint64_t retried;   /* items that were handed out again since their worker had died */
+    uint64_t crashes;   /* ready workers that died by themselves or by a hand from outside, or broke the protocol */
+    uint64_t timeouts;  /* workers that were killed at a deadline */
+    uint64_t recycled;  /* workers that were worn out and replaced */
+    uint64_t bytes_out; /* to workers, through pipes */
+    uint64_t bytes_in;  /* from workers */
+};
+#define POOL_STATS_INIT                                                                                                \
+    {                                                                                                                  \
+        (uint32_t)sizeof(struct pool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                     \
+    }
+
+/* Numbers since pool_create. stats_out: initialised with POOL_STATS_INIT (of which size counts: an older, shorter struct gets the
+ * fields it has). Does not block but for the pool's lock. Returns 0; -EINVAL; POOL_EFORKED. */
+#ifdef __cplusplus /* where a function may have the name of a struct, too, but a warning says that it hides a constructor */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
+int pool_stats(const struct pool *pool, struct pool_stats *stats_out) POOL_API(stats);
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
 /* ---- inside a worker ------------------------------------------------------------------------------------------- */
 
 #define POOL_NOT_A_WORKER ((unsigned)-1)
@@ -242,7 +445,8 @@ void pool_bytes_clear(struct pool_bytes *bytes) POOL_API(bytes_clear);
  * POOL_NOT_A_WORKER outside of workers. */
 unsigned pool_worker_id(void) POOL_API(worker_id);
 
-/* In a task: the item's index in its map. A seed per item, whichever worker runs it. 0 elsewhere. */
+/* In a task: the item's index in its map or stream, or the task's number: how many were submitted to the pool before it. A seed per
+ * item, whichever worker runs it. 0 elsewhere. */
 uint64_t pool_item_index(void) POOL_API(item_index);
 
 #ifdef __cplusplus

@@ -39,6 +39,11 @@ void *pool_call_reply(struct pool_call *call, size_t size)
     return call->reply;
 }
 
+int pool_call_fd(const struct pool_call *call, unsigned i)
+{
+    return i < call->fd_count ? call->fds[i] : -1;
+}
+
 int pool_call_fail(struct pool_call *call, int code, const char *format, ...)
 {
     char *text = call ? call->text : call_place.text;

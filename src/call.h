@@ -19,6 +19,8 @@ struct pool_call {
     size_t max_reply_bytes;
     bool too_large; /* the last reply asked for was above max_reply_bytes */
     void *state;
+    int fds[POOL_TASK_FDS]; /* that came with the task */
+    size_t fd_count;
     char text[CALL_TEXT_BYTES];
 };
 

@@ -179,6 +179,11 @@ int chan_flush(struct chan *chan)
     return 0;
 }
 
+void chan_forget_output(struct chan *chan)
+{
+    forget_sent(chan);
+}
+
 bool chan_has_output(const struct chan *chan)
 {
     return chan->piece_first < chan->piece_end;

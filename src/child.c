@@ -24,9 +24,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Where the executable's fd stands until child_adopt closes it. It outlives exec since tools that exec themselves and then
- * load the program (valgrind) need it there. */
-enum { EXE_FD = CHILD_LIFELINE_FD + 1 };
+/* Where the executable's fd stands until child_adopt closes it: behind the others. It outlives exec since tools that exec
+ * themselves and then load the program (valgrind) need it there. */
+static int exe_place(enum child_role role)
+{
+    return role == CHILD_SERVER ? CHILD_SOCKET_FD : CHILD_SOCKET_FD + 1;
+}
 
 enum { SIGNAL_COUNT = _NSIG - 1, SIGNAL_SET_BYTES = SIGNAL_COUNT / 8, FIRST_REALTIME_SIGNAL = 32 };
 
@@ -129,11 +132,17 @@ static void end_if_lifeline_is_cut(void)
     errno = errno_before;
 }
 
-/* The three fds, and behind them the executable's if there is one, at their numbers; every other closed. */
+/* Its own fds, and behind them the executable's if there is one, at their numbers; every other closed. */
 static int enter_fds(const struct child_plan *plan)
 {
-    const int fds[] = {plan->fds[0], plan->fds[1], plan->fds[2], plan->exe_fd};
-    int error = fd_keep_only(fds, plan->exe_fd < 0 ? CHILD_FD_COUNT : CHILD_FD_COUNT + 1);
+    int fds[CHILD_FD_COUNT + 1];
+    size_t count = 0;
+    for (size_t i = 0; i < CHILD_FD_COUNT; i++)
+        if (plan->fds[i] >= 0)
+            fds[count++] = plan->fds[i];
+    if (plan->exe_fd >= 0)
+        fds[count++] = plan->exe_fd;
+    int error = fd_keep_only(fds, count);
     if (!error)
         error = enter_stdio();
     if (!error)
@@ -249,8 +258,8 @@ int child_is_unborn(void)
 static __attribute__((no_sanitize_address, no_sanitize_thread)) int execute(const struct child_plan *plan)
 {
     char path[FD_PATH_BYTES];
-    fd_path(EXE_FD, path);
-    for (int fd = CHILD_IN_FD; fd <= EXE_FD; fd++)
+    fd_path(exe_place(plan->role), path);
+    for (int fd = CHILD_IN_FD; fd <= exe_place(plan->role); fd++)
         if (fcntl(fd, F_SETFD, 0))
             return -errno;
     syscall(SYS_execve, path, plan->argv, plan->envp);
@@ -357,9 +366,10 @@ enum child_role child_adopt(void)
     unsetenv(MARK_NAME);
     if (role == CHILD_NONE)
         return CHILD_NONE;
-    for (int fd = CHILD_IN_FD; fd <= CHILD_LIFELINE_FD; fd++)
+    int exe_fd = exe_place(role);
+    for (int fd = CHILD_IN_FD; fd < exe_fd; fd++)
         fd_set_cloexec(fd, true);
-    fd_close_range(EXE_FD, EXE_FD);
+    fd_close_range((unsigned)exe_fd, (unsigned)exe_fd);
     end_if_lifeline_is_cut();
     if (role == CHILD_WORKER)
         settle();
@@ -559,7 +569,7 @@ static int restore_files(void)
     int error = restore_output();
     if (error)
         return error;
-    fd_close_range(EXE_FD, ~0U);
+    fd_close_range((unsigned)exe_place(CHILD_WORKER), ~0U);
     if (oom_score_before != OOM_UNKNOWN)
         write_oom_score(oom_score_before); /* the fresh image raises it again */
     return fd_open("/proc/self/exe", O_PATH);
@@ -567,7 +577,8 @@ static int restore_files(void)
 
 int child_restart(void)
 {
-    struct child_plan plan = {.fds = {CHILD_IN_FD, CHILD_OUT_FD, CHILD_LIFELINE_FD}, .cwd_fd = -1};
+    struct child_plan plan = {
+        .fds = {CHILD_IN_FD, CHILD_OUT_FD, CHILD_LIFELINE_FD, CHILD_SOCKET_FD}, .cwd_fd = -1, .role = CHILD_WORKER};
     plan.argv = first.argv;
     plan.envp = first.envp;
     if (!first.envp || !is_intact(&first.cwd))

@@ -20,13 +20,19 @@ enum {
     CHILD_IN_FD = 3,       /* worker: requests. server: its control socket */
     CHILD_OUT_FD = 4,      /* worker: replies.  server: a memfd with its set-up */
     CHILD_LIFELINE_FD = 5, /* read end of a pipe whose write end only the pool's owner holds */
-    CHILD_FD_COUNT = 3
+    CHILD_SOCKET_FD = 6,   /* worker: where the fds of tasks come in. server: not there */
+    CHILD_FD_COUNT = 4
 };
+
+#define CHILD_NO_FDS                                                                                                   \
+    {                                                                                                                  \
+        -1, -1, -1, -1                                                                                                 \
+    }
 
 enum child_role { CHILD_NONE, CHILD_WORKER, CHILD_SERVER };
 
 struct child_plan {
-    int fds[CHILD_FD_COUNT]; /* borrowed; become 3, 4, 5 in the child */
+    int fds[CHILD_FD_COUNT]; /* borrowed; become 3, 4, 5 and 6 in the child; the last may be -1 */
     int cwd_fd;              /* O_PATH; -1: leave the working directory as it is */
     /* for child_exec only: */
     int exe_fd; /* what is executed; -1 after fork: no exec follows */

@@ -12,6 +12,6 @@
 uint64_t chunk_choose(const struct job *job, unsigned workers, uint64_t tasks_left, size_t *bytes_out);
 
 /* Whether a chunk of the job may be sent to a worker that has something to do already. */
-bool chunk_may_queue(const struct job *job);
+bool chunk_may_queue(const struct job *job, unsigned workers);
 
 #endif

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { FIRST_FD = 3, MAX_FDS_PER_MESSAGE = 8 };
+enum { FIRST_FD = 3, MAX_FDS_PER_MESSAGE = 64 };
 
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* the same on every architecture but alpha */
@@ -34,6 +34,12 @@ void fd_close(int *fd)
         close(*fd);
     *fd = -1;
     errno = errno_before;
+}
+
+bool fd_is_open(int fd)
+{
+    int errno_before = errno;
+    return outcome(fcntl(fd, F_GETFD), errno_before) >= 0;
 }
 
 static int dup_above_stdio(int fd)

@@ -32,6 +32,7 @@ int fd_socketpair(int ends_out[2]);
 /* open, and a duplicate: close-on-exec, above stdio. The fd or a negative errno. */
 int fd_open(const char *path, int flags);
 int fd_dup(int fd);
+bool fd_is_open(int fd);
 
 /* "/proc/self/fd/N": the way to open or execute what an fd stands for. Async-signal-safe. */
 enum { FD_PATH_BYTES = 32 };
@@ -56,7 +57,7 @@ size_t fd_unread(int pipe_fd);
 /* Ask for a pipe of `bytes` capacity; a refusal (the per-user soft limit) is not an error. */
 void fd_try_pipe_capacity(int fd, size_t bytes);
 
-/* One message with up to 8 fds over a SOCK_SEQPACKET socket; MSG_NOSIGNAL. Sending does not take the fds. fd_receive returns
+/* One message with up to 64 fds over a SOCK_SEQPACKET socket; MSG_NOSIGNAL. Sending does not take the fds. fd_receive returns
  * the message's size (0: the peer is gone) and gives fds (close-on-exec, above stdio) to the caller, their number in
  * *fd_count; more fds than *fd_count had room for are closed and make it -EMSGSIZE. Fewer than were sent: this process's
  * table is full, and the kernel dropped the last ones. */
@@ -65,7 +66,7 @@ ssize_t fd_receive(int socket_fd, void *bytes, size_t size, int *fds_out, size_t
 
 /* Make fds[i] be 3 + i, close-on-exec, whichever of these numbers they have now, and close all other fds from 3 up. At most
  * FD_KEEP_MAX, each above stdio, none twice. Needs no free place in a full table. Async-signal-safe; 0 or a negative errno. */
-enum { FD_KEEP_MAX = 4 };
+enum { FD_KEEP_MAX = 5 };
 int fd_keep_only(const int *fds, size_t count);
 
 /* Close every fd in first..last. Async-signal-safe: close_range, else a loop over /proc/self/fd by raw getdents64, else a

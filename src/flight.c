@@ -43,7 +43,7 @@ struct span *flight_drop_last(struct flight *flight)
 
 bool flight_is_stepwise(const struct span *span)
 {
-    return span->suspect || span->job->timeout_ns || span->job->at_most_once;
+    return span->suspect || span->job->stepwise;
 }
 
 /* Whether one of the span's items may have begun: it had been read. That something was not read counts only for a worker that died of
@@ -61,7 +61,7 @@ static void convict(struct span *span, const struct flight_death *death, struct 
     struct job *job = span->job;
     span->attempts++;
     bool final = death->verdict == POOL_ETIMEOUT || job->at_most_once || job->cancel_status ||
-                 span->attempts >= death->max_attempts;
+                 job->kind == JOB_BROADCAST || span->attempts >= death->max_attempts;
     span->suspect = !final;
     if (!final)
         return;
@@ -81,15 +81,18 @@ struct span *flight_settle(struct flight *flight, const struct flight_death *dea
     if (!flight->head)
         return NULL;
     bool alone = flight->run_count == 1 && flight->head->count == 1;
-    bool begun = may_have_begun(flight->head, death);
-    bool certain = begun && (alone || flight_is_stepwise(flight->head));
+    bool innocent =
+        death->verdict == POOL_ECANCELED; /* it was killed for what is no longer there, or with all it had */
+    bool begun = !innocent && may_have_begun(flight->head, death);
+    bool certain =
+        begun && job_is_live(flight->head->job, flight->head->first) && (alone || flight_is_stepwise(flight->head));
     if (certain)
         convict(flight->head, death, blame_out);
     for (bool doubtful = begun && !certain; flight->head;) {
         struct span *span = flight_pop(flight);
         doubtful = doubtful && !flight_is_stepwise(span) && may_have_begun(span, death);
         span->suspect |= doubtful;
-        span->unread_deaths += !begun;
+        span->unread_deaths += !begun && !innocent;
         LL_PREPEND(returned, span);
     }
     return returned;

@@ -18,26 +18,90 @@ static void clear_outputs(const struct job *job)
 void job_begin(struct job *job)
 {
     clear_outputs(job);
+    job->stepwise = job->timeout_ns || job->has_deadlines || job->at_most_once || job->kind == JOB_BROADCAST;
+    /* What is behind an item that must not run twice may have begun when its worker is killed; and only a run of fixed-size
+     * items can be stopped by a failure in it. */
+    job->alone = job->at_most_once || job->has_fds || (job->stop_on_error && job->kind == JOB_BYTES);
     job->whole = (struct span){.job = job, .count = job->count};
-    job->pending = NULL;
+    job->pending = job->pending_tail = NULL;
     job->pending_count = 0;
     job->unended_count = job->count;
     if (job->count)
         job_push(job, &job->whole);
 }
 
+/* ---- items ---- */
+
+struct job_item job_item(const struct job *job, uint64_t i)
+{
+    if (job->kind == JOB_LANE)
+        return *job->ring[i & job->ring_mask];
+    bool shared = job->kind == JOB_BROADCAST;
+    const struct pool_bytes *input = &job->inputs[shared ? 0 : i];
+    return (struct job_item){.data = input->data, .size = input->size, .index = shared ? 0 : i};
+}
+
+uint64_t job_timeout_ns(const struct job *job, uint64_t i)
+{
+    return job->has_deadlines && job_is_live(job, i) ? job->ring[i & job->ring_mask]->timeout_ns : job->timeout_ns;
+}
+
+bool job_is_live(const struct job *job, uint64_t i)
+{
+    return job->kind != JOB_LANE || (i >= job->ring_base && job->ring[i & job->ring_mask]);
+}
+
+uint64_t job_count_live(const struct job *job, const struct span *span)
+{
+    uint64_t count = job->kind == JOB_LANE ? 0 : span->count;
+    for (uint64_t i = span->first; job->kind == JOB_LANE && i < span->first + span->count; i++)
+        count += job_is_live(job, i);
+    return count;
+}
+
+uint64_t job_live_run(const struct job *job, uint64_t first, uint64_t count)
+{
+    uint64_t run = job->kind == JOB_LANE ? 0 : count;
+    while (run < count && job_is_live(job, first + run))
+        run++;
+    return run;
+}
+
+uint64_t job_front_number(const struct job *job)
+{
+    return job->kind == JOB_LANE ? job->ring[job->pending->first & job->ring_mask]->number : job->number;
+}
+
+void job_note_slot(const struct job *job, const struct span *span, unsigned slot)
+{
+    for (uint64_t i = span->first; job->kind == JOB_LANE && i < span->first + span->count; i++)
+        if (job_is_live(job, i))
+            job->ring[i & job->ring_mask]->slot = slot;
+}
+
+/* ---- pending spans ---- */
+
+/* What comes back belongs near the front, and what is new at the end. */
 void job_push(struct job *job, struct span *span)
 {
-    span->next = job->pending;
-    job->pending = span;
-    job->pending_count += span->count;
+    bool is_last = !job->pending || job->pending_tail->first < span->first;
+    struct span **link = is_last && job->pending ? &job->pending_tail->next : &job->pending;
+    while (*link && (*link)->first < span->first)
+        link = &(*link)->next;
+    span->next = *link;
+    *link = span;
+    if (!span->next)
+        job->pending_tail = span;
+    job->pending_count += job_count_live(job, span);
 }
 
 struct span *job_take_whole(struct job *job)
 {
     struct span *span = job->pending;
     job->pending = span->next;
-    job->pending_count -= span->count;
+    if (!job->pending)
+        job->pending_tail = NULL;
+    job->pending_count -= job_count_live(job, span);
     span->next = NULL;
     return span;
 }
@@ -51,7 +115,7 @@ void job_cut(struct job *job, uint64_t count, struct span *cut_out)
     front->first += count;
     front->count -= count;
     front->attempts = 0;
-    job->pending_count -= count;
+    job->pending_count -= job_count_live(job, cut_out);
 }
 
 /* Each report takes a quarter off the weight of the older ones, so that a slow first call is soon forgotten. */
@@ -66,6 +130,8 @@ uint64_t job_item_ns(const struct job *job)
 {
     return job->spent_items ? job->spent_ns / job->spent_items + 1 : 0;
 }
+
+/* ---- sizes and costs ---- */
 
 static uint64_t fit_fixed(const struct job *job, uint64_t count, size_t max_bytes, size_t *bytes_out)
 {
@@ -83,8 +149,8 @@ uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t m
         return fit_fixed(job, count, max_bytes, bytes_out);
     uint64_t fit = 0;
     size_t bytes = 0;
-    while (fit < count) {
-        size_t size = job->inputs[first + fit].size + ITEM_OVERHEAD_BYTES;
+    while (fit < count && job_is_live(job, first + fit)) {
+        size_t size = job_item(job, first + fit).size + ITEM_OVERHEAD_BYTES;
         if (fit && (bytes >= max_bytes || size > max_bytes - bytes))
             break;
         bytes += size;

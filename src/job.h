@@ -4,6 +4,10 @@
  * at a slot; cutting a chunk off a pending span makes a new one, and when a worker dies its spans go back to
  * their jobs as they are. So the order of a worker's spans is the order of its results and nothing is looked up.
  *
+ * A map is a job with a fixed number of items. Single tasks are items too: those of one function and kind are a *lane*, a job
+ * without end that grows at its tail (see lane.h), so that they are sent, measured and blamed as the items of a map are. One
+ * that is cancelled before it is sent leaves a gap in its span, which is stepped over. A broadcast is a job whose item i is for slot i.
+ *
  * The pointers to the caller's arrays are carried for the loop; the scheduler looks at sizes only.
  * Must not know: slots, workers, time. */
 #ifndef PROCPOOL_JOB_H
@@ -25,34 +29,63 @@ struct span {
     bool suspect;     /* one of its items may have killed a worker: run it stepwise, and the next time it is known */
     uint64_t cost_ns; /* expected, when it was sent */
     size_t bytes;     /* of its inputs and results, when it was sent */
+    int status;       /* of a span that is not to run: what its items end with */
     uint64_t sent_position;  /* where its last frame ends in the outgoing stream */
     uint64_t begin_position; /* how far a worker has to read that stream to begin it */
 };
 
-enum job_kind { JOB_FIXED, JOB_BYTES };
+enum job_kind { JOB_FIXED, JOB_BYTES, JOB_LANE, JOB_BROADCAST };
+
+#define JOB_NO_SLOT ((unsigned)-1) /* it is pending */
+#define JOB_NO_MORE ((unsigned)-2) /* that it has ended is about to be told */
+
+/* One payload: of JOB_BYTES and JOB_BROADCAST made up as it is asked for; of a lane the head of a task. */
+struct job_item {
+    const void *data;
+    size_t size;
+    uint64_t index;      /* what pool_item_index says in it */
+    uint64_t number;     /* of a lane: its place among all that was submitted */
+    uint64_t timeout_ns; /* 0: none */
+    const int *fds;
+    unsigned fd_count;
+    unsigned slot; /* of a lane: where it is in flight, JOB_NO_SLOT, or JOB_NO_MORE */
+};
 
 struct job {
     /* ---- given ---- */
     enum job_kind kind;
-    uint64_t count;
+    uint64_t count;       /* a lane's grows */
+    uint64_t number;      /* its place among what was submitted; of a lane that of each item counts */
     uint32_t function;    /* number in the loop's table of functions */
     const uint8_t *items; /* JOB_FIXED: count * item_size */
     uint8_t *results;
     size_t item_size, result_size;
-    const struct pool_bytes *inputs; /* JOB_BYTES */
+    const struct pool_bytes *inputs; /* JOB_BYTES: count. JOB_BROADCAST: one */
     struct pool_bytes *replies;      /* or NULL */
     int *status_out, *code_out;      /* or NULL */
     uint64_t chunk_size;             /* 0: adaptive */
     uint64_t timeout_ns;             /* 0: none */
     bool at_most_once, stop_on_error;
 
+    /* ---- of a lane; see lane.h ---- */
+    struct job_item **ring; /* item i is at i & ring_mask; NULL: it has ended */
+    uint64_t ring_mask;
+    uint64_t ring_base; /* the oldest item that has not ended: what is below it is no longer in the ring */
+    bool has_deadlines, has_fds;
+    bool retired; /* nothing is added any more */
+
     /* ---- kept by the scheduler ---- */
     struct job *next, *prev; /* in the queue of jobs with pending spans */
     bool queued;
-    struct span whole; /* the first span, so that accepting a job allocates nothing */
-    struct span *pending;
+    bool stepwise, alone; /* all of its spans; all of its items */
+    struct span whole;    /* the first span, so that accepting a job allocates nothing. count 0: not in use */
+    struct span *pending, *pending_tail;
     uint64_t pending_count;         /* items in pending spans */
     uint64_t unended_count;         /* items that have not ended */
+    uint64_t run_count;             /* JOB_BROADCAST: workers that have run it */
+    uint64_t left_count;            /* JOB_BROADCAST: workers that were to, but the pool was shut down */
+    bool failed;                    /* JOB_BROADCAST: for one of them */
+    unsigned spans_out;             /* that are not pending: in flight, or about to be told */
     int cancel_status;              /* not 0: pending items end with this instead of being sent */
     uint64_t spent_ns, spent_items; /* measured, decaying */
 
@@ -66,8 +99,21 @@ struct job {
 /* After the given fields are set: all items pending, the caller's outputs as if all had succeeded with nothing. */
 void job_begin(struct job *job);
 
-/* The job's pending spans: put one (back) in front, or take up to `count` items off the front into *cut. take_whole moves the front
- * span itself. */
+/* Item i as a payload. Not of JOB_FIXED. */
+struct job_item job_item(const struct job *job, uint64_t i);
+uint64_t job_timeout_ns(const struct job *job, uint64_t i);
+/* Whether item i is still to be dealt with: of a lane it may have been cancelled. */
+bool job_is_live(const struct job *job, uint64_t i);
+uint64_t job_count_live(const struct job *job, const struct span *span);
+/* The place of its first pending item among all that was submitted. */
+uint64_t job_front_number(const struct job *job);
+/* How many from `first` on, at most count, are to be dealt with together: up to the first gap. */
+uint64_t job_live_run(const struct job *job, uint64_t first, uint64_t count);
+/* A lane's items that were handed to slot, or are JOB_NO_SLOT, JOB_NO_MORE. */
+void job_note_slot(const struct job *job, const struct span *span, unsigned slot);
+
+/* The job's pending spans, by their indices: put one (back) where it belongs, or take up to `count` items off the front into *cut.
+ * take_whole moves the front span itself. */
 void job_push(struct job *job, struct span *span);
 struct span *job_take_whole(struct job *job);
 void job_cut(struct job *job, uint64_t count, struct span *cut_out);

@@ -8,25 +8,30 @@
 #define PROCPOOL_LOOP_H
 
 #include "backend.h"
-#include "functions.h"
+#include "lanes.h"
 #include "peer.h"
 #include "sched.h"
 #include <sys/epoll.h>
 
 enum { LOOP_EVENTS = 64, LOOP_TEXT_BYTES = 2048 };
 
+struct loop_counts {
+    uint64_t submitted, succeeded, failed, canceled;
+    uint64_t bytes_out, bytes_in; /* of workers that are gone */
+};
+
 struct loop {
     struct sched sched;
     struct peer *peers; /* one per slot */
     const struct backend *backend;
     void *backend_state;
-    struct functions functions;
-    uint8_t *config; /* body of every worker's WIRE_CONFIG; owned */
-    size_t config_size;
-    uint64_t max_result_bytes;
-    int epoll_fd, timer_fd;
-    uint64_t timer_ns;   /* what timer_fd is set to; SCHED_NEVER */
-    unsigned jobs_ended; /* counts up, so that waiters can see that something has happened */
+    struct peer_setup setup;
+    struct lanes lanes;
+    int epoll_fd, timer_fd, wake_fd;
+    uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
+    unsigned jobs_ended;           /* counts up, so that waiters can see that something has happened */
+    struct task_queue ended_tasks; /* for the caller to take away */
+    struct loop_counts counts;
 
     int start_error;                  /* of the last failed start: POOL_EBROKEN, or what the system refused */
     char start_text[LOOP_TEXT_BYTES]; /* why it failed */
@@ -47,11 +52,23 @@ struct loop_options {
 int loop_init(struct loop *loop, const struct loop_options *options);
 void loop_clear(struct loop *loop);
 
+/* The number of a function that is to be run, for job->function. 0; POOL_EBUILD, -ENOMEM, with a text in message (256 bytes). */
+int loop_number(struct loop *loop, callable_fn *fn, uint32_t *number_out, char *message);
+
 /* Hand a job over and do what can be done at once. It is the loop's until job->ended. */
 void loop_submit(struct loop *loop, struct job *job);
 void loop_cancel(struct loop *loop, struct job *job, int status);
-/* End the workers once the last job has ended; loop_is_down tells when they are gone. */
-void loop_close(struct loop *loop);
+
+/* The same for a task, which is the loop's until it is in ended_tasks. kind: see lanes_add. -ENOMEM: it stays the caller's. */
+int loop_submit_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind);
+/* A task that has not ended: now it has, with POOL_ECANCELED. */
+void loop_cancel_task(struct loop *loop, struct pool_task *task);
+
+/* A JOB_BROADCAST, while there is no other; its one input malloc'd, and NULL again if it was kept to be replayed. */
+void loop_broadcast(struct loop *loop, struct job *job);
+
+/* End the workers, see sched_shutdown; loop_is_down tells when they are gone. */
+void loop_shutdown(struct loop *loop, enum pool_shutdown_mode mode);
 bool loop_is_down(const struct loop *loop);
 /* Processes that are, or may become, workers. */
 unsigned loop_live_count(const struct loop *loop);
@@ -59,6 +76,12 @@ unsigned loop_live_count(const struct loop *loop);
 /* Start all workers. */
 void loop_boot(struct loop *loop);
 
+/* A line about what the workers still do; "" when they are gone. */
+void loop_describe_rest(const struct loop *loop, char *text_out, size_t size);
+void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in);
+
+/* Let the loop_wait that is under way, or the next, return. Safe without the lock. */
+void loop_wake(const struct loop *loop);
 /* Wait at most timeout_ms (-1: no limit) for something to do; the number of events. */
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms);
 /* Do it. */

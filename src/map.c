@@ -1,14 +1,11 @@
 /* map: the map functions. Checks what the caller gave, lays it out as a job, and runs the job in a pool or in place. */
-#include "call.h"
 #include "error.h"
 #include "options.h"
+#include "place.h"
 #include "pool.h"
 #include "procpool.h"
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct map {
     struct job job;
@@ -25,9 +22,9 @@ static int settle_options(struct map *map, const struct pool_map_options *given)
     if (rc)
         return rc;
     const struct pool_map_options *options = &map->options;
-    if (options->timeout_ms < 0 || options->timeout_ms > INT64_MAX / 1000000)
-        return error_set(-EINVAL, "timeout_ms is %" PRId64 ": 0 for none, else a positive number of milliseconds",
-                         options->timeout_ms);
+    rc = pool_check_deadline(options->timeout_ms);
+    if (rc)
+        return rc;
     if (options->reserved)
         return error_set(-EINVAL, "pool_map_options.reserved must be 0");
     map->job.status_out = options->status_out;
@@ -67,49 +64,6 @@ static int check_payloads(const struct pool_bytes *items, size_t count)
     return 0;
 }
 
-/* ---- in place: inside a worker, the default pool runs its tasks in the calling thread ---- */
-
-static int run_fixed_item(struct job *job, callable_fn *fn, uint64_t i)
-{
-    void *result = job->results ? job->results + i * job->result_size : NULL;
-    return ((pool_map_fn *)fn)(job->items + i * job->item_size, result, NULL);
-}
-
-static int run_payload(struct job *job, callable_fn *fn, uint64_t i, struct pool_call *call)
-{
-    call_begin(call, job->inputs[i].data, job->inputs[i].size);
-    int code = ((pool_task_fn *)fn)(call);
-    if (!code && job->replies && call->reply_size) {
-        job->replies[i] = (struct pool_bytes){call->reply, call->reply_size};
-        call->reply = NULL;
-        call->reply_capacity = 0;
-    }
-    return code;
-}
-
-static void run_in_place(struct map *map)
-{
-    struct job *job = &map->job;
-    struct pool_call call = {.max_reply_bytes = SIZE_MAX / 2};
-    uint64_t outer_index = call_place.item_index;
-    char text[CALL_TEXT_BYTES + 64];
-    for (uint64_t i = 0; i < job->count; i++) {
-        if (job->status && job->stop_on_error) {
-            job_fail(job, i, POOL_ECANCELED, 0, NULL);
-            continue;
-        }
-        call_place.item_index = i;
-        call.text[0] = '\0';
-        int code = job->kind == JOB_FIXED ? run_fixed_item(job, map->fn, i) : run_payload(job, map->fn, i, &call);
-        if (!code)
-            continue;
-        snprintf(text, sizeof text, "item %" PRIu64 " returned %d%s%s", i, code, *call.text ? ": " : "", call.text);
-        job_fail(job, i, POOL_ETASK, code, text);
-    }
-    call_place.item_index = outer_index;
-    free(call.reply);
-}
-
 /* ---- running ---- */
 
 static int run_in_pool(struct pool *pool, struct map *map)
@@ -117,7 +71,10 @@ static int run_in_pool(struct pool *pool, struct map *map)
     struct pool_progress progress = {map->options.progress, map->options.progress_arg};
     if (pool->in_place) {
         job_begin(&map->job);
-        run_in_place(map);
+        if (map->job.kind == JOB_FIXED)
+            place_run_map(&map->job, (pool_map_fn *)map->fn);
+        else
+            place_run_map_bytes(&map->job, (pool_task_fn *)map->fn);
         return 0;
     }
     return pool_run(pool, &map->job, map->fn, progress.report ? &progress : NULL);

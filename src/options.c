@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 5, FDS_BESIDE = 16, OPTIONS_MAX_BYTES = 4096 };
+enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 6, FDS_BESIDE = 20, OPTIONS_MAX_BYTES = 4096 };
 #define MAX_ARG_BYTES ((size_t)1 << 30)
 
 int options_import(void *own, size_t own_size, const void *given, const char *name)
@@ -32,11 +32,12 @@ int options_settle(struct pool_options *options)
         return error_set(-EINVAL, "workers is %u: at most %d", options->workers, MAX_WORKERS);
     if (options->arg_size > MAX_ARG_BYTES || (options->arg_size && !options->arg))
         return error_set(-EINVAL, "arg_size is %zu: at most 1 GiB, and 0 without arg", options->arg_size);
-    if (options->start_timeout_ms < 0 || options->soft_kill_grace_ms < -1)
-        return error_set(-EINVAL, "start_timeout_ms or soft_kill_grace_ms is negative");
-    if (options->progress_thread)
-        return error_set(-EINVAL, "progress_thread is reserved and must be 0");
+    if (options->start_timeout_ms < 0 || options->start_timeout_ms > INT64_MAX / 1000000)
+        return error_set(-EINVAL, "start_timeout_ms is negative or too large");
+    if (options->soft_kill_grace_ms < -1 || options->soft_kill_grace_ms > INT64_MAX / 1000000)
+        return error_set(-EINVAL, "soft_kill_grace_ms is negative or too large: -1 for no grace");
     options->max_attempts = options->max_attempts ? options->max_attempts : 1;
+    options->max_bytes_in_flight = options->max_bytes_in_flight ? options->max_bytes_in_flight : (size_t)64 << 20;
     options->max_result_bytes = options->max_result_bytes ? options->max_result_bytes : (size_t)1 << 30;
     options->start_timeout_ms = options->start_timeout_ms ? options->start_timeout_ms : 30000;
     options->soft_kill_grace_ms = options->soft_kill_grace_ms ? options->soft_kill_grace_ms : 100;

@@ -12,7 +12,7 @@ enum { LARGE_BODY_BYTES = 48 << 10, LARGE_PIPE_BYTES = 1 << 20 };
 enum { FIRST_REPLY_BYTES = 1 << 20 };
 
 static const struct backend_child no_child = {
-    .request_fd = -1, .reply_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
+    .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
 
 void peer_init(struct peer *peer)
 {
@@ -35,21 +35,60 @@ static int put_hello(struct peer *peer)
     return chan_put(&peer->chan, &header, bytes);
 }
 
-static int put_greeting(struct peer *peer)
+static int tell_function(struct peer *peer, uint32_t number)
 {
-    struct wire_header header = {.type = WIRE_CONFIG, .id = peer->worker_id, .body_bytes = peer->config_size};
-    int rc = put_hello(peer);
-    return rc ? rc : chan_put(&peer->chan, &header, peer->config);
+    if (number >= peer->told_count) {
+        uint32_t count = (number / 64 + 1) * 64 * 2;
+        uint64_t *told = realloc(peer->told, count / 8);
+        if (!told)
+            return -ENOMEM;
+        memset((uint8_t *)told + peer->told_count / 8, 0, (count - peer->told_count) / 8);
+        peer->told = told;
+        peer->told_count = count;
+    }
+    uint64_t bit = UINT64_C(1) << (number % 64);
+    if (peer->told[number / 64] & bit)
+        return 0;
+    size_t size;
+    const uint8_t *bytes = functions_bytes(&peer->setup->functions, number, &size);
+    struct wire_header header = {.type = WIRE_FUNCTION, .function = number, .body_bytes = size};
+    int rc = chan_put(&peer->chan, &header, bytes);
+    if (!rc)
+        peer->told[number / 64] |= bit;
+    return rc;
 }
 
-int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const uint8_t *config,
-              size_t config_size, uint64_t max_result_bytes)
+static int put_replay(struct peer *peer, const struct peer_replay *replay)
+{
+    struct wire_header header = {.type = WIRE_TASK,
+                                 .flags = WIRE_REPLAY,
+                                 .count = 1,
+                                 .function = replay->function,
+                                 .body_bytes = replay->input.size};
+    int rc = tell_function(peer, replay->function);
+    return rc ? rc : chan_put(&peer->chan, &header, replay->input.data);
+}
+
+static int put_greeting(struct peer *peer)
+{
+    const struct peer_setup *setup = peer->setup;
+    struct wire_header header = {.type = WIRE_CONFIG,
+                                 .id = peer->worker_id,
+                                 .count = (uint32_t)setup->replay_count,
+                                 .body_bytes = setup->config_size};
+    int rc = put_hello(peer);
+    if (!rc)
+        rc = chan_put(&peer->chan, &header, setup->config);
+    for (size_t i = 0; !rc && i < setup->replay_count; i++)
+        rc = put_replay(peer, &setup->replays[i]);
+    return rc;
+}
+
+int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup)
 {
     *peer = (struct peer){.child = no_child,
                           .worker_id = worker_id,
-                          .config = config,
-                          .config_size = config_size,
-                          .max_result_bytes = max_result_bytes,
+                          .setup = setup,
                           .told_count = 64,
                           .told = calloc(1, sizeof *peer->told)};
     if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false) || put_greeting(peer)) {
@@ -70,6 +109,7 @@ void peer_close(struct peer *peer)
     peer->in_body = false;
     fd_close(&peer->child.request_fd);
     fd_close(&peer->child.reply_fd);
+    fd_close(&peer->child.socket_fd);
     fd_close(&peer->child.lifeline_fd);
 }
 
@@ -77,29 +117,6 @@ void peer_forget(struct peer *peer)
 {
     peer->child = no_child;
     peer_close(peer);
-}
-
-static int tell_function(struct peer *peer, uint32_t number, const struct functions *functions)
-{
-    if (number >= peer->told_count) {
-        uint32_t count = (number / 64 + 1) * 64 * 2;
-        uint64_t *told = realloc(peer->told, count / 8);
-        if (!told)
-            return -ENOMEM;
-        memset((uint8_t *)told + peer->told_count / 8, 0, (count - peer->told_count) / 8);
-        peer->told = told;
-        peer->told_count = count;
-    }
-    uint64_t bit = UINT64_C(1) << (number % 64);
-    if (peer->told[number / 64] & bit)
-        return 0;
-    size_t size;
-    const uint8_t *bytes = functions_bytes(functions, number, &size);
-    struct wire_header header = {.type = WIRE_FUNCTION, .function = number, .body_bytes = size};
-    int rc = chan_put(&peer->chan, &header, bytes);
-    if (!rc)
-        peer->told[number / 64] |= bit;
-    return rc;
 }
 
 static int put_run(struct peer *peer, const struct span *span, uint8_t flags)
@@ -115,21 +132,35 @@ static int put_run(struct peer *peer, const struct span *span, uint8_t flags)
     return chan_put(&peer->chan, &header, job->items + span->first * job->item_size);
 }
 
+/* A dead worker's socket refuses: its end is about to be told, and the item goes elsewhere. */
+static int send_fds(const struct peer *peer, const struct job_item *item)
+{
+    int rc = fd_send(peer->child.socket_fd, &item->index, sizeof item->index, item->fds, item->fd_count);
+    return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
+}
+
+static int put_task(struct peer *peer, const struct job *job, const struct job_item *item, uint8_t flags)
+{
+    struct wire_header header = {.type = WIRE_TASK,
+                                 .flags = (uint8_t)(flags | (item->fd_count ? WIRE_FDS : 0)),
+                                 .id = item->index,
+                                 .extra = item->fd_count,
+                                 .count = 1,
+                                 .function = job->function,
+                                 .body_bytes = item->size};
+    int rc = item->fd_count ? send_fds(peer, item) : 0;
+    return rc ? rc : chan_put(&peer->chan, &header, item->data);
+}
+
 static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
 {
-    const struct job *job = span->job;
     size_t body_bytes = 0;
     for (uint64_t i = span->first; i < span->first + span->count; i++)
-        body_bytes += job->inputs[i].size;
+        body_bytes += job_item(span->job, i).size;
     int rc = chan_reserve(&peer->chan, (size_t)span->count, body_bytes);
     for (uint64_t i = span->first; !rc && i < span->first + span->count; i++) {
-        struct wire_header header = {.type = WIRE_TASK,
-                                     .flags = flags,
-                                     .id = i,
-                                     .count = 1,
-                                     .function = job->function,
-                                     .body_bytes = job->inputs[i].size};
-        rc = chan_put(&peer->chan, &header, job->inputs[i].data); /* there is room: it does not fail */
+        struct job_item item = job_item(span->job, i);
+        rc = put_task(peer, span->job, &item, flags); /* there is room; and fds come with a lone item only */
     }
     return rc;
 }
@@ -143,21 +174,35 @@ static void enlarge_pipes(struct peer *peer)
     fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
 }
 
-int peer_put_span(struct peer *peer, struct span *span, bool stepwise, const struct functions *functions)
+int peer_put_span(struct peer *peer, struct span *span, bool stepwise)
 {
     uint8_t flags = stepwise ? WIRE_STEPWISE : 0;
     const struct job *job = span->job;
-    int rc = tell_function(peer, job->function, functions);
+    span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
+    int rc = tell_function(peer, job->function);
     uint64_t start = peer->chan.put_bytes;
     if (!rc)
         rc = job->kind == JOB_FIXED ? put_run(peer, span, flags) : put_tasks(peer, span, flags);
+    if (rc)
+        return rc;
     if (span->bytes > LARGE_BODY_BYTES)
         enlarge_pipes(peer);
     span->sent_position = peer->chan.put_bytes;
     span->begin_position = span->sent_position;
-    if (job->kind == JOB_BYTES)
-        span->begin_position = start + WIRE_HEADER_BYTES + job->inputs[span->first].size;
-    return rc;
+    if (job->kind != JOB_FIXED)
+        span->begin_position = start + WIRE_HEADER_BYTES + job_item(job, span->first).size;
+    return 0;
+}
+
+void peer_note_answered(struct span *head)
+{
+    if (head->job->kind != JOB_FIXED)
+        head->begin_position += WIRE_HEADER_BYTES + job_item(head->job, head->first).size;
+}
+
+void peer_mute(struct peer *peer)
+{
+    chan_forget_output(&peer->chan);
 }
 
 uint64_t peer_read_position(const struct peer *peer)
@@ -191,16 +236,25 @@ static bool ready_is_due(const struct peer *peer, const struct span *head)
     return peer->expects == PEER_EXPECTS_READY;
 }
 
+/* What the answer to span's first item is known by. False: that item was cancelled, and with it its worker. */
+static bool expected_id(const struct span *span, uint64_t *id_out)
+{
+    bool live = job_is_live(span->job, span->first);
+    *id_out = !live || span->job->kind == JOB_FIXED ? span->first : job_item(span->job, span->first).index;
+    return live;
+}
+
 static bool answers(const struct peer *peer, const struct span *head)
 {
     const struct wire_header *header = &peer->header;
-    return peer->expects == PEER_EXPECTS_RESULTS && head && header->id == head->first && header->count &&
-           header->count <= head->count;
+    uint64_t id;
+    return peer->expects == PEER_EXPECTS_RESULTS && head && expected_id(head, &id) && header->id == id &&
+           header->count && header->count <= head->count;
 }
 
 static bool result_fits(const struct peer *peer, const struct span *head)
 {
-    return answers(peer, head) && head->job->kind == JOB_BYTES && peer->header.count == 1;
+    return answers(peer, head) && head->job->kind != JOB_FIXED && peer->header.count == 1;
 }
 
 static bool results_fit(const struct peer *peer, const struct span *head)
@@ -214,7 +268,8 @@ static bool results_fit(const struct peer *peer, const struct span *head)
 static bool error_fits(const struct peer *peer, const struct span *head)
 {
     bool declines = peer->expects == PEER_EXPECTS_READY && !peer->header.count;
-    return peer->header.code < 0 && (declines || answers(peer, head));
+    bool fits = declines || (answers(peer, head) && (head->job->kind == JOB_FIXED || peer->header.count == 1));
+    return peer->header.code < 0 && fits;
 }
 
 static bool (*const is_due[WIRE_TYPE_COUNT])(const struct peer *, const struct span *) = {
@@ -228,7 +283,7 @@ static int read_header(struct peer *peer, const struct span *head)
     int rc = chan_peek(&peer->chan, WIRE_HEADER_BYTES, &bytes);
     if (rc)
         return rc;
-    rc = wire_decode(bytes, WIRE_FROM_WORKER, peer->max_result_bytes, &peer->header);
+    rc = wire_decode(bytes, WIRE_FROM_WORKER, peer->setup->max_result_bytes, &peer->header);
     if (rc || !is_due[peer->header.type](peer, head)) /* wire_decode lets no other type pass */
         return POOL_EPROTO;
     chan_skip(&peer->chan, WIRE_HEADER_BYTES);
@@ -274,13 +329,13 @@ static int read_results(struct peer *peer, const struct span *head)
     int rc = read_kept(peer, (size_t)header->function * WIRE_FAILURE_BYTES);
     if (rc || !head->job->result_size)
         return rc;
-    return chan_read_into(&peer->chan, head->job->results + header->id * head->job->result_size,
+    return chan_read_into(&peer->chan, head->job->results + head->first * head->job->result_size,
                           header->count * head->job->result_size, &peer->results_done);
 }
 
 static int read_reply(struct peer *peer, const struct span *head)
 {
-    bool wanted = head->job->replies || peer->header.code;
+    bool wanted = head->job->replies || head->job->kind == JOB_LANE || peer->header.code;
     if (!peer->body_done) { /* the reply is handed over: it gets memory of its own */
         free(peer->body);
         peer->body = NULL;
@@ -372,17 +427,23 @@ static enum peer_news take_results(struct peer *peer, struct peer_report *report
     return PEER_RESULTS;
 }
 
+/* How far a worker that keeps the protocol has read when it answers the first of head's items: a run to its end, tasks one by one. An
+ * answer before that would end items whose memory is still to be written from. */
+static uint64_t read_when_answered(const struct span *head)
+{
+    return head->job->kind == JOB_FIXED ? head->sent_position : head->begin_position;
+}
+
 static enum peer_news take_frame(struct peer *peer, const struct span *head, struct peer_report *report)
 {
     const struct wire_header *header = &peer->header;
-    *report = (struct peer_report){.first = header->id,
+    *report = (struct peer_report){.first = head ? head->first : 0,
                                    .count = header->count,
                                    .elapsed_ns = header->extra,
                                    .worn = header->flags & WIRE_WORN,
                                    .code = header->code,
                                    .text = ""};
-    /* Answered in full, but not yet sent in full: the rest would be written from memory that is about to be the caller's again. */
-    if (head && header->count == head->count && peer->chan.sent_bytes < head->sent_position)
+    if (head && peer->chan.sent_bytes < read_when_answered(head))
         return PEER_GARBAGE;
     switch (header->type) {
     case WIRE_HELLO:
@@ -398,10 +459,16 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
     }
 }
 
-static enum peer_news no_frame(int rc)
+/* Who has nothing to do has nothing to say, not even the beginning of a frame. */
+static bool speaks_unasked(const struct peer *peer, const struct span *head)
+{
+    return peer->expects == PEER_EXPECTS_RESULTS && !head && chan_staged(&peer->chan);
+}
+
+static enum peer_news no_frame(const struct peer *peer, const struct span *head, int rc)
 {
     if (rc == CHAN_AGAIN)
-        return PEER_NOTHING;
+        return speaks_unasked(peer, head) ? PEER_GARBAGE : PEER_NOTHING;
     return rc == POOL_EPROTO ? PEER_GARBAGE : PEER_EOF; /* a read that fails will not work again */
 }
 
@@ -412,8 +479,9 @@ enum peer_news peer_next(struct peer *peer, const struct span *head, struct peer
         if (!rc)
             rc = read_body(peer, head);
         if (rc)
-            return no_frame(rc);
+            return no_frame(peer, head, rc);
         peer->in_body = false;
+        peer->bytes_in += WIRE_HEADER_BYTES + peer->header.body_bytes;
         enum peer_news news = take_frame(peer, head, report_out);
         if (news != PEER_NOTHING)
             return news;

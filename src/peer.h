@@ -15,17 +15,33 @@
 
 enum { PEER_TEXT_BYTES = WIRE_TEXT_BYTES + 1 };
 
+/* A broadcast that workers run as they start. */
+struct peer_replay {
+    uint32_t function;
+    struct pool_bytes input;
+};
+
+/* What is the same for all workers of a pool. */
+struct peer_setup {
+    uint8_t *config; /* the body of WIRE_CONFIG */
+    size_t config_size;
+    uint64_t max_result_bytes;
+    struct functions functions;
+    struct peer_replay *replays;
+    size_t replay_count;
+};
+
 struct peer {
     struct backend_child child; /* fds are -1 when there is no process */
     unsigned worker_id;
     struct chan chan;
-    uint64_t max_result_bytes;
-    const uint8_t *config; /* borrowed: the body of its WIRE_CONFIG */
-    size_t config_size;
+    const struct peer_setup *setup; /* borrowed */
+    uint64_t bytes_in;
     bool greets_late; /* starts afresh: what is sent before its hello would be lost with the old image */
     bool large_pipes;
     enum { PEER_EXPECTS_HELLO, PEER_EXPECTS_READY, PEER_EXPECTS_RESULTS } expects;
-    bool watched, watches_output; /* by the loop's epoll: reply_fd; request_fd */
+    bool watched, watches_output, watches_exit; /* by the loop's epoll: reply_fd; request_fd; exit_fd */
+    bool was_watched;                           /* its reply_fd */
 
     /* the frame that is being read */
     bool in_body;
@@ -40,6 +56,7 @@ struct peer {
 
     /* how it ended, in words; kept after peer_close until the slot is used again */
     char end_text[256];
+    struct child_exit end;
     bool explained; /* it said itself why it cannot become ready */
 
     uint64_t *told; /* bitmap over function numbers */
@@ -70,17 +87,21 @@ struct peer_report {
 };
 
 void peer_init(struct peer *peer);
-/* A process was started: take its fds. config: a WIRE_CONFIG body that stays until peer_close. -ENOMEM: the child is still the caller's. */
-int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const uint8_t *config,
-              size_t config_size, uint64_t max_result_bytes);
-/* Its request and reply fds are closed, and the lifeline: a process that still lives is killed by that. May run twice. */
+/* A process was started: take its fds. setup: stays until peer_close. -ENOMEM: the child is still the caller's. */
+int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup);
+/* Its request, reply and socket fds are closed, and the lifeline: a process that still lives is killed by that. May run twice. */
 void peer_close(struct peer *peer);
 /* Undo peer_open: the fds are the caller's again. */
 void peer_forget(struct peer *peer);
 bool peer_is_open(const struct peer *peer);
 
-/* Queue all of span. -ENOMEM with nothing queued. Sets its positions in the stream. */
-int peer_put_span(struct peer *peer, struct span *span, bool stepwise, const struct functions *functions);
+/* Queue all of span, and send the fds of its item. -ENOMEM, or what sending fds failed with: nothing was queued. Sets the span's
+ * positions in the stream. */
+int peer_put_span(struct peer *peer, struct span *span, bool stepwise);
+/* Items of head were answered, and head->first is the next: its positions follow. */
+void peer_note_answered(struct span *head);
+/* Send nothing more, not even what is queued: the worker is being killed, and the memory may go. */
+void peer_mute(struct peer *peer);
 /* How much of the stream the worker has read. */
 uint64_t peer_read_position(const struct peer *peer);
 /* Queue WIRE_RECYCLE (then it says hello anew) or WIRE_SHUTDOWN. -ENOMEM. */

@@ -1,97 +1,18 @@
+/* pool: pools come and go: creation, the driving thread, shutdown and destruction, the default pool; and running a job to its end. */
 #include "pool.h"
 #include "call.h"
 #include "child.h"
 #include "error.h"
 #include "options.h"
 #include "procpool.h"
+#include "registry.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <utlist.h>
 
-enum { PROGRESS_MS = 100 };
-
-/* ---- all pools, and fork() ---- */
-
-static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct pool *registry;
-static struct pool *default_pool;
-static _Thread_local bool holds_a_lock; /* a fork by this thread is a backend's own, in the middle of a pool's work */
-
-static void lock_pool(struct pool *pool)
-{
-    pthread_mutex_lock(&pool->lock);
-    holds_a_lock = true;
-}
-
-static void unlock_pool(struct pool *pool)
-{
-    holds_a_lock = false;
-    pthread_mutex_unlock(&pool->lock);
-}
-
-static void before_fork(void)
-{
-    struct pool *pool;
-    if (holds_a_lock)
-        return;
-    pthread_mutex_lock(&default_lock);
-    pthread_mutex_lock(&registry_lock);
-    DL_FOREACH(registry, pool)
-    pthread_mutex_lock(&pool->lock);
-}
-
-static void after_fork_in_parent(void)
-{
-    struct pool *pool;
-    if (holds_a_lock)
-        return;
-    DL_FOREACH(registry, pool)
-    pthread_mutex_unlock(&pool->lock);
-    pthread_mutex_unlock(&registry_lock);
-    pthread_mutex_unlock(&default_lock);
-}
-
-/* The child keeps no fd of any pool: a lifeline that it held would outlive its owner. */
-static void after_fork_in_child(void)
-{
-    struct pool *pool;
-    DL_FOREACH(registry, pool)
-    {
-        pool->forked = true;
-        if (!holds_a_lock)
-            loop_abandon(&pool->loop); /* a backend's own child closes every fd by itself */
-    }
-    registry = NULL;
-    default_pool = NULL;
-    registry_lock = default_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    holds_a_lock = false;
-}
-
-static void watch_forks(void)
-{
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-static void enter_registry(struct pool *pool)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch_forks);
-    pthread_mutex_lock(&registry_lock);
-    DL_APPEND(registry, pool);
-    pthread_mutex_unlock(&registry_lock);
-}
-
-static void leave_registry(struct pool *pool)
-{
-    pthread_mutex_lock(&registry_lock);
-    DL_DELETE(registry, pool);
-    pthread_mutex_unlock(&registry_lock);
-}
-
-/* ---- create ---- */
+/* ---- its parts ---- */
 
 /* Whether this program can be started anew. */
 static int check_init(const struct backend *backend)
@@ -205,8 +126,6 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
     return rc;
 }
 
-static void drive(struct pool *pool, int timeout_ms);
-
 /* Start the workers, and wait for the first. The lock is held. */
 static int boot(struct pool *pool, bool asked)
 {
@@ -218,31 +137,63 @@ static int boot(struct pool *pool, bool asked)
     else if (refused)
         return error_set(loop->start_error, "%s", loop->start_text);
     while (!sched_ready_count(&loop->sched) && !loop->broken)
-        drive(pool, -1);
+        drive_turn(pool, DRIVE_FOREVER, true);
     if (loop->broken)
         return error_set(loop->start_error, "workers cannot be started: %s", loop->start_text);
     return 0;
 }
 
-static struct pool *allocate(void)
+/* ---- the thread that drives when nobody else does ---- */
+
+static void *drive_always(void *argument)
 {
-    struct pool *pool = calloc(1, sizeof *pool);
-    if (!pool)
-        return NULL;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
-    return pool;
+    struct pool *pool = argument;
+    drive_lock(pool);
+    while (!pool->stop_thread)
+        drive_turn(pool, DRIVE_FOREVER, true);
+    drive_unlock(pool);
+    return NULL;
 }
 
-static void deallocate(struct pool *pool)
+/* No signal of the program's is for it. */
+static int start_thread(struct pool *pool)
 {
-    pthread_cond_destroy(&pool->changed);
-    pthread_mutex_destroy(&pool->lock);
-    free(pool);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&pool->thread, NULL, drive_always, pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pool->has_thread = !error;
+    return error ? error_system(-error, "starting the pool's thread") : 0;
+}
+
+static void end_thread(struct pool *pool)
+{
+    if (!pool->has_thread)
+        return;
+    drive_lock(pool);
+    pool->stop_thread = true;
+    drive_wake_all(pool);
+    drive_unlock(pool);
+    pthread_join(pool->thread, NULL);
+    pool->has_thread = false;
+}
+
+/* ---- create ---- */
+
+static int populate(struct pool *pool, const struct pool_options *options, bool asked)
+{
+    registry_enter(pool);
+    drive_lock(pool);
+    int rc = boot(pool, asked);
+    drive_unlock(pool);
+    if (!rc && options->progress_thread)
+        rc = start_thread(pool);
+    if (!rc)
+        return 0;
+    registry_leave(pool);
+    loop_clear(&pool->loop);
+    return rc;
 }
 
 static int create(const struct pool_options *given, struct pool **pool_out)
@@ -262,99 +213,56 @@ static int create(const struct pool_options *given, struct pool **pool_out)
         rc = options_choose_workers(&options, &workers, &asked);
     if (rc)
         return rc;
-    struct pool *pool = allocate();
+    struct pool *pool = drive_allocate();
     if (!pool)
         return error_system(-ENOMEM, "making a pool");
+    pool->max_bytes_in_flight = options.max_bytes_in_flight;
     rc = make_loop(pool, &options, backend, workers);
-    if (rc) {
-        deallocate(pool);
-        return rc;
-    }
-    enter_registry(pool);
-    lock_pool(pool);
-    rc = boot(pool, asked);
-    unlock_pool(pool);
-    if (!rc) {
+    if (!rc)
+        rc = populate(pool, &options, asked);
+    if (rc)
+        drive_deallocate(pool);
+    else
         *pool_out = pool;
-        return 0;
-    }
-    leave_registry(pool);
-    loop_clear(&pool->loop);
-    deallocate(pool);
     return rc;
 }
 
 int pool_create(const struct pool_options *options, struct pool **pool_out)
 {
-    int cancel_state, unused;
     if (!pool_out)
         return error_set(-EINVAL, "pool_create: pool_out is NULL");
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    drive_begin_call();
     int rc = create(options, pool_out);
-    pthread_setcancelstate(cancel_state, &unused);
+    drive_end_call();
     return rc;
 }
 
-/* ---- waiting and driving; the lock is held ---- */
+/* ---- running a job to its end ---- */
 
-static void drive(struct pool *pool, int timeout_ms)
-{
-    struct epoll_event events[LOOP_EVENTS];
-    unsigned jobs_ended = pool->loop.jobs_ended;
-    pool->driving = true;
-    unlock_pool(pool);
-    int count = loop_wait(&pool->loop, events, timeout_ms);
-    lock_pool(pool);
-    pool->driving = false;
-    loop_handle(&pool->loop, events, count);
-    if (pool->sleepers && pool->loop.jobs_ended != jobs_ended)
-        pthread_cond_broadcast(&pool->changed);
-}
-
-static void sleep_until_changed(struct pool *pool, int timeout_ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)timeout_ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pool->sleepers++;
-    holds_a_lock = false;
-    if (timeout_ms < 0)
-        pthread_cond_wait(&pool->changed, &pool->lock);
-    else
-        pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
-    holds_a_lock = true;
-    pool->sleepers--;
-}
-
-static void take_turn(struct pool *pool, int timeout_ms)
-{
-    if (pool->driving)
-        sleep_until_changed(pool, timeout_ms);
-    else
-        drive(pool, timeout_ms);
-}
+#define PROGRESS_NS UINT64_C(100000000)
 
 static void report_progress(struct pool *pool, struct job *job, const struct pool_progress *progress, uint64_t *next_ns)
 {
+    struct drive_callback callback;
     uint64_t now_ns = loop_now_ns();
     if (now_ns < *next_ns && !job->ended)
         return;
-    *next_ns = now_ns + PROGRESS_MS * UINT64_C(1000000);
+    *next_ns = now_ns + PROGRESS_NS;
     size_t done = (size_t)(job->count - job->unended_count);
-    unlock_pool(pool);
+    drive_begin_callback(pool, &callback);
     int stop = progress->report(progress->arg, done, (size_t)job->count);
-    lock_pool(pool);
-    if (stop && !job->ended)
+    drive_end_callback(&callback);
+    if (stop && !job->ended) {
         loop_cancel(&pool->loop, job, POOL_ECANCELED);
+        drive_note(pool);
+    }
 }
 
 static void wait_for(struct pool *pool, struct job *job, const struct pool_progress *progress)
 {
-    uint64_t next_ns = loop_now_ns() + PROGRESS_MS * UINT64_C(1000000);
+    uint64_t next_ns = loop_now_ns() + PROGRESS_NS;
     while (!job->ended) {
-        take_turn(pool, progress ? PROGRESS_MS : -1);
+        drive_turn(pool, progress ? next_ns : DRIVE_FOREVER, true);
         if (progress && !job->ended)
             report_progress(pool, job, progress, &next_ns);
     }
@@ -362,90 +270,147 @@ static void wait_for(struct pool *pool, struct job *job, const struct pool_progr
         report_progress(pool, job, progress, &next_ns);
 }
 
-/* A thread enters for a call, and leaves; the last one out tells pool_destroy, the others whose turn it is. */
-static int enter(struct pool *pool)
+static void run(struct pool *pool, struct job *job, const struct pool_progress *progress)
 {
-    if (pool->forked)
-        return error_set(POOL_EFORKED,
-                         "this pool belongs to the process that this one was forked from: make a new one");
-    lock_pool(pool);
-    int rc = pool->closing ? error_set(POOL_ECLOSED, "the pool is being destroyed") : 0;
-    if (!rc && pool->loop.broken)
-        rc = error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
-    if (rc)
-        unlock_pool(pool);
-    else
-        pool->users++;
-    return rc;
-}
-
-static void leave(struct pool *pool)
-{
-    pool->users--;
-    if (pool->sleepers)
-        pthread_cond_broadcast(&pool->changed);
-    unlock_pool(pool);
-}
-
-static int run(struct pool *pool, struct job *job, callable_fn *fn, const struct pool_progress *progress)
-{
-    char text[256] = "";
-    int rc = enter(pool);
-    if (rc)
-        return rc;
-    rc = functions_number(&pool->loop.functions, fn, &job->function, text);
-    if (rc) {
-        error_set(rc, "%s", text);
-    } else {
-        job_begin(job);
-        loop_submit(&pool->loop, job);
-        wait_for(pool, job, progress);
-    }
-    leave(pool);
-    return rc;
+    job->number = pool->next_number;
+    job_begin(job);
+    loop_submit(&pool->loop, job);
+    drive_note(pool);
+    wait_for(pool, job, progress);
 }
 
 int pool_run(struct pool *pool, struct job *job, callable_fn *fn, const struct pool_progress *progress)
 {
-    int cancel_state, unused;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    int rc = run(pool, job, fn, progress);
-    pthread_setcancelstate(cancel_state, &unused);
+    char text[256] = "";
+    int rc = drive_check_waiting(pool, "pool_map");
+    if (!rc)
+        rc = drive_enter_for_work(pool);
+    if (rc)
+        return rc;
+    rc = loop_number(&pool->loop, fn, &job->function, text);
+    if (rc)
+        error_set(rc, "%s", text);
+    else
+        run(pool, job, progress);
+    drive_leave(pool);
     return rc;
 }
 
 int pool_check(struct pool *pool)
 {
-    int rc = pool->in_place ? 0 : enter(pool);
-    if (!rc && !pool->in_place)
-        leave(pool);
+    if (pool->in_place)
+        return 0;
+    int rc = drive_enter_for_work(pool);
+    if (!rc)
+        drive_leave(pool);
+    return rc;
+}
+
+int pool_check_deadline(int64_t timeout_ms)
+{
+    if (timeout_ms >= 0 && timeout_ms <= INT64_MAX / 1000000)
+        return 0;
+    return error_set(-EINVAL, "timeout_ms is %lld: 0 for none, else a positive number of milliseconds",
+                     (long long)timeout_ms);
+}
+
+/* ---- shutdown ---- */
+
+static int shut_down(struct pool *pool, enum pool_shutdown_mode mode, uint64_t until_ns)
+{
+    char text[1024];
+    pool->closing = true;
+    loop_shutdown(&pool->loop, mode);
+    drive_note(pool);
+    drive_wake_all(pool); /* who waits for room waits in vain */
+    for (bool first = true; !loop_is_down(&pool->loop); first = false)
+        if (!drive_turn(pool, until_ns, first))
+            break;
+    if (loop_is_down(&pool->loop))
+        return 0;
+    loop_describe_rest(&pool->loop, text, sizeof text);
+    return error_set(POOL_PENDING, "shutdown: %s", text);
+}
+
+int pool_shutdown(struct pool *pool, enum pool_shutdown_mode mode, int64_t timeout_ms)
+{
+    uint64_t until_ns;
+    if (!pool || mode < POOL_DRAIN || mode > POOL_KILL)
+        return error_set(-EINVAL, "pool_shutdown: %s", pool ? "no such mode" : "pool is NULL");
+    int rc = drive_until(timeout_ms, "pool_shutdown", &until_ns);
+    if (!rc)
+        rc = drive_check_waiting(pool, "pool_shutdown");
+    if (rc || pool->in_place)
+        return rc;
+    rc = drive_enter(pool);
+    if (!rc) {
+        rc = shut_down(pool, mode, until_ns);
+        drive_leave(pool);
+    }
     return rc;
 }
 
 /* ---- destroy ---- */
 
+void pool_release(struct pool *pool)
+{
+    bool last = pool->gone && !pool->handle_count;
+    drive_unlock(pool);
+    if (!last)
+        return;
+    registry_leave(pool);
+    drive_deallocate(pool);
+}
+
+/* Tasks that were never handed out are known to those alone who kept what pool_submit gave. */
+static void forget_ended(struct pool *pool)
+{
+    while (pool->ended.first) {
+        struct pool_task *task = pool->ended.first;
+        task_queue_remove(&pool->ended, task);
+        task->queue = NULL;
+        if (task->held)
+            continue;
+        pool->handle_count--;
+        task_destroy(task);
+    }
+}
+
+static void destroy(struct pool *pool)
+{
+    drive_lock(pool);
+    shut_down(pool, POOL_DRAIN, DRIVE_FOREVER);
+    drive_await_leavers(pool);
+    drive_unlock(pool);
+    end_thread(pool);
+    drive_lock(pool);
+    loop_clear(&pool->loop);
+    forget_ended(pool);
+    pool->gone = true;
+    pool_release(pool);
+}
+
+/* The copy in a forked child: fds are closed, processes are not its own. */
+static void destroy_copy(struct pool *pool)
+{
+    drive_lock(pool);
+    pool->gone = true;
+    pool_release(pool);
+}
+
 int pool_destroy(struct pool *pool)
 {
-    int cancel_state, unused;
     if (!pool || pool->in_place)
         return 0;
-    if (pool->forked) {
-        free(pool); /* locks of another process are not destroyed */
-        return 0;
-    }
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    lock_pool(pool);
-    pool->closing = true;
-    loop_close(&pool->loop);
-    while (!loop_is_down(&pool->loop))
-        take_turn(pool, -1);
-    while (pool->users)
-        sleep_until_changed(pool, -1);
-    unlock_pool(pool);
-    leave_registry(pool);
-    loop_clear(&pool->loop);
-    deallocate(pool);
-    pthread_setcancelstate(cancel_state, &unused);
+    int rc = drive_check_waiting(pool, "pool_destroy");
+    if (rc)
+        return rc;
+    drive_begin_call();
+    if (pool->forked)
+        destroy_copy(pool);
+    else
+        destroy(pool);
+    drive_end_call();
     return 0;
 }
 
@@ -458,15 +423,20 @@ int pool_default_error(void)
     return default_error;
 }
 
+static int make_default(struct pool **pool_out)
+{
+    return pool_create(NULL, pool_out);
+}
+
 struct pool *pool_default(void)
 {
-    static struct pool in_place = {.in_place = true};
+    static struct pool in_place = {.in_place = true,
+                                   .lock = PTHREAD_MUTEX_INITIALIZER,
+                                   .changed = PTHREAD_COND_INITIALIZER,
+                                   .max_bytes_in_flight = SIZE_MAX,
+                                   .outer_fd = -1,
+                                   .news_fd = -1};
     if (call_place.worker_id != POOL_NOT_A_WORKER)
         return &in_place;
-    pthread_mutex_lock(&default_lock);
-    if (!default_pool)
-        default_error = pool_create(NULL, &default_pool);
-    struct pool *pool = default_pool;
-    pthread_mutex_unlock(&default_lock);
-    return pool;
+    return registry_default(make_default, &default_error);
 }

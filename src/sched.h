@@ -11,6 +11,10 @@
  *   4. Starts that fail are tried again after growing pauses; three in a row with no worker ready break the pool for good.
  *   5. What is in flight at a slot is bounded in runs, bytes and expected time.
  *
+ * A broadcast is a job with an item for each slot; a worker runs its own before anything that is sent to it later. Who is ready or on the
+ * way when it is submitted takes part, and who is started until it has ended or failed for one of them; a worker that dies or retires
+ * without having run it leaves that to its replacement.
+ *
  * Time: sched_clock says what time it is; nothing expires by it. sched_expire acts on what is due, and may be called only
  * when everything that workers had said by then has been told, else a healthy worker would be killed for its reader's delay.
  * Effects are taken one at a time by sched_next until it returns false; events may be told in between.
@@ -45,8 +49,9 @@ enum sched_effect_kind {
     SCHED_SIGNAL,  /* send signal to slot's process */
     SCHED_REFRESH, /* tell slot's worker to start afresh in place */
     SCHED_DISMISS, /* tell slot's worker to end in order */
-    SCHED_FAIL, /* items [first, first + count) of job have ended with status; slot: whose death it was, or SCHED_NO_SLOT */
-    SCHED_END_JOB, /* every item of job has ended; the scheduler has forgotten it */
+    SCHED_FAIL, /* items [first, first + count) of job, no gaps in it, have ended with status; slot: whose death it was, or
+                 * SCHED_NO_SLOT */
+    SCHED_END_JOB, /* every item of job has ended, and no more will come; the scheduler has forgotten it */
     SCHED_BREAK,   /* the pool is broken */
 };
 
@@ -60,7 +65,7 @@ struct sched_effect {
     bool stepwise; /* SCHED_SEND */
     struct job *job;
     uint64_t first, count;
-    int status; /* SCHED_FAIL: POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_ECANCELED, POOL_EBROKEN */
+    int status; /* SCHED_FAIL: POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_ECANCELED, POOL_EBROKEN, what sched_unsent said */
     unsigned attempts;
     int signal;
 };
@@ -68,12 +73,19 @@ struct sched_effect {
 struct sched_slot;
 struct sched_span_block;
 
+struct sched_counts {
+    uint64_t retried;  /* items that go to another worker since theirs has died */
+    uint64_t crashes;  /* of ready workers */
+    uint64_t timeouts; /* kills at a deadline */
+    uint64_t recycled;
+};
+
 struct sched {
     struct sched_config config;
     unsigned slot_count;
     struct sched_slot *slots;
-    uint64_t *idle, *room, *empty, *commanded; /* bitmaps over slots */
-    uint64_t *worker_ids;                      /* bitmap of numbers in use */
+    uint64_t *idle, *room, *empty, *commanded, *owing; /* bitmaps over slots */
+    uint64_t *worker_ids;                              /* bitmap of numbers in use */
     unsigned state_count[SLOT_STATE_COUNT];
     unsigned busy_count;  /* slots with spans in flight */
     unsigned starts_owed; /* first starts, and those that failed: to be made whatever there is to do */
@@ -81,11 +93,15 @@ struct sched {
     uint64_t now_ns, wake_ns, next_start_ns;
     unsigned failed_starts; /* in a row */
     bool broken, tell_broken, closing;
+    enum pool_shutdown_mode mode; /* how it is closing */
+    int refusal;                  /* not 0: nothing is sent any more, what is pending or comes back ends with this */
 
-    struct job *queue;    /* with pending items, in order of submission */
-    struct job *canceled; /* with pending items that will not be sent */
-    struct job *ended;    /* to be told */
-    uint64_t job_count, pending_items;
+    struct job *queue;     /* with pending items, by the number of the first */
+    struct job *ended;     /* to be told */
+    struct span *doomed;   /* of items that end with the span's status; to be told */
+    struct job *broadcast; /* the one that has not ended */
+    uint64_t pending_items, unended_items;
+    struct sched_counts counts;
 
     struct span *free_spans;
     struct sched_span_block *span_blocks;
@@ -104,8 +120,20 @@ uint64_t sched_wake_ns(const struct sched *sched);
 void sched_boot(struct sched *sched);                            /* ask for all workers at once */
 void sched_limit_workers(struct sched *sched, unsigned workers); /* no more than this many; before the first submit */
 void sched_submit(struct sched *sched, struct job *job); /* job_begin was called; it stays until SCHED_END_JOB */
+/* The lane's last item was added. -ENOMEM: it was not, take it back. */
+int sched_add(struct sched *sched, struct job *lane);
+/* Nothing will be added any more: SCHED_END_JOB comes when its last item has ended and no worker has been left with what was
+ * cancelled. */
+void sched_retire(struct sched *sched, struct job *lane);
+/* JOB_BROADCAST with an item for each slot; while there is none. */
+void sched_broadcast(struct sched *sched, struct job *job);
 void sched_cancel(struct sched *sched, struct job *job, int status); /* what has not been sent ends with status */
-void sched_close(struct sched *sched);                               /* end the workers when the last job has ended */
+/* Item i of a lane, which has not ended, is cancelled: it has ended with this call, and is to be dropped from the lane. Its worker, if
+ * one has it, is killed for it. */
+void sched_cancel_item(struct sched *sched, struct job *lane, uint64_t i);
+/* End the workers when the last item has ended (POOL_DRAIN), cancelling what was not sent (POOL_CANCEL), or now. The mode only becomes
+ * stronger. */
+void sched_shutdown(struct sched *sched, enum pool_shutdown_mode mode);
 
 void sched_not_started(struct sched *sched, unsigned slot);
 void sched_start_later(struct sched *sched, unsigned slot); /* no failure: try again soon */
@@ -115,9 +143,10 @@ void sched_failed(struct sched *sched, unsigned slot); /* its preload or initial
  * items is at most what sched_head says. worn: the worker asks to be replaced. */
 void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint64_t failures, uint64_t elapsed_ns,
                        bool worn);
-/* The last SCHED_SEND to slot could not be carried out, and nothing of it was: what its job has not in flight ends with status. */
+/* The last SCHED_SEND to slot could not be carried out, and nothing of it was: its items end with status. */
 void sched_unsent(struct sched *sched, unsigned slot, int status);
 void sched_garbage(struct sched *sched, unsigned slot);
+void sched_unreachable(struct sched *sched, unsigned slot); /* nothing can be sent to it: as if it had died */
 void sched_eof(struct sched *sched, unsigned slot);
 /* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not begun. */
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
@@ -132,6 +161,7 @@ enum slot_state sched_state(const struct sched *sched, unsigned slot);
 /* Why the slot is being, or was last, killed: 0, or the status for the item it was at. */
 int sched_verdict(const struct sched *sched, unsigned slot);
 unsigned sched_ready_count(const struct sched *sched);
+unsigned sched_busy_count(const struct sched *sched); /* ready, with spans in flight */
 bool sched_all_gone(const struct sched *sched);
 
 #endif

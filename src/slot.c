@@ -35,6 +35,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_DUE] = BUG(EMPTY),
                 [SLOT_RESTART] = BUG(EMPTY),
                 [SLOT_RETIRE] = BUG(EMPTY),
+                [SLOT_TERMINATE] = STAY(EMPTY, NOTHING),
                 [SLOT_KILL] = STAY(EMPTY, NOTHING),
             },
         [SLOT_STARTING] =
@@ -51,6 +52,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_DUE] = TO(DYING, KILL_LATE),
                 [SLOT_RESTART] = BUG(STARTING),
                 [SLOT_RETIRE] = BUG(STARTING),
+                [SLOT_TERMINATE] = TO(DYING, KILL_NOW),
                 [SLOT_KILL] = TO(DYING, KILL_NOW),
             },
         [SLOT_READY] =
@@ -64,9 +66,10 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_SAYS_GARBAGE] = TO(DYING, KILL_GARBAGE),
                 [SLOT_EOF] = TO(CLOSED, AWAIT_EXIT),
                 [SLOT_EXITED] = TO(EMPTY, BURY),
-                [SLOT_DUE] = TO(DYING, KILL_SOFTLY),
+                [SLOT_DUE] = TO(DYING, KILL_OVERDUE),
                 [SLOT_RESTART] = TO(STARTING, REFRESH),
                 [SLOT_RETIRE] = TO(RETIRING, DISMISS),
+                [SLOT_TERMINATE] = TO(DYING, KILL_SOFTLY),
                 [SLOT_KILL] = TO(DYING, KILL_NOW),
             },
         [SLOT_CLOSED] =
@@ -83,6 +86,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_DUE] = TO(DYING, KILL_GARBAGE),
                 [SLOT_RESTART] = BUG(CLOSED),
                 [SLOT_RETIRE] = BUG(CLOSED),
+                [SLOT_TERMINATE] = TO(DYING, KILL_NOW),
                 [SLOT_KILL] = TO(DYING, KILL_NOW),
             },
         [SLOT_RETIRING] =
@@ -99,6 +103,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_DUE] = TO(DYING, KILL_NOW),
                 [SLOT_RESTART] = BUG(RETIRING),
                 [SLOT_RETIRE] = BUG(RETIRING),
+                [SLOT_TERMINATE] = TO(DYING, KILL_SOFTLY),
                 [SLOT_KILL] = TO(DYING, KILL_NOW),
             },
         [SLOT_DYING] =
@@ -115,6 +120,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_DUE] = STAY(DYING, KILL_NOW),
                 [SLOT_RESTART] = BUG(DYING),
                 [SLOT_RETIRE] = BUG(DYING),
+                [SLOT_TERMINATE] = STAY(DYING, NOTHING),
                 [SLOT_KILL] = STAY(DYING, KILL_NOW),
             },
 };
@@ -136,7 +142,7 @@ const char *slot_event_name(enum slot_event event)
 {
     static const char *const names[SLOT_EVENT_COUNT] = {
         "start",       "not started", "put off", "says ready", "says failed", "says ended", "says garbage",
-        "end of file", "exited",      "due",     "restart",    "retire",      "kill",
+        "end of file", "exited",      "due",     "restart",    "retire",      "terminate",  "kill",
     };
     return names[event];
 }

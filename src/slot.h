@@ -27,10 +27,11 @@ enum slot_event {
     SLOT_SAYS_GARBAGE,
     SLOT_EOF,
     SLOT_EXITED,
-    SLOT_DUE,     /* the time limit of what it is doing has passed */
-    SLOT_RESTART, /* is worn out, and can start afresh in place */
-    SLOT_RETIRE,  /* is worn out, or no longer needed */
-    SLOT_KILL,    /* is to be gone */
+    SLOT_DUE,       /* the time limit of what it is doing has passed */
+    SLOT_RESTART,   /* is worn out, and can start afresh in place */
+    SLOT_RETIRE,    /* is worn out, or no longer needed */
+    SLOT_TERMINATE, /* what it is doing is not wanted any more */
+    SLOT_KILL,      /* is to be gone */
     SLOT_EVENT_COUNT
 };
 
@@ -47,7 +48,8 @@ enum slot_action {
     SLOT_DISMISS,      /* tell it to end in order */
     SLOT_KILL_GARBAGE, /* SIGKILL; the item it was at fails with POOL_EPROTO */
     SLOT_KILL_LATE,    /* SIGKILL; its start took too long */
-    SLOT_KILL_SOFTLY,  /* SIGTERM, grace, SIGKILL; the item it was at has passed its deadline */
+    SLOT_KILL_OVERDUE, /* SIGTERM, grace, SIGKILL; the item it was at has passed its deadline */
+    SLOT_KILL_SOFTLY,  /* the same; what it had is cancelled, or it is killed for what was */
     SLOT_KILL_NOW,     /* SIGKILL */
     SLOT_BURY,         /* settle what it had */
     SLOT_ACTION_COUNT

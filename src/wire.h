@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 1,
+    WIRE_VERSION = 2,
     WIRE_HEADER_BYTES = 40,
     WIRE_TEXT_BYTES = 1023, /* longest text in an error */
     WIRE_FAILURE_BYTES = 8, /* one entry of the list of failed items in a WIRE_RESULTS body */
@@ -23,22 +23,24 @@ enum {
 
 enum wire_type {
     WIRE_HELLO = 1, /* both: version, pid, identity of the library. The first frame of each side */
-    WIRE_CONFIG,    /* parent: (id: the worker's number) limits, initializer, finalizer, preload, their argument */
-    WIRE_READY,     /* worker: preload and initializer have succeeded */
-    WIRE_FUNCTION,  /* parent: what a function number means from now on */
-    WIRE_TASK,      /* parent: one item of any size */
-    WIRE_RUN,       /* parent: consecutive items of one size */
-    WIRE_RESULT,    /* worker: the next WIRE_TASK ended: its reply, or its code and text */
-    WIRE_RESULTS,   /* worker: the next items of a WIRE_RUN ended: who failed, then all results */
-    WIRE_ERROR,     /* worker: the next items could not be run; before WIRE_READY: the worker cannot be had */
-    WIRE_RECYCLE,   /* parent: start afresh in place; nothing follows until the next hello */
-    WIRE_SHUTDOWN,  /* parent: end in order */
+    WIRE_CONFIG, /* parent: (id: the worker's number) limits, initializer, finalizer, preload, their argument; then the replays */
+    WIRE_READY,    /* worker: preload, initializer and replays have succeeded */
+    WIRE_FUNCTION, /* parent: what a function number means from now on */
+    WIRE_TASK,     /* parent: one item of any size */
+    WIRE_RUN,      /* parent: consecutive items of one size */
+    WIRE_RESULT,   /* worker: the next WIRE_TASK ended: its reply, or its code and text */
+    WIRE_RESULTS,  /* worker: the next items of a WIRE_RUN ended: who failed, then all results */
+    WIRE_ERROR,    /* worker: the next items could not be run; before WIRE_READY: the worker cannot be had */
+    WIRE_RECYCLE,  /* parent: start afresh in place; nothing follows until the next hello */
+    WIRE_SHUTDOWN, /* parent: end in order */
     WIRE_TYPE_COUNT
 };
 
 enum {
     WIRE_STEPWISE = 1, /* TASK, RUN: report each item before beginning the next */
     WIRE_STOP = 4,     /* RUN: it ends with its first failed item; the others are not begun and not reported */
+    WIRE_FDS = 8,      /* TASK: `extra` fds come with it, through the socket */
+    WIRE_REPLAY = 16,  /* TASK: a broadcast from before this worker's time; not answered, but part of becoming ready */
     WIRE_WORN = 2,     /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
 };
 
@@ -46,9 +48,10 @@ enum wire_side { WIRE_FROM_PARENT = 1, WIRE_FROM_WORKER = 2 };
 
 struct wire_header {
     uint64_t body_bytes;
-    uint64_t id;       /* index of the (first) item. CONFIG: the worker's number */
-    uint64_t extra;    /* RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items */
-    uint32_t count;    /* items */
+    uint64_t id; /* number of the (first) item. CONFIG: the worker's number */
+    uint64_t
+        extra; /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items */
+    uint32_t count;    /* items. CONFIG: tasks to be replayed */
     uint32_t function; /* FUNCTION, TASK, RUN: its number. RESULTS: entries in the list of failed items */
     int32_t code;      /* RESULT: what the task returned. ERROR: the error */
     uint8_t type;

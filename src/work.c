@@ -1,4 +1,5 @@
 #include "work.h"
+#include "child.h"
 #include "fd.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -8,8 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REPORT_NS  UINT64_C(200000)  /* results wait no longer than this for company */
-#define LOOK_NS    UINT64_C(2000)    /* items shorter than this share one look at the clock */
+#define REPORT_NS  UINT64_C(200000) /* results wait no longer than this for company */
+#define TASK_NS    UINT64_C(20000) /* those of tasks, which may be as unlike as they like: the next one may never end */
+#define LOOK_NS    UINT64_C(2000)  /* items shorter than this share one look at the clock */
 #define WEIGH_NS   UINT64_C(1000000) /* short tasks are weighed no more often than this */
 #define KEPT_BYTES ((size_t)1 << 20) /* larger buffers are released after use */
 enum { LOOK_ITEMS = 512, ARRAY_ALIGNMENT = 64 };
@@ -64,7 +66,7 @@ void work_put(const struct wire_header *header, const void *body)
 
 void work_flush_if_late(void)
 {
-    if (work.clock_ns - work.reported_ns >= REPORT_NS)
+    if (work.clock_ns - work.reported_ns >= TASK_NS)
         work_flush();
 }
 
@@ -235,30 +237,80 @@ static void release_large_reply(struct pool_call *call)
     call->reply_capacity = 0;
 }
 
-void work_run_task(const struct wire_header *request)
+/* The fds that come with the request, which were sent before it. */
+static bool receive_fds(const struct wire_header *request)
 {
-    if (!work_read_request(request, &work.input))
-        return;
-    pool_task_fn *fn = (pool_task_fn *)find_function(request);
-    if (!fn)
-        return;
-    if (request->flags & WIRE_STEPWISE)
-        work_flush();
+    struct pool_call *call = &work.call;
+    uint64_t number = 0;
+    call->fd_count = POOL_TASK_FDS;
+    ssize_t size = fd_receive(CHILD_SOCKET_FD, &number, sizeof number, call->fds, &call->fd_count);
+    if (size != sizeof number || number != request->id)
+        work_end(1); /* not the parent that said hello */
+    return call->fd_count == request->extra;
+}
+
+static void close_fds(struct pool_call *call)
+{
+    for (size_t i = 0; i < call->fd_count; i++)
+        fd_close(&call->fds[i]);
+    call->fd_count = 0;
+}
+
+static int call_task(const struct wire_header *request, pool_task_fn *fn)
+{
     call_begin(&work.call, work.input.data, (size_t)request->body_bytes);
     call_place.item_index = request->id;
-    uint64_t begun_ns = work.clock_ns;
     int code = fn(&work.call);
     work_end_copy();
+    return code;
+}
+
+static void run_task(const struct wire_header *request, pool_task_fn *fn)
+{
+    if (request->flags & WIRE_STEPWISE)
+        work_flush();
+    uint64_t begun_ns = work.clock_ns;
+    int code = call_task(request, fn);
     work.clock_ns = clock_ns();
     uint64_t elapsed_ns = work.clock_ns - begun_ns;
+    close_fds(&work.call); /* before its end is told */
     if (work.call.too_large)
         work_put_error(request, -EMSGSIZE, elapsed_ns, "the reply is larger than max_result_bytes");
     else
         put_result(request, code, elapsed_ns);
     if (request->flags & WIRE_STEPWISE)
         work_flush();
+}
+
+void work_run_task(const struct wire_header *request)
+{
+    bool has_input = work_read_request(request, &work.input);
+    bool has_fds = !(request->flags & WIRE_FDS) || receive_fds(request);
+    pool_task_fn *fn = has_input ? (pool_task_fn *)find_function(request) : NULL;
+    if (has_input && fn && !has_fds)
+        work_put_error(request, -EMFILE, 0, "the worker has no room for the file descriptors");
+    else if (has_input && fn)
+        run_task(request, fn);
+    close_fds(&work.call);
     release_if_large(&work.input);
     release_large_reply(&work.call);
+}
+
+int work_run_replay(const struct wire_header *request, const char **text_out)
+{
+    *text_out = "no memory for a broadcast's input";
+    if (!reserve(&work.input, (size_t)request->body_bytes))
+        return -ENOMEM;
+    work_read(work.input.data, request->body_bytes);
+    struct work_function *function = request->function < work.function_count ? work.functions[request->function] : NULL;
+    *text_out = function ? function->text : "unknown function number";
+    if (!function || !function->fn)
+        return POOL_EBUILD;
+    int code = call_task(request, (pool_task_fn *)function->fn);
+    *text_out = work.call.text;
+    release_if_large(&work.input);
+    release_large_reply(&work.call);
+    return code;
 }
 
 /* ---- a run: consecutive items of one size ---- */

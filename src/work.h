@@ -29,7 +29,8 @@ struct work {
     uint64_t clock_ns;    /* the last look at the clock */
     uint64_t reported_ns; /* when results were last sent */
     uint64_t weighed_ns;
-    volatile int is_copy; /* this is a fork that a task made of the worker */
+    uint32_t replays_left; /* before it is ready */
+    volatile int is_copy;  /* this is a fork that a task made of the worker */
 };
 extern struct work work;
 
@@ -54,5 +55,8 @@ bool work_read_request(const struct wire_header *request, struct work_buffer *bu
 void work_take_function(const struct wire_header *request);
 void work_run_task(const struct wire_header *request);
 void work_run_run(const struct wire_header *request);
+
+/* Run a task that is part of becoming ready, and report nothing. What it returned, or an error; with a text. */
+int work_run_replay(const struct wire_header *request, const char **text_out);
 
 #endif

@@ -20,7 +20,7 @@ static void finalize(void)
 /* A task that forks and returns in the child would report twice. The child loses the pool's fds and ends when it returns. */
 static void become_copy(void)
 {
-    int fds[] = {CHILD_IN_FD, CHILD_OUT_FD, CHILD_LIFELINE_FD};
+    int fds[] = {CHILD_IN_FD, CHILD_OUT_FD, CHILD_LIFELINE_FD, CHILD_SOCKET_FD};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         fd_close(&fds[i]);
     work.is_copy = 1;
@@ -81,6 +81,12 @@ static void run_initializer(const struct wire_config *config)
     work.call.state = work.state;
 }
 
+static void say_ready_if_so(void)
+{
+    if (!work.replays_left)
+        work_put(&(struct wire_header){.type = WIRE_READY}, NULL);
+}
+
 static void run_config(const struct wire_header *request)
 {
     struct work_buffer body = {0};
@@ -101,7 +107,32 @@ static void run_config(const struct wire_header *request)
         run_preload(&config);
     run_initializer(&config);
     free(body.data);
-    work_put(&(struct wire_header){.type = WIRE_READY}, NULL);
+    work.replays_left = request->count;
+    say_ready_if_so();
+}
+
+static void run_replay(const struct wire_header *request)
+{
+    char message[CALL_TEXT_BYTES + 64];
+    const char *text;
+    if (!work.replays_left)
+        work_end(1); /* not the parent that said hello */
+    int code = work_run_replay(request, &text);
+    if (code) {
+        snprintf(message, sizeof message, "a broadcast that new workers repeat returned %d%s%.900s", code,
+                 *text ? ": " : "", text);
+        decline(POOL_EBROKEN, message);
+    }
+    work.replays_left--;
+    say_ready_if_so();
+}
+
+static void run_task(const struct wire_header *request)
+{
+    if (request->flags & WIRE_REPLAY)
+        run_replay(request);
+    else
+        work_run_task(request);
 }
 
 static void say_hello(void)
@@ -144,7 +175,7 @@ static void run_shutdown(const struct wire_header *request)
 
 static void (*const handlers[WIRE_TYPE_COUNT])(const struct wire_header *) = {
     [WIRE_HELLO] = run_hello,       [WIRE_CONFIG] = run_config, [WIRE_FUNCTION] = work_take_function,
-    [WIRE_TASK] = work_run_task,    [WIRE_RUN] = work_run_run,  [WIRE_RECYCLE] = run_recycle,
+    [WIRE_TASK] = run_task,         [WIRE_RUN] = work_run_run,  [WIRE_RECYCLE] = run_recycle,
     [WIRE_SHUTDOWN] = run_shutdown,
 };
 

@@ -326,14 +326,13 @@ static void malformed_options_are_refused(void)
     options.known.size = offsetof(struct pool_options, initializer); /* an older caller's */
     options.known.initializer = fail_to_initialize;
     EXPECT_OK(pool_destroy(make_pool_with(&options.known)));
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 6; i++) {
         struct pool_options bad = good;
         bad.workers = i == 0 ? 4097 : 1;
         bad.arg_size = i == 1 ? 1 : i == 2 ? SIZE_MAX : 0;
         bad.arg = i == 2 ? &bad : NULL;
         bad.start_timeout_ms = i == 3 ? -1 : i == 4 ? INT64_MIN : 0;
         bad.soft_kill_grace_ms = i == 5 ? -2 : 0;
-        bad.progress_thread = i == 6;
         expect_refusal(&bad, -EINVAL);
     }
     good.start_timeout_ms = good.soft_kill_grace_ms = INT64_MAX; /* for ever is long, not an error */

@@ -38,16 +38,20 @@ static int worker_stream(const uint8_t *data, size_t size)
 
 static void set_up(struct scene *scene, const uint8_t *data, size_t size)
 {
-    static const uint8_t config[1];
-    struct backend_child child = {.request_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
+    static uint8_t config[1];
+    static const struct pool_bytes inputs[256];
+    static const struct peer_setup setup = {
+        .config = config, .config_size = sizeof config, .max_result_bytes = MAX_RESULT_BYTES};
+    struct backend_child child = {.request_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
     child.reply_fd = worker_stream(data + 3, size - 3);
-    assert(!peer_open(&scene->peer, &child, 0, config, sizeof config, MAX_RESULT_BYTES));
+    assert(!peer_open(&scene->peer, &child, 0, &setup));
     if (!(data[0] & 2))
         scene->peer.expects = data[0] & 8 ? PEER_EXPECTS_READY : PEER_EXPECTS_RESULTS;
     struct job *job = &scene->job;
     job->kind = data[0] & 1 ? JOB_BYTES : JOB_FIXED;
     job->count = data[2];
     job->item_size = 1;
+    job->inputs = inputs;
     job->result_size = data[1];
     scene->result_bytes = (size_t)(job->count * job->result_size);
     scene->results = calloc(1, scene->result_bytes + 2 * MARGIN);

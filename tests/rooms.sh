@@ -28,6 +28,7 @@ callable     elfobject elfid buf procpool
 wire         buf procpool
 chan         wire fd
 job          procpool
+lane         job
 bits
 flight       job procpool
 chunk        job
@@ -37,11 +38,20 @@ error        procpool
 call         procpool
 functions    callable
 peer         backend chan functions job error fd procpool
-loop         sched peer functions backend error fd procpool
+task         lane error fd procpool
+lanes        sched task
+loop         sched lanes peer backend error fd procpool
 options      backend table cpus error procpool
-pool         loop options call child error pool_hooks pool_is_initialized procpool
-map          pool options call error procpool
-work         call callable chan fd procpool
+drive        loop error fd procpool
+registry     drive fd
+place        job call procpool
+pool         drive loop options registry call child error pool_hooks pool_is_initialized procpool
+map          pool options place error procpool
+submit       pool options place call error
+stream       submit options call error
+broadcast    pool error
+process      pool options error fd
+work         call callable chan child fd procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child
@@ -51,7 +61,7 @@ spawn        backend child fd local
 forkserver   backend child fd local chan buf procpool
 table        backend fork spawn forkserver
 TABLE
-pure='buf wire slot job flight chunk sched'
+pure='buf wire slot job lane flight chunk sched'
 
 # A part in several files is called after the first: forkserver_serve.c is of forkserver.
 part_of() {

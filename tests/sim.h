@@ -1,19 +1,22 @@
 /* sim: what the rooms of the simulator share. See simulator.c.
  *
- *   simulator.c   virtual time, the host that drives the engine, the command line
+ *   simulator.c   virtual time, the order of things, the command line
+ *   sim_host.c    who submits, cancels and shuts down, and carries out what the engine wants
  *   sim_plan.c    what a seed means: settings, jobs, the fate of each item
  *   sim_worker.c  processes: what they do with what they are sent, and how they end. The truth
- *   sim_model.c   what the engine has to do, worked out anew from what it was told
+ *   sim_model.c   what the engine has to do with slots, worked out anew from what it was told
+ *   sim_items.c   the same for items, jobs and the broadcast
  *   sim_judge.c   whether that is what it does */
 #ifndef PROCPOOL_TESTS_SIM_H
 #define PROCPOOL_TESTS_SIM_H
 
-#include "job.h"
+#include "lane.h"
 #include "sched.h"
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SIM_MAX_JOBS = 5, SIM_MAX_WORKERS = 6, SIM_MAX_SLOTS = 12, SIM_MAX_RUNS = 8, SIM_MAX_REPORTS = 16 };
+enum { SIM_MAX_JOBS = 12, SIM_MAX_WORKERS = 6, SIM_MAX_SLOTS = 12, SIM_MAX_RUNS = 8, SIM_MAX_REPORTS = 16 };
+enum { SIM_MAX_CANCELS = 24, SIM_MAX_SHUTDOWNS = 3 };
 enum { SIM_ALWAYS = 255 };
 
 #define SIM_NEVER UINT64_MAX
@@ -39,39 +42,65 @@ enum sim_fate {
     FATE_FINE,
     FATE_FAILS,   /* returns a code */
     FATE_KILLS,   /* its worker dies in it */
-    FATE_HANGS,   /* never ends; in jobs with a deadline only */
-    FATE_SLOW,    /* ends, but past its deadline; in jobs with a deadline only */
+    FATE_HANGS,   /* never ends; only where it has a deadline, or will be cancelled */
+    FATE_SLOW,    /* ends, but past its deadline; only where it has one */
     FATE_GARBAGE, /* something that is not the protocol goes down the pipe */
     FATE_CLOSES,  /* the reply pipe is closed */
     FATE_COUNT
 };
 
-enum sim_item_state { ITEM_PENDING, ITEM_IN_FLIGHT, ITEM_FAILING, ITEM_ENDED };
+enum sim_item_state {
+    ITEM_NONE, /* not submitted; of a broadcast: its slot owes it nothing */
+    ITEM_PENDING,
+    ITEM_IN_FLIGHT,
+    ITEM_FAILING, /* blamed, which is about to be told */
+    ITEM_DOOMED,  /* ends without being run, which is about to be told */
+    ITEM_ENDED,
+    ITEM_STATE_COUNT
+};
 
 struct sim_item {
     uint64_t duration_ns;
-    uint64_t began_ns; /* truth */
-    unsigned begun;    /* truth: runs */
+    uint64_t timeout_ns; /* 0: none */
+    uint64_t submit_at;  /* of a lane */
+    uint64_t stamp;      /* when it was submitted, among all that was */
+    uint64_t number;     /* tasks that were submitted before it */
+    uint64_t began_ns;   /* truth */
+    unsigned begun;      /* truth: runs */
     uint8_t fate;
     uint8_t offences;      /* how many runs still show its fate */
     uint8_t state;         /* enum sim_item_state */
     uint8_t attempts;      /* deaths for which it is certainly to blame, by what the engine knows */
     uint8_t unlucky;       /* of these, deaths that it had no part in: the worker died by itself */
     uint8_t unread_deaths; /* of workers that had not read it */
+    uint8_t slot;          /* where it is in flight, or was blamed */
+    bool excused;          /* it may end without being run */
     bool doubted;          /* may have killed a worker: has to be sent stepwise, and otherwise need not */
-    int status;            /* how it ended: 0, 1 (its own code) or POOL_E… */
+    int status;            /* how it ended, or will: 0, 1 (its own code) or POOL_E… */
 };
 
 struct sim_job {
     unsigned number;
-    struct job *job; /* freed when its end is told; NULL before it is submitted, and then */
+    struct job *job;   /* freed when its end is told; NULL before it is submitted, and then */
+    struct lane *lane; /* the same, of a lane */
     struct sim_item *items;
     struct pool_bytes *inputs;
-    struct job given; /* what it is submitted as */
-    uint64_t submit_at, cancel_at;
-    bool submitted, ended, told; /* every item has ended; and SCHED_END_JOB was given */
+    struct job_item **heads; /* of a lane: malloc'd while the item has not ended */
+    struct job given;        /* what it is submitted as; of a lane: count is what is planned */
+    uint64_t submit_at, cancel_at, retire_at;
+    struct sim_cancel {
+        uint64_t at, item;
+    } cancels[SIM_MAX_CANCELS];
+    unsigned cancel_count;
+    uint64_t count; /* items that were submitted */
+    uint64_t stamp;
+    bool submitted, retired, ended, told; /* every item has ended; and SCHED_END_JOB was given */
     int cancel_status;
-    uint64_t pending, in_flight, failing, unended;
+    uint64_t in_state[ITEM_STATE_COUNT], unended;
+    uint64_t front;        /* none below is pending */
+    uint64_t ran;          /* of a broadcast: workers that ran it */
+    bool failed;           /* of a broadcast: for one of them, so that who starts from then on does without */
+    unsigned unsent_slots; /* of a broadcast: bits of those that could not be sent it */
 };
 
 /* ---- workers: the truth ---- */
@@ -115,6 +144,7 @@ struct sim_worker {
     uint64_t act_at, die_at;
     bool ignores_sigterm, pipe_closed, pipe_kept; /* kept: a grandchild holds it, so there is no end of file */
     bool refreshed, dismissed;
+    unsigned knows; /* bits of broadcasts that it has run, or that had ended when it was started (afresh) */
 
     struct sim_run inbox[SIM_MAX_RUNS];
     unsigned inbox_count;
@@ -128,6 +158,7 @@ struct sim_worker {
     struct sim_message *said; /* [said_first, said_end) not told yet */
     size_t said_first, said_end, said_room;
 
+    bool cut_off;                /* killed since nothing could be sent to it, whatever it had still to say */
     bool killed, by_itself;      /* was sent a signal; had trouble of its own */
     struct sim_job *culprit_job; /* the item that misbehaved first; NULL: none did */
     uint64_t culprit;
@@ -149,6 +180,7 @@ struct sim_slot {
     unsigned number;
     int verdict;
     uint64_t due_ns, tasks_left;
+    uint64_t moved_ns; /* when it came to the item that it is at */
     struct sim_flight flights[SIM_MAX_RUNS];
     unsigned flight_count;
     /* what has to come with the next effects */
@@ -162,7 +194,7 @@ struct sim_slot {
 
 struct sim_totals {
     uint64_t events, effects, items, deaths, blamed, doubted, unread, timeouts, garbage, canceled, refused, unsent,
-        refreshed, dismissed, broken;
+        refreshed, dismissed, broken, tasks, task_kills, broadcasts, no_memory, shutdowns[4];
 };
 
 struct sim {
@@ -175,16 +207,24 @@ struct sim {
     /* the plan */
     struct sched_config config;
     bool boots, waits_for_boot, adapts, closes_early, sleepy;
+    unsigned whims, shortage; /* in 1000: tasks cancelled at any moment; calls of malloc that fail */
     unsigned start_trouble, refusals, own_deaths, unsent; /* in 100 */
     unsigned trouble_left;                                /* deaths of workers by themselves are bounded */
     struct sim_job jobs[SIM_MAX_JOBS];
     unsigned job_count;
+    struct sim_shutdown {
+        uint64_t at;
+        enum pool_shutdown_mode mode;
+    } shutdowns[SIM_MAX_SHUTDOWNS];
+    unsigned shutdown_count; /* those left */
 
     /* the host */
     uint64_t base_ns; /* the plan's zero; SIM_NEVER: not yet */
     uint64_t sleeps_until_ns;
     uint64_t steps, step_limit;
     bool submitted_any, closing;
+    bool memory_is_short, memory_was_refused; /* from now on; since effects were last taken */
+    uint64_t stamp, task_number;
     unsigned next_process;
     struct sim_worker workers[SIM_MAX_SLOTS];
 
@@ -193,6 +233,11 @@ struct sim {
     unsigned failed_starts, starts_owed;
     uint64_t next_start_ns;
     bool broken, break_told, ever_ready;
+    enum pool_shutdown_mode mode;
+    int refusal;
+    uint64_t unended;          /* items of all jobs */
+    struct sim_job *broadcast; /* the one that has not ended */
+    struct sched_counts counts;
 
     struct sim_totals totals;
 };
@@ -220,32 +265,64 @@ void sim_worker_act(struct sim *sim, struct sim_worker *worker);
 struct sim_message *sim_worker_heard(const struct sim *sim, const struct sim_worker *worker);
 void sim_worker_clear(struct sim_worker *worker);
 
-/* sim_model.c: events, told to it when they are told to the engine */
+/* sim_host.c */
+void host_follow_plan(struct sim *sim);
+void host_have_a_whim(struct sim *sim);       /* perhaps cancel a task */
+uint64_t host_plan_ns(const struct sim *sim); /* when there is something to do by the plan */
+bool host_is_done(const struct sim *sim);     /* every job has ended, and that was told */
+void host_perform(struct sim *sim, const struct sched_effect *effect);
+void host_ended(struct sim *sim, struct sim_worker *worker, const struct sim_report *report);
+void host_clear(struct sim *sim);
+
+/* sim_model.c, sim_items.c: events, told to them when they are told to the engine */
 void model_begin(struct sim *sim);
 void model_boot(struct sim *sim);
 void model_limit(struct sim *sim, unsigned workers);
 void model_submit(struct sim *sim, struct sim_job *job);
+void model_add(struct sim *sim, struct sim_job *lane);
+void model_retire(struct sim *sim, struct sim_job *lane);
+void model_broadcast(struct sim *sim, struct sim_job *job);
 void model_cancel(struct sim *sim, struct sim_job *job, int status);
-void model_close(struct sim *sim);
+void model_cancel_item(struct sim *sim, struct sim_job *lane, uint64_t i);
+void model_shutdown(struct sim *sim, enum pool_shutdown_mode mode);
 void model_refused(struct sim *sim, unsigned slot);
 void model_put_off(struct sim *sim, unsigned slot);
 void model_said(struct sim *sim, unsigned slot, enum sim_say say);
 void model_ended(struct sim *sim, unsigned slot, const struct sim_report *report);
 void model_sent(struct sim *sim, unsigned slot, uint64_t position);
 void model_unsent(struct sim *sim, unsigned slot, int status);
+void model_unreachable(struct sim *sim, unsigned slot);
 void model_exited(struct sim *sim, const struct sim_worker *worker);
 void model_expire(struct sim *sim);
-struct sim_job *model_find_job(const struct sim *sim, const struct job *job);
 
-/* of the model, for sim_judge.c */
+/* of sim_items.c, for sim_model.c and sim_judge.c */
+struct sim_job *model_find_job(const struct sim *sim, const struct job *job);
+bool model_is_live(const struct sim_job *job, uint64_t i); /* submitted and not ended */
 void model_move(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, enum sim_item_state to);
 void model_end_item(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, int status);
-void model_note_ended(struct sim *sim, struct sim_job *job);
-void model_cancel_job(struct sim_job *job, int status);
+void model_end_if_over(struct sim *sim, struct sim_job *job);
+void model_note_ended(struct sim *sim, struct sim_job *job); /* the same, when an item has */
+void model_cancel_job(struct sim *sim, struct sim_job *job, int status);
+void model_refuse(struct sim *sim, int status);
+/* Those of a flight's items that have not ended go back to their job. */
+void model_put_back(struct sim *sim, const struct sim_flight *flight, bool doubted);
+void model_doom(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, int status);
+/* The broadcast: a slot owes it from now on; its part ends; what it owes and was not sent it owes no more. */
+void model_take_part(struct sim *sim, unsigned slot);
+void model_end_part(struct sim *sim, unsigned slot, enum sim_item_state from, bool has_run);
+void model_leave_broadcast(struct sim *sim, unsigned slot);
+bool model_owes(const struct sim *sim, unsigned slot);
+bool model_is_stranded(const struct sim *sim);
+void model_end_broadcast_if_due(struct sim *sim);
+
+/* of sim_model.c, for sim_items.c and sim_judge.c */
+void model_wind_down(struct sim *sim);
+void model_kill_for_task(struct sim *sim, unsigned slot);
 void model_await_ready(struct sim *sim, struct sim_slot *slot);
 void model_arm_deadline(struct sim *sim, struct sim_slot *slot);
+void model_replace_if_worn(struct sim *sim, unsigned slot);
+bool model_may_wear_out(const struct sim *sim);
 unsigned model_count(const struct sim *sim, enum slot_state state);
-bool model_work_is_left(const struct sim *sim);
 
 /* sim_judge.c */
 void judge_effect(struct sim *sim, const struct sched_effect *effect);

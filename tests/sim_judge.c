@@ -1,6 +1,7 @@
 /* sim_judge: whether each effect of the engine may come, whether one is missing when no more come, and whether the engine and the
  * model are of one mind after every step. */
 #include "sim.h"
+#include <errno.h>
 #include <signal.h>
 
 /* The documented bounds of what is in flight at a slot. */
@@ -8,6 +9,7 @@
 #define QUEUED_BYTES ((uint64_t)512 << 10)
 #define CHUNK_NS     (500 * SIM_US)
 #define CHUNK_BYTES  ((uint64_t)128 << 10)
+#define MANY_TASKS   8 /* for each worker */
 
 #define U(x) ((unsigned long long)(x))
 
@@ -22,7 +24,8 @@ static uint64_t pending_items(const struct sim *sim)
 {
     uint64_t count = 0;
     for (unsigned i = 0; i < sim->job_count; i++)
-        count += sim->jobs[i].submitted ? sim->jobs[i].pending : 0;
+        if (sim->jobs[i].submitted && sim->jobs[i].given.kind != JOB_BROADCAST)
+            count += sim->jobs[i].in_state[ITEM_PENDING];
     return count;
 }
 
@@ -34,15 +37,13 @@ static unsigned count_idle(const struct sim *sim)
     return count;
 }
 
-/* Whether one more worker is of use: the first ones and those that failed always are, others when items wait for nobody, that is
- * for none of the `idle` that are ready and none that is starting. */
+/* Whether one more worker is of use: the first ones and those that failed always are, one for a broadcast that nobody takes part in,
+ * others when items wait for nobody, that is for none of the `idle` that are ready and none that is starting. */
 static bool wants_worker(const struct sim *sim, unsigned idle)
 {
-    uint64_t waiting = 0;
-    for (unsigned i = 0; i < sim->job_count; i++)
-        waiting += sim->jobs[i].submitted && !sim->jobs[i].cancel_status ? sim->jobs[i].pending : 0;
-    bool over = sim->broken || (sim->closing && !model_work_is_left(sim));
-    return !over && (sim->starts_owed || waiting > model_count(sim, SLOT_STARTING) + idle);
+    bool over = sim->refusal || (sim->closing && !sim->unended && !sim->broadcast);
+    bool wait = pending_items(sim) > model_count(sim, SLOT_STARTING) + idle;
+    return !over && (sim->starts_owed || model_is_stranded(sim) || wait);
 }
 
 static void judge_number(const struct sim *sim, const struct sched_effect *effect)
@@ -71,6 +72,19 @@ static void start_effect(struct sim *sim, const struct sched_effect *effect)
     sim->starts_owed -= sim->starts_owed > 0;
     *slot = (struct sim_slot){.numbered = true, .number = effect->worker_id};
     model_await_ready(sim, slot);
+    if (sim->broadcast)
+        model_take_part(sim, effect->slot);
+}
+
+/* What must not run twice, or is answered through other pipes, or stops its job. */
+static bool goes_alone(const struct job *given)
+{
+    return given->at_most_once || given->has_fds || (given->stop_on_error && given->kind == JOB_BYTES);
+}
+
+static bool model_is_live_part(const struct sim *sim, unsigned slot)
+{
+    return sim->broadcast && model_is_live(sim->broadcast, slot);
 }
 
 /* Rule 5, for what is there already. */
@@ -85,6 +99,14 @@ static void judge_queue(const struct sim *sim, unsigned index)
     if (slot->flight_count >= SCHED_MAX_RUNS || bytes >= QUEUED_BYTES || cost_ns >= QUEUED_NS)
         sim_fail(sim, "slot %u has %u runs, %llu bytes and %llu ns of work, and is sent more", index,
                  slot->flight_count, U(bytes), U(cost_ns));
+    if (model_is_live_part(sim, index))
+        sim_fail(sim, "slot %u is sent more though it has not run the broadcast", index);
+    if (slot->flight_count && goes_alone(&slot->flights[0].job->given))
+        sim_fail(sim, "slot %u is sent more behind an item that goes alone", index);
+    if (slot->flight_count && !job_item_ns(slot->flights[0].job->job))
+        sim_fail(sim, "slot %u is sent more behind items of which nobody knows how long they take", index);
+    if (slot->flight_count && sim->now_ns - slot->moved_ns >= QUEUED_NS)
+        sim_fail(sim, "slot %u is sent more behind an item that it has been at for long", index);
     if (slot->flight_count && slot->flights[0].doubted)
         sim_fail(sim, "slot %u is sent more behind items that may end its worker", index);
 }
@@ -101,8 +123,8 @@ static void judge_chunk(const struct sim *sim, const struct sim_slot *slot, cons
         sim_fail(sim, "a chunk of %llu items, where %llu were asked for", U(flight->count), U(given->chunk_size));
     if (flight->count > slot->tasks_left)
         sim_fail(sim, "%llu items for a worker that may take %llu more", U(flight->count), U(slot->tasks_left));
-    if (given->at_most_once && (flight->count > 1 || slot->flight_count))
-        sim_fail(sim, "an item that must not run twice is not sent by itself");
+    if (goes_alone(given) && (flight->count > 1 || slot->flight_count))
+        sim_fail(sim, "an item that goes alone is not sent by itself");
 }
 
 static size_t bytes_of(const struct sim_job *job, uint64_t first, uint64_t count)
@@ -114,23 +136,59 @@ static size_t bytes_of(const struct sim_job *job, uint64_t first, uint64_t count
     return bytes;
 }
 
+static void broadcast_effect(struct sim *sim, const struct sched_effect *effect, struct sim_job *job)
+{
+    struct sim_slot *slot = &sim->slots[effect->slot];
+    if (job != sim->broadcast || effect->span->first != effect->slot || effect->span->count != 1 || !effect->stepwise)
+        sim_fail(sim, "what is sent to slot %u is not its part of the broadcast", effect->slot);
+    if (slot->state != SLOT_READY)
+        sim_fail(sim, "a broadcast for slot %u, which is %s", effect->slot, slot_state_name(slot->state));
+    model_move(sim, job, effect->slot, ITEM_PENDING, ITEM_IN_FLIGHT);
+    slot->flights[slot->flight_count++] =
+        (struct sim_flight){.job = job, .first = effect->slot, .count = 1, .stepwise = true};
+}
+
+/* Nothing that is pending was submitted before it. */
+static void judge_turn(struct sim *sim, const struct sim_job *job, uint64_t first)
+{
+    for (unsigned i = 0; i < sim->job_count; i++) {
+        struct sim_job *other = &sim->jobs[i];
+        if (!other->in_state[ITEM_PENDING] || other->given.kind == JOB_BROADCAST)
+            continue;
+        while (other->items[other->front].state != ITEM_PENDING)
+            other->front++;
+        uint64_t number = other->items[other->front].number;
+        bool map_first = job->given.kind == JOB_LANE && other->given.kind != JOB_LANE;
+        if (number < job->items[first].number || (number == job->items[first].number && map_first) ||
+            (other == job && other->front < first))
+            sim_fail(sim, "item %llu of job %u is sent before item %llu of job %u, which was submitted earlier",
+                     U(first), job->number, U(other->front), i);
+    }
+}
+
 static void send_effect(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_slot *slot = &sim->slots[effect->slot];
     const struct span *span = effect->span;
     struct sim_job *job = model_find_job(sim, effect->job);
+    if (job->given.kind == JOB_BROADCAST) {
+        broadcast_effect(sim, effect, job);
+        return;
+    }
     if (slot->state != SLOT_READY || slot->worn)
         sim_fail(sim, "items for slot %u, which is %s", effect->slot, slot_state_name(slot->state));
     if (job->cancel_status || span->job != effect->job || !span->count)
         sim_fail(sim, "items of job %u are sent though they must not be", job->number);
     struct sim_flight flight = {.job = job, .first = span->first, .count = span->count, .stepwise = effect->stepwise};
+    judge_turn(sim, job, span->first);
     bool doubted = job->items[span->first].doubted;
     for (uint64_t i = span->first; i < span->first + span->count; i++) {
         model_move(sim, job, i, ITEM_PENDING, ITEM_IN_FLIGHT);
+        job->items[i].slot = (uint8_t)effect->slot;
         if (job->items[i].doubted != doubted)
             sim_fail(sim, "items that are in doubt are sent with others");
     }
-    if (effect->stepwise != (doubted || job->given.timeout_ns || job->given.at_most_once))
+    if (effect->stepwise != (doubted || job->given.timeout_ns || job->given.has_deadlines || job->given.at_most_once))
         sim_fail(sim, "items %llu.. of job %u are %ssent stepwise", U(span->first), job->number,
                  effect->stepwise ? "" : "not ");
     flight.bytes = bytes_of(job, span->first, span->count);
@@ -138,6 +196,9 @@ static void send_effect(struct sim *sim, const struct sched_effect *effect)
     flight.doubted = doubted;
     judge_chunk(sim, slot, &flight);
     judge_queue(sim, effect->slot);
+    uint64_t were_pending = job->in_state[ITEM_PENDING] + flight.count;
+    if (job->given.kind == JOB_LANE && slot->flight_count && were_pending < MANY_TASKS * sim->config.workers)
+        sim_fail(sim, "tasks of job %u are queued, and there are %llu only", job->number, U(were_pending));
     slot->flights[slot->flight_count++] = flight;
     if (slot->tasks_left != SIM_NEVER)
         slot->tasks_left -= flight.count;
@@ -155,19 +216,46 @@ static void fail_one(struct sim *sim, const struct sched_effect *effect)
                  job->number, effect->status, effect->attempts, slot->fail_job ? slot->fail_status : 0,
                  slot->fail_job ? slot->fail_attempts : 0);
     slot->fail_job = NULL;
+    if (job->given.kind == JOB_BROADCAST) {
+        model_end_part(sim, (unsigned)effect->first, ITEM_FAILING, true);
+        return;
+    }
     model_end_item(sim, job, effect->first, ITEM_FAILING, effect->status);
     if (job->given.stop_on_error)
-        model_cancel_job(job, POOL_ECANCELED);
+        model_cancel_job(sim, job, POOL_ECANCELED);
     model_note_ended(sim, job);
+}
+
+/* Only when nothing will ever come free. How much of the job that takes is for the engine to say. */
+static void judge_shortage(struct sim *sim, struct sim_job *job, uint64_t i)
+{
+    if (!sim->memory_was_refused)
+        sim_fail(sim, "item %llu of job %u ends for want of memory, of which there is enough", U(i), job->number);
+    for (unsigned k = 0; k < sim->sched.slot_count; k++)
+        if (sim->slots[k].flight_count)
+            sim_fail(sim, "item %llu of job %u ends for want of memory, and slot %u would give some back", U(i),
+                     job->number, k);
+    uint64_t end = job->job->pending ? job->job->pending->first : job->count;
+    for (; i < end; i++)
+        if (job->items[i].state == ITEM_PENDING)
+            model_doom(sim, job, i, ITEM_PENDING, -ENOMEM);
 }
 
 static void fail_pending(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_job *job = model_find_job(sim, effect->job);
-    if (!job->cancel_status || job->cancel_status != effect->status)
-        sim_fail(sim, "items of job %u end with %d, not %d", job->number, effect->status, job->cancel_status);
-    for (uint64_t i = 0; i < effect->count; i++)
-        model_end_item(sim, job, effect->first + i, ITEM_PENDING, effect->status);
+    if (job->given.kind == JOB_BROADCAST) {
+        model_end_part(sim, (unsigned)effect->first, ITEM_DOOMED, true);
+        return;
+    }
+    for (uint64_t i = effect->first; i < effect->first + effect->count; i++) {
+        if (job->items[i].state == ITEM_PENDING && effect->status == -ENOMEM)
+            judge_shortage(sim, job, i);
+        if (job->items[i].status != effect->status)
+            sim_fail(sim, "item %llu of job %u ends with %d, not %d", U(i), job->number, effect->status,
+                     job->items[i].status);
+        model_end_item(sim, job, i, ITEM_DOOMED, effect->status);
+    }
     sim->totals.canceled += effect->count;
     model_note_ended(sim, job);
 }
@@ -261,26 +349,39 @@ static void check_slots(const struct sim *sim)
 
 static void check_jobs(const struct sim *sim)
 {
-    uint64_t live_jobs = 0;
     for (unsigned i = 0; i < sim->job_count; i++) {
         const struct sim_job *job = &sim->jobs[i];
         if (!job->submitted || job->told)
             continue;
-        live_jobs += !job->ended;
-        if (job->pending + job->in_flight + job->failing != job->unended || job->job->unended_count != job->unended ||
-            job->job->pending_count != job->pending || job->job->cancel_status != job->cancel_status)
+        bool of_broadcast = job->given.kind == JOB_BROADCAST;
+        uint64_t pending = of_broadcast ? job->job->pending_count : job->in_state[ITEM_PENDING];
+        if (job->job->unended_count != job->unended || job->job->pending_count != pending ||
+            job->job->cancel_status != job->cancel_status)
             sim_fail(sim, "job %u has %llu items that have not ended, %llu pending; it should be %llu and %llu", i,
-                     U(job->job->unended_count), U(job->job->pending_count), U(job->unended), U(job->pending));
+                     U(job->job->unended_count), U(job->job->pending_count), U(job->unended), U(pending));
     }
-    if (sim->sched.job_count != live_jobs || sim->sched.pending_items != pending_items(sim))
-        sim_fail(sim, "%llu jobs and %llu pending items, not %llu and %llu", U(sim->sched.job_count),
-                 U(sim->sched.pending_items), U(live_jobs), U(pending_items(sim)));
+    if (sim->sched.unended_items != sim->unended || sim->sched.pending_items != pending_items(sim))
+        sim_fail(sim, "%llu unended and %llu pending items, not %llu and %llu", U(sim->sched.unended_items),
+                 U(sim->sched.pending_items), U(sim->unended), U(pending_items(sim)));
+    if ((sim->sched.broadcast != NULL) != (sim->broadcast != NULL))
+        sim_fail(sim, "there is %s broadcast", sim->broadcast ? "a" : "no");
+}
+
+static void check_counts(const struct sim *sim)
+{
+    const struct sched_counts *is = &sim->sched.counts, *due = &sim->counts;
+    if (is->retried != due->retried || is->crashes != due->crashes || is->timeouts != due->timeouts ||
+        is->recycled != due->recycled)
+        sim_fail(sim, "%llu retried, %llu crashes, %llu deadlines, %llu recycled; it should be %llu, %llu, %llu, %llu",
+                 U(is->retried), U(is->crashes), U(is->timeouts), U(is->recycled), U(due->retried), U(due->crashes),
+                 U(due->timeouts), U(due->recycled));
 }
 
 void judge_step(const struct sim *sim)
 {
     check_slots(sim);
     check_jobs(sim);
+    check_counts(sim);
     if (sim->sched.broken != sim->broken || sim->sched.failed_starts != sim->failed_starts)
         sim_fail(sim, "%u starts failed in a row, broken: %d; it should be %u, %d", sim->sched.failed_starts,
                  sim->sched.broken, sim->failed_starts, sim->broken);
@@ -295,9 +396,7 @@ static bool has_room(const struct sim *sim)
 /* Whether work lies about that a worker without any could have. */
 static bool is_idle_for_nothing(const struct sim *sim)
 {
-    bool waiting = false;
-    for (unsigned i = 0; i < sim->job_count; i++)
-        waiting |= sim->jobs[i].submitted && sim->jobs[i].pending;
+    bool waiting = pending_items(sim) && !sim->memory_was_refused;
     for (unsigned i = 0; waiting && i < sim->sched.slot_count; i++) {
         const struct sim_slot *slot = &sim->slots[i];
         if (slot->state == SLOT_READY && !slot->flight_count && !slot->worn && slot->tasks_left)
@@ -315,12 +414,17 @@ void judge_quiet(const struct sim *sim)
         if (slot->signal || slot->refresh || slot->dismiss || slot->fail_job)
             sim_fail(sim, "slot %u: the engine still owes signal %d, a fresh start (%d), an end (%d), a failure (%d)",
                      i, slot->signal, slot->refresh, slot->dismiss, slot->fail_job != NULL);
+        if (slot->state == SLOT_READY && model_owes(sim, i))
+            sim_fail(sim, "slot %u is ready, and is not sent the broadcast", i);
+        bool worn = slot->state == SLOT_READY && !slot->flight_count && (slot->worn || !slot->tasks_left);
+        if (worn && model_may_wear_out(sim))
+            sim_fail(sim, "slot %u is worn out, and is not replaced", i);
     }
     if (sched_wake_ns(&sim->sched) > due_ns)
         sim_fail(sim, "the engine would sleep beyond what is due");
     for (unsigned i = 0; i < sim->job_count; i++) {
         const struct sim_job *job = &sim->jobs[i];
-        if (job->submitted && ((job->ended && !job->told) || (job->cancel_status && job->pending)))
+        if ((job->ended && !job->told) || job->in_state[ITEM_DOOMED])
             sim_fail(sim, "job %u has ended or was cancelled, and that is not told", i);
     }
     if (sim->broken != sim->break_told)
@@ -344,7 +448,7 @@ static void check_item(const struct sim *sim, const struct sim_job *job, uint64_
         sim_fail(sim, "item %llu of job %u has not ended", U(i), job->number);
     if (!may_end_worker && (item->status == POOL_ETIMEOUT || (of_death && !item->unlucky)))
         sim_fail(sim, "item %llu of job %u fails with %d and did nothing", U(i), job->number, item->status);
-    if (!job->cancel_status && !of_death && item->status != POOL_ETIMEOUT && item->status != 0 && item->status != 1)
+    if (!item->excused && !of_death && item->status != POOL_ETIMEOUT && item->status != 0 && item->status != 1)
         sim_fail(sim, "item %llu of job %u ends with %d", U(i), job->number, item->status);
     if (item->fate == FATE_HANGS && item->offences == SIM_ALWAYS && item->begun && item->status == 0)
         sim_fail(sim, "item %llu of job %u never ends, and ended", U(i), job->number);
@@ -355,9 +459,12 @@ static void check_item(const struct sim *sim, const struct sim_job *job, uint64_
 void judge_end(const struct sim *sim)
 {
     for (unsigned i = 0; i < sim->job_count; i++) {
-        if (!sim->jobs[i].told)
+        const struct sim_job *job = &sim->jobs[i];
+        if (job->submitted && job->ended != job->told)
             sim_fail(sim, "the end of job %u was never told", i);
-        for (uint64_t k = 0; k < sim->jobs[i].given.count; k++)
-            check_item(sim, &sim->jobs[i], k);
+        if (job->given.kind == JOB_BROADCAST && job->submitted && !job->ran && !sim->refusal)
+            sim_fail(sim, "the broadcast %u has ended, and nobody has run it", i);
+        for (uint64_t k = 0; k < job->count && job->given.kind != JOB_BROADCAST; k++)
+            check_item(sim, job, k);
     }
 }

@@ -1,8 +1,8 @@
-/* sim_model: what the engine has to do, worked out anew from what it was told, item by item.
+/* sim_model: what the engine has to do with slots, worked out anew from what it was told.
  *
- * It shares nothing with sched.c but the header. It is told every event together with the engine and follows each slot and each item;
- * sim_judge.c compares. It looks at what workers really did only to judge who is blamed: an item that fails for a death
- * must have caused it, or have run too long. */
+ * With sim_items.c it shares nothing with sched.c but the header. It is told every event together with the engine and follows
+ * each slot and each item; sim_judge.c compares. It looks at what workers really did only to judge who is blamed: an item that fails
+ * for a death must have caused it, or have run too long. */
 #include "sim.h"
 #include <signal.h>
 #include <stdlib.h>
@@ -10,70 +10,6 @@
 #define EXIT_PAUSE_NS SIM_S
 
 #define U(x) ((unsigned long long)(x))
-
-struct sim_job *model_find_job(const struct sim *sim, const struct job *job)
-{
-    for (unsigned i = 0; i < sim->job_count; i++)
-        if (sim->jobs[i].job == job)
-            return (struct sim_job *)&sim->jobs[i];
-    sim_fail(sim, "an effect names a job that is not there");
-}
-
-/* ---- items ---- */
-
-static uint64_t *count_of(struct sim_job *job, enum sim_item_state state)
-{
-    uint64_t *const counts[] = {
-        [ITEM_PENDING] = &job->pending, [ITEM_IN_FLIGHT] = &job->in_flight, [ITEM_FAILING] = &job->failing};
-    return counts[state];
-}
-
-void model_move(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, enum sim_item_state to)
-{
-    struct sim_item *item = &job->items[i];
-    if (i >= job->given.count || item->state != from)
-        sim_fail(sim, "item %llu of job %u is in state %u, not %u", U(i), job->number, item->state, from);
-    item->state = (uint8_t)to;
-    --*count_of(job, from);
-    if (to == ITEM_ENDED)
-        job->unended--;
-    else
-        ++*count_of(job, to);
-}
-
-static void wind_down(struct sim *sim);
-
-void model_end_item(struct sim *sim, struct sim_job *job, uint64_t i, enum sim_item_state from, int status)
-{
-    job->items[i].status = status;
-    sim->totals.items++;
-    model_move(sim, job, i, from, ITEM_ENDED);
-}
-
-void model_note_ended(struct sim *sim, struct sim_job *job)
-{
-    if (job->unended || job->ended)
-        return;
-    job->ended = true;
-    wind_down(sim);
-}
-
-void model_cancel_job(struct sim_job *job, int status)
-{
-    if (!job->cancel_status)
-        job->cancel_status = status;
-}
-
-/* The first `count` items of a flight go back to their job. */
-static void put_back(struct sim *sim, const struct sim_flight *flight, bool doubted)
-{
-    for (uint64_t i = flight->first; i < flight->first + flight->count; i++) {
-        model_move(sim, flight->job, i, ITEM_IN_FLIGHT, ITEM_PENDING);
-        flight->job->items[i].doubted |= doubted;
-    }
-    if (flight->count && sim->broken)
-        model_cancel_job(flight->job, POOL_EBROKEN);
-}
 
 /* ---- slots ---- */
 
@@ -99,20 +35,28 @@ void model_await_ready(struct sim *sim, struct sim_slot *slot)
     set_due(sim, slot, sim->config.start_timeout_ns);
 }
 
+static unsigned index_of(const struct sim *sim, const struct sim_slot *slot)
+{
+    return (unsigned)(slot - sim->slots);
+}
+
 static void dismiss(struct sim *sim, struct sim_slot *slot)
 {
     slot->state = SLOT_RETIRING;
     slot->numbered = false;
     slot->dismiss = true;
+    sim->counts.recycled += slot->worn || !slot->tasks_left;
     set_due(sim, slot, sim->config.start_timeout_ns);
+    model_leave_broadcast(sim, index_of(sim, slot));
 }
 
-static void vacate(struct sim_slot *slot)
+static void vacate(struct sim *sim, struct sim_slot *slot)
 {
     slot->state = SLOT_EMPTY;
     slot->numbered = slot->refresh = slot->dismiss = false;
     slot->signal = 0;
     slot->due_ns = SIM_NEVER;
+    model_leave_broadcast(sim, index_of(sim, slot));
 }
 
 unsigned model_count(const struct sim *sim, enum slot_state state)
@@ -125,27 +69,48 @@ unsigned model_count(const struct sim *sim, enum slot_state state)
 
 void model_arm_deadline(struct sim *sim, struct sim_slot *slot)
 {
-    uint64_t timeout_ns = slot->flight_count ? slot->flights[0].job->given.timeout_ns : 0;
+    const struct sim_flight *flight = slot->flights;
+    uint64_t timeout_ns = slot->flight_count ? flight->job->items[flight->first].timeout_ns : 0;
     slot->due_ns = timeout_ns ? sim->now_ns + timeout_ns : SIM_NEVER;
+    slot->moved_ns = sim->now_ns;
+}
+
+static void kill_softly(struct sim *sim, struct sim_slot *slot)
+{
+    kill_slot(sim, slot, sim->config.kill_grace_ns ? SIGTERM : SIGKILL);
+}
+
+static void be_unwanted(struct sim_slot *slot)
+{
+    slot->unwanted = true;
+    if (!slot->verdict)
+        slot->verdict = POOL_ECANCELED;
 }
 
 static void kill_unwanted(struct sim *sim, struct sim_slot *slot)
 {
-    slot->unwanted = true;
+    be_unwanted(slot);
     kill_slot(sim, slot, SIGKILL);
 }
 
-bool model_work_is_left(const struct sim *sim)
+void model_unreachable(struct sim *sim, unsigned slot)
 {
-    for (unsigned i = 0; i < sim->job_count; i++)
-        if (sim->jobs[i].submitted && !sim->jobs[i].ended)
-            return true;
-    return false;
+    kill_slot(sim, &sim->slots[slot], SIGKILL);
 }
 
-static void wind_down(struct sim *sim)
+void model_kill_for_task(struct sim *sim, unsigned index)
 {
-    if (!sim->closing || model_work_is_left(sim))
+    struct sim_slot *slot = &sim->slots[index];
+    if (slot->state != SLOT_READY)
+        return; /* it is about to be gone */
+    sim->totals.task_kills++;
+    slot->verdict = POOL_ECANCELED;
+    kill_softly(sim, slot);
+}
+
+void model_wind_down(struct sim *sim)
+{
+    if (!sim->closing || sim->unended || sim->broadcast)
         return;
     for (unsigned i = 0; i < sim->sched.slot_count; i++) {
         struct sim_slot *slot = &sim->slots[i];
@@ -170,9 +135,7 @@ static void break_pool(struct sim *sim)
 {
     sim->broken = true;
     sim->totals.broken++;
-    for (unsigned i = 0; i < sim->job_count; i++)
-        if (sim->jobs[i].submitted && sim->jobs[i].pending)
-            model_cancel_job(&sim->jobs[i], POOL_EBROKEN);
+    model_refuse(sim, POOL_EBROKEN);
     for (unsigned i = 0; i < sim->sched.slot_count; i++)
         if (sim->slots[i].state == SLOT_STARTING)
             kill_unwanted(sim, &sim->slots[i]);
@@ -211,36 +174,43 @@ void model_limit(struct sim *sim, unsigned workers)
     sim->starts_owed = 0;
 }
 
-void model_submit(struct sim *sim, struct sim_job *job)
+static void terminate(struct sim *sim, struct sim_slot *slot)
 {
-    job->submitted = true;
-    job->pending = job->unended = job->given.count;
-    if (sim->broken)
-        model_cancel_job(job, POOL_EBROKEN);
-    model_note_ended(sim, job);
+    if (slot->state == SLOT_EMPTY)
+        return;
+    be_unwanted(slot);
+    if (slot->state == SLOT_READY || slot->state == SLOT_RETIRING)
+        kill_softly(sim, slot);
+    else if (slot->state != SLOT_DYING)
+        kill_slot(sim, slot, SIGKILL);
 }
 
-void model_cancel(struct sim *sim, struct sim_job *job, int status)
+void model_shutdown(struct sim *sim, enum pool_shutdown_mode mode)
 {
-    (void)sim;
-    model_cancel_job(job, status);
-}
-
-void model_close(struct sim *sim)
-{
+    if (sim->closing && mode <= sim->mode)
+        return;
+    sim->totals.shutdowns[mode]++;
     sim->closing = true;
-    wind_down(sim);
+    sim->mode = mode;
+    if (mode != POOL_DRAIN)
+        model_refuse(sim, POOL_ECANCELED);
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        if (mode == POOL_TERMINATE)
+            terminate(sim, &sim->slots[i]);
+        else if (mode == POOL_KILL && sim->slots[i].state != SLOT_EMPTY)
+            kill_unwanted(sim, &sim->slots[i]);
+    model_wind_down(sim);
 }
 
 void model_refused(struct sim *sim, unsigned slot)
 {
-    vacate(&sim->slots[slot]);
+    vacate(sim, &sim->slots[slot]);
     count_failed_start(sim);
 }
 
 void model_put_off(struct sim *sim, unsigned slot)
 {
-    vacate(&sim->slots[slot]);
+    vacate(sim, &sim->slots[slot]);
     owe_start(sim);
     pause_starts(sim, 2 * SIM_MS);
 }
@@ -254,7 +224,7 @@ static void be_ready(struct sim *sim, struct sim_slot *slot)
     sim->failed_starts = 0;
     sim->next_start_ns = sim->now_ns;
     sim->ever_ready = true;
-    wind_down(sim);
+    model_wind_down(sim);
 }
 
 static void kill_for_garbage(struct sim *sim, struct sim_slot *slot)
@@ -291,9 +261,17 @@ static void pop_flight(struct sim_slot *slot)
         slot->flights[i] = slot->flights[i + 1];
 }
 
-static void replace_if_worn(struct sim *sim, struct sim_slot *slot)
+/* In a broadcast that goes on and on workers are not replaced any more. */
+bool model_may_wear_out(const struct sim *sim)
 {
-    if (slot->state != SLOT_READY || slot->flight_count || (!slot->worn && slot->tasks_left))
+    return !sim->broadcast || sim->broadcast->ran < 2 * sim->config.workers;
+}
+
+void model_replace_if_worn(struct sim *sim, unsigned index)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    bool worn = slot->worn || !slot->tasks_left;
+    if (slot->state != SLOT_READY || slot->flight_count || !worn || !model_may_wear_out(sim))
         return;
     if (!sim->config.restarts) {
         dismiss(sim, slot);
@@ -301,13 +279,16 @@ static void replace_if_worn(struct sim *sim, struct sim_slot *slot)
     }
     model_await_ready(sim, slot);
     slot->refresh = slot->renewing = true;
+    sim->counts.recycled++;
+    if (sim->broadcast)
+        model_take_part(sim, index);
 }
 
 static void end_reported(struct sim *sim, struct sim_slot *slot, const struct sim_report *report)
 {
     struct sim_flight *flight = &slot->flights[0];
     struct sim_job *job = flight->job;
-    for (uint64_t i = 0; i < report->count; i++) {
+    for (uint64_t i = 0; i < report->count && job->given.kind != JOB_BROADCAST; i++) {
         uint64_t index = flight->first + i;
         bool failed = report->failures && i + 1 == report->count;
         bool own = job->items[index].fate == FATE_FAILS;
@@ -316,8 +297,8 @@ static void end_reported(struct sim *sim, struct sim_slot *slot, const struct si
     flight->first += report->count;
     flight->count -= report->count;
     if (report->failures && job->given.stop_on_error) {
-        model_cancel_job(job, POOL_ECANCELED);
-        put_back(sim, flight, false);
+        model_cancel_job(sim, job, POOL_ECANCELED);
+        model_put_back(sim, flight, false);
         flight->count = 0;
     }
     if (!flight->count)
@@ -335,12 +316,17 @@ void model_ended(struct sim *sim, unsigned index, const struct sim_report *repor
     }
     if (!slot->flight_count || slot->flights[0].job != report->job || slot->flights[0].first != report->first)
         sim_fail(sim, "slot %u reports items that are not the next ones there", index);
-    slot->worn |= report->worn;
+    bool of_broadcast = report->job->given.kind == JOB_BROADCAST;
+    slot->worn |= report->worn && !of_broadcast;
     slot->useful = true;
+    report->job->failed |= report->failures > 0;
     end_reported(sim, slot, report);
     model_arm_deadline(sim, slot);
-    model_note_ended(sim, report->job);
-    replace_if_worn(sim, slot);
+    if (of_broadcast)
+        model_end_part(sim, index, ITEM_IN_FLIGHT, true);
+    else
+        model_note_ended(sim, report->job);
+    model_replace_if_worn(sim, index);
 }
 
 void model_sent(struct sim *sim, unsigned index, uint64_t position)
@@ -353,9 +339,10 @@ void model_unsent(struct sim *sim, unsigned index, int status)
 {
     struct sim_slot *slot = &sim->slots[index];
     struct sim_flight *last = &slot->flights[--slot->flight_count];
-    model_cancel_job(last->job, status);
-    put_back(sim, last, false);
-    if (slot->tasks_left != SIM_NEVER)
+    last->job->failed = true;
+    for (uint64_t i = last->first; i < last->first + last->count; i++)
+        model_doom(sim, last->job, i, ITEM_IN_FLIGHT, status);
+    if (slot->tasks_left != SIM_NEVER && last->job->given.kind != JOB_BROADCAST)
         slot->tasks_left += last->count;
     if (!slot->flight_count)
         slot->due_ns = SIM_NEVER;
@@ -371,10 +358,10 @@ static void judge(struct sim *sim, const struct sim_slot *slot, const struct sim
     bool is_culprit = worker->culprit_job == job && worker->culprit == i;
     if (slot->verdict == POOL_ETIMEOUT || is_culprit)
         return;
-    if (worker->culprit_job)
+    if (worker->culprit_job && !worker->cut_off)
         sim_fail(sim, "item %llu of job %u is blamed for what item %llu of job %u did", U(i), job->number,
                  U(worker->culprit), worker->culprit_job->number);
-    if (!worker->by_itself)
+    if (!worker->by_itself && !worker->cut_off)
         sim_fail(sim, "item %llu of job %u is blamed though nothing happened", U(i), job->number);
     item->unlucky++;
 }
@@ -385,10 +372,11 @@ static void convict(struct sim *sim, struct sim_slot *slot, const struct sim_wor
     struct sim_job *job = flight->job;
     struct sim_item *item = &job->items[flight->first];
     judge(sim, slot, worker, job, flight->first);
+    job->failed |= job->given.kind == JOB_BROADCAST;
     item->attempts++;
     sim->totals.blamed++;
     bool final = slot->verdict == POOL_ETIMEOUT || job->given.at_most_once || job->cancel_status ||
-                 item->attempts >= sim->config.max_attempts;
+                 job->given.kind == JOB_BROADCAST || item->attempts >= sim->config.max_attempts;
     for (uint64_t i = flight->first; i < flight->first + flight->count; i++)
         job->items[i].doubted = !final; /* once it is out, the others are beyond doubt */
     if (!final)
@@ -406,6 +394,8 @@ static void convict(struct sim *sim, struct sim_slot *slot, const struct sim_wor
 static bool may_have_begun(const struct sim_slot *slot, const struct sim_worker *worker,
                            const struct sim_flight *flight)
 {
+    if (!flight->count)
+        return false;
     const struct sim_item *item = &flight->job->items[flight->first];
     bool read = !worker->read_is_known || flight->position <= worker->read_position;
     return read || slot->verdict || item->unread_deaths >= FLIGHT_UNREAD_DEATHS;
@@ -419,31 +409,53 @@ static void note_unread(struct sim *sim, struct sim_slot *slot)
             slot->flights[i].job->items[slot->flights[i].first + k].unread_deaths++;
 }
 
+/* A broadcast is left by who has not run it. */
+static void give_back(struct sim *sim, const struct sim_flight *flight, bool doubted)
+{
+    if (flight->job->given.kind == JOB_BROADCAST) {
+        if (flight->count)
+            model_move(sim, flight->job, flight->first, ITEM_IN_FLIGHT, ITEM_PENDING);
+        return;
+    }
+    for (uint64_t i = flight->first; i < flight->first + flight->count; i++)
+        sim->counts.retried += flight->job->items[i].state == ITEM_IN_FLIGHT;
+    model_put_back(sim, flight, doubted);
+}
+
 static void settle(struct sim *sim, struct sim_slot *slot, const struct sim_worker *worker)
 {
     if (!slot->flight_count)
         return;
-    bool alone = slot->flight_count == 1 && slot->flights[0].count == 1;
-    bool begun = may_have_begun(slot, worker, &slot->flights[0]);
-    bool certain = begun && (alone || slot->flights[0].stepwise), doubt = begun && !certain;
+    const struct sim_flight *head = &slot->flights[0];
+    bool alone = slot->flight_count == 1 && head->count == 1;
+    bool innocent = slot->verdict == POOL_ECANCELED; /* killed for what is not wanted any more */
+    bool begun = !innocent && may_have_begun(slot, worker, head);
+    bool certain = begun && model_is_live(head->job, head->first) && (alone || head->stepwise);
+    bool doubt = begun && !certain;
     sim->totals.doubted += doubt;
     if (certain)
         convict(sim, slot, worker);
+    if (!begun && !innocent)
+        note_unread(sim, slot);
     for (unsigned i = 0; i < slot->flight_count; i++) {
         doubt = doubt && !slot->flights[i].stepwise && may_have_begun(slot, worker, &slot->flights[i]);
-        put_back(sim, &slot->flights[i], doubt);
+        give_back(sim, &slot->flights[i], doubt);
     }
-    if (!begun)
-        note_unread(sim, slot);
+    unsigned count = slot->flight_count;
     slot->flight_count = 0;
+    for (unsigned i = 0; i < count; i++)
+        model_end_if_over(sim, slot->flights[i].job); /* a lane, of which nothing was left but this */
 }
 
 void model_exited(struct sim *sim, const struct sim_worker *worker)
 {
     struct sim_slot *slot = &sim->slots[worker->slot];
     bool never_used = !slot->flight_count && !slot->useful;
+    bool by_itself = slot->verdict == 0 || slot->verdict == POOL_EPROTO;
+    sim->counts.crashes += slot->ready && slot->numbered && by_itself && !slot->unwanted;
+    slot->state = SLOT_EMPTY;
     settle(sim, slot, worker);
-    vacate(slot);
+    vacate(sim, slot);
     if (!slot->ready && !slot->unwanted)
         count_failed_start(sim);
     else if (never_used && !slot->unwanted)
@@ -459,7 +471,8 @@ static void judge_deadline(struct sim *sim, struct sim_slot *slot)
     const struct sim_item *item = &flight->job->items[flight->first];
     uint64_t ran_ns = item->begun ? sim->now_ns - item->began_ns : 0;
     sim->totals.timeouts++;
-    if (ran_ns + SIM_LATENCY_NS < flight->job->given.timeout_ns)
+    sim->counts.timeouts++;
+    if (ran_ns + SIM_LATENCY_NS < item->timeout_ns)
         sim_fail(sim, "item %llu of job %u has run %llu ns only, and its time is up", U(flight->first),
                  flight->job->number, U(ran_ns));
     if (item->fate != FATE_HANGS && item->fate != FATE_SLOW && item->fate != FATE_GARBAGE && item->fate != FATE_CLOSES)
@@ -476,7 +489,7 @@ static void expire_slot(struct sim *sim, struct sim_slot *slot)
     case SLOT_READY:
         judge_deadline(sim, slot);
         slot->verdict = POOL_ETIMEOUT;
-        kill_slot(sim, slot, sim->config.kill_grace_ns ? SIGTERM : SIGKILL);
+        kill_softly(sim, slot);
         break;
     case SLOT_CLOSED:
         kill_for_garbage(sim, slot);

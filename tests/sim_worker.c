@@ -87,6 +87,16 @@ static void get_stuck(struct sim_worker *worker)
 
 /* ---- starting ---- */
 
+/* What it is given as it starts, or need not have. */
+static unsigned broadcasts_of_the_past(const struct sim *sim)
+{
+    unsigned known = 0;
+    for (unsigned i = 0; i < sim->job_count; i++)
+        if (sim->jobs[i].given.kind == JOB_BROADCAST && (sim->jobs[i].told || sim->jobs[i].failed))
+            known |= 1u << i;
+    return known;
+}
+
 static void boot(struct sim *sim, struct sim_worker *worker)
 {
     struct sim_random *random = &sim->random;
@@ -143,6 +153,7 @@ void sim_worker_start(struct sim *sim, unsigned slot)
     *worker = (struct sim_worker){.exists = true, .slot = slot, .process = sim->next_process++, .die_at = SIM_NEVER};
     worker->said = said;
     worker->said_room = said_room;
+    worker->knows = broadcasts_of_the_past(sim);
     worker->ignores_sigterm = sim_chance(&sim->random, 1, 4);
     worker->pipe_kept = sim_chance(&sim->random, 1, 10);
     worker->read_is_known = sim_chance(&sim->random, 9, 10);
@@ -161,10 +172,27 @@ static enum sim_fate fate_of(const struct sim_item *item)
     return item->offences ? (enum sim_fate)item->fate : FATE_FINE;
 }
 
+/* Each broadcast comes before whatever was submitted after it. */
+static void judge_broadcasts(struct sim *sim, struct sim_worker *worker)
+{
+    const struct sim_job *job = worker->run.job;
+    if (job->given.kind == JOB_BROADCAST)
+        worker->knows |= 1u << job->number;
+    for (unsigned i = 0; i < sim->job_count && job->given.kind != JOB_BROADCAST; i++) {
+        const struct sim_job *other = &sim->jobs[i];
+        bool is_due = other->given.kind == JOB_BROADCAST && other->submitted &&
+                      other->stamp < current_item(worker)->stamp && !(other->unsent_slots >> worker->slot & 1);
+        if (is_due && !(worker->knows >> i & 1))
+            sim_fail(sim, "slot %u begins item %llu of job %u before the broadcast %u, which was submitted earlier",
+                     worker->slot, (unsigned long long)worker->run.first, job->number, i);
+    }
+}
+
 static void begin_item(struct sim *sim, struct sim_worker *worker)
 {
     struct sim_item *item = current_item(worker);
     const struct job *given = &worker->run.job->given;
+    judge_broadcasts(sim, worker);
     item->began_ns = sim->now_ns;
     if (item->begun++ && given->at_most_once)
         sim_fail(sim, "item %llu of job %u, which is to run at most once, begins again",
@@ -172,7 +200,7 @@ static void begin_item(struct sim *sim, struct sim_worker *worker)
     worker->phase = WORKER_RUNNING;
     worker->act_at = sim->now_ns + item->duration_ns;
     if (fate_of(item) == FATE_SLOW)
-        worker->act_at = sim->now_ns + sim_between(&sim->random, given->timeout_ns + 1, 3 * given->timeout_ns);
+        worker->act_at = sim->now_ns + sim_between(&sim->random, item->timeout_ns + 1, 3 * item->timeout_ns);
     if (fate_of(item) == FATE_HANGS) {
         worker->act_at = SIM_NEVER;
         blame(worker, worker->run.job, worker->run.first);
@@ -358,6 +386,7 @@ uint64_t sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run)
 void sim_worker_refresh(struct sim *sim, unsigned slot)
 {
     sim->workers[slot].refreshed = true;
+    sim->workers[slot].knows = broadcasts_of_the_past(sim);
     wake(sim, &sim->workers[slot]);
 }
 

@@ -6,7 +6,8 @@
  * sched_expire is called only when everything that can be read by then was told. After every step the engine is compared with a
  * model of its own (sim_model.c), which keeps the five rules item by item.
  *
- * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -o simulator tests/simulator.c tests/sim_*.c src/sched.c src/flight.c src/chunk.c src/job.c src/slot.c
+ * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Wl,--wrap=malloc -o simulator tests/simulator.c tests/sim_*.c src/sched.c src/flight.c
+ *        src/chunk.c src/job.c src/lane.c src/slot.c
  * Run:   simulator [--schedules N] [--seed S [--trace]] [--from S]
  *        N schedules (10,000), seeds from S (1) on; or the one of seed S, and what happens in it in plain words.
  * Exit status: 0; 1 when a schedule broke a rule: its seed and the way to replay it are printed.
@@ -28,7 +29,7 @@ enum { SCHEDULE_S = 60 }; /* a schedule takes a tenth of a millisecond */
 
 /* ---- what is printed ---- */
 
-static const struct sim *current; /* for the handlers below */
+static const struct sim *current; /* for the handlers and the malloc below */
 
 static void print_replay(const struct sim *sim)
 {
@@ -74,6 +75,20 @@ static void on_signal(int signal)
     _exit(1);
 }
 
+/* The engine has no memory now and then: with -Wl,--wrap=malloc. */
+void *__real_malloc(size_t size) __attribute__((weak));
+void *__wrap_malloc(size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    struct sim *sim = (struct sim *)(uintptr_t)current;
+    if (!sim || !sim->memory_is_short)
+        return __real_malloc(size);
+    sim->memory_was_refused = true;
+    sim->totals.no_memory++;
+    return NULL;
+}
+
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
 /* ---- effects ---- */
@@ -112,89 +127,6 @@ static void trace_effect(const struct sim *sim, const struct sched_effect *effec
     }
 }
 
-/* A default number of workers adapts to what the system has room for. */
-static void adapt(struct sim *sim)
-{
-    unsigned live = 0;
-    for (unsigned i = 0; i < sim->sched.slot_count; i++)
-        live += sim->slots[i].state != SLOT_EMPTY;
-    if (!sim->adapts || !live || sim->submitted_any || sim->broken)
-        return;
-    model_limit(sim, live);
-    sched_limit_workers(&sim->sched, live);
-}
-
-static void start(struct sim *sim, unsigned slot)
-{
-    if (!sim_chance(&sim->random, sim->refusals, 100)) {
-        sim_worker_start(sim, slot);
-        return;
-    }
-    sim->totals.refused++;
-    if (sim->refusals < 100 && sim_chance(&sim->random, 1, 2)) {
-        sim_trace(sim, "the start in slot %u is put off", slot);
-        model_put_off(sim, slot);
-        sched_start_later(&sim->sched, slot);
-        return;
-    }
-    sim_trace(sim, "the start in slot %u is refused", slot);
-    model_refused(sim, slot);
-    sched_not_started(&sim->sched, slot);
-    adapt(sim);
-}
-
-static void send(struct sim *sim, const struct sched_effect *effect)
-{
-    struct sim_job *job = model_find_job(sim, effect->job);
-    const struct span *span = effect->span;
-    if (sim_chance(&sim->random, sim->unsent, 100)) {
-        sim_trace(sim, "there is no memory to send this to slot %u", effect->slot);
-        sim->totals.unsent++;
-        model_unsent(sim, effect->slot, -ENOMEM);
-        sched_unsent(&sim->sched, effect->slot, -ENOMEM);
-        return;
-    }
-    bool stop = job->given.stop_on_error && job->given.kind == JOB_FIXED;
-    struct sim_run run = {job, span->first, span->count, 0, effect->stepwise, stop, 0};
-    effect->span->begin_position = sim_worker_send(sim, effect->slot, run);
-    model_sent(sim, effect->slot, effect->span->begin_position);
-}
-
-static void end_job(struct sim *sim, const struct sched_effect *effect)
-{
-    struct sim_job *job = model_find_job(sim, effect->job);
-    free(job->job);
-    job->job = NULL;
-}
-
-static void perform(struct sim *sim, const struct sched_effect *effect)
-{
-    switch (effect->kind) {
-    case SCHED_START:
-        start(sim, effect->slot);
-        break;
-    case SCHED_SEND:
-        send(sim, effect);
-        break;
-    case SCHED_SIGNAL:
-        sim_worker_signal(sim, effect->slot, effect->signal);
-        break;
-    case SCHED_REFRESH:
-        sim->totals.refreshed++;
-        sim_worker_refresh(sim, effect->slot);
-        break;
-    case SCHED_DISMISS:
-        sim->totals.dismissed++;
-        sim_worker_dismiss(sim, effect->slot);
-        break;
-    case SCHED_END_JOB:
-        end_job(sim, effect);
-        break;
-    default:
-        break;
-    }
-}
-
 static void count_step(struct sim *sim)
 {
     if (++sim->steps > sim->step_limit)
@@ -205,14 +137,18 @@ static void count_step(struct sim *sim)
 static bool drain(struct sim *sim, unsigned most)
 {
     struct sched_effect effect;
+    sim->memory_was_refused = false;
     for (unsigned i = 0; i < most; i++) {
-        if (!sched_next(&sim->sched, &effect)) {
+        sim->memory_is_short = sim_chance(&sim->random, sim->shortage, 1000);
+        bool any = sched_next(&sim->sched, &effect);
+        sim->memory_is_short = false;
+        if (!any) {
             judge_quiet(sim);
             return false;
         }
         trace_effect(sim, &effect);
         judge_effect(sim, &effect);
-        perform(sim, &effect);
+        host_perform(sim, &effect);
         judge_step(sim);
         sim->totals.effects++;
         count_step(sim);
@@ -228,15 +164,6 @@ static void drain_all(struct sim *sim)
 
 /* ---- events ---- */
 
-static void tell_ended(struct sim *sim, struct sim_worker *worker, const struct sim_report *report)
-{
-    sim_trace(sim, "slot %u: items %llu to %llu of job %u have ended, %llu failed%s", worker->slot, U(report->first),
-              U(report->first + report->count - 1), report->job->number, U(report->failures),
-              report->worn ? "; it is worn" : "");
-    model_ended(sim, worker->slot, report);
-    sched_items_ended(&sim->sched, worker->slot, report->count, report->failures, report->elapsed_ns, report->worn);
-}
-
 static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message message)
 {
     static const char *const texts[] = {[SAY_READY] = "is ready",
@@ -250,7 +177,7 @@ static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message 
                                                                [SAY_EOF] = sched_eof,
                                                                [SAY_EXITED] = sched_exited};
     if (message.say == SAY_ENDED) {
-        tell_ended(sim, worker, &message.report);
+        host_ended(sim, worker, &message.report);
         return;
     }
     sim_trace(sim, "slot %u: process %u %s", worker->slot, worker->process, texts[message.say]);
@@ -285,70 +212,6 @@ static bool tell_something(struct sim *sim)
     return false;
 }
 
-static void submit(struct sim *sim, struct sim_job *job)
-{
-    sim_trace(sim, "job %u is submitted: %llu items%s%s%s", job->number, U(job->given.count),
-              job->given.timeout_ns ? ", with deadlines" : "", job->given.at_most_once ? ", at most once" : "",
-              job->given.stop_on_error ? ", stops on error" : "");
-    job->job = malloc(sizeof *job->job);
-    if (!job->job)
-        sim_fail(sim, "the simulator itself has no memory");
-    *job->job = job->given;
-    job_begin(job->job);
-    sim->submitted_any = true;
-    model_submit(sim, job);
-    sched_submit(&sim->sched, job->job);
-}
-
-static void cancel(struct sim *sim, struct sim_job *job)
-{
-    job->cancel_at = SIM_NEVER;
-    if (job->told)
-        return;
-    sim_trace(sim, "job %u is cancelled", job->number);
-    model_cancel(sim, job, POOL_ECANCELED);
-    sched_cancel(&sim->sched, job->job, POOL_ECANCELED);
-}
-
-static bool all_told(const struct sim *sim)
-{
-    for (unsigned i = 0; i < sim->job_count; i++)
-        if (!sim->jobs[i].told)
-            return false;
-    return true;
-}
-
-static void close_if_time(struct sim *sim)
-{
-    for (unsigned i = 0; i < sim->job_count; i++)
-        if (!sim->jobs[i].submitted || sim->jobs[i].cancel_at != SIM_NEVER)
-            return;
-    if (sim->closing || (!sim->closes_early && !all_told(sim)))
-        return;
-    sim_trace(sim, "the pool is closed");
-    model_close(sim);
-    sched_close(&sim->sched);
-}
-
-static uint64_t plan_ns(const struct sim *sim, uint64_t at)
-{
-    return at == SIM_NEVER || sim->base_ns == SIM_NEVER ? SIM_NEVER : sim->base_ns + at;
-}
-
-static void follow_plan(struct sim *sim)
-{
-    if (sim->base_ns == SIM_NEVER && (!sim->waits_for_boot || sim->ever_ready || sim->broken))
-        sim->base_ns = sim->now_ns;
-    for (unsigned i = 0; i < sim->job_count; i++) {
-        struct sim_job *job = &sim->jobs[i];
-        if (!job->submitted && plan_ns(sim, job->submit_at) <= sim->now_ns)
-            submit(sim, job);
-        if (job->submitted && plan_ns(sim, job->cancel_at) <= sim->now_ns)
-            cancel(sim, job);
-    }
-    close_if_time(sim);
-}
-
 /* ---- time ---- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -365,11 +228,7 @@ static uint64_t host_ns(const struct sim *sim)
         if (worker->exists && worker->said_first < worker->said_end)
             next_ns = earlier(next_ns, worker->said[worker->said_first].at_ns);
     }
-    for (unsigned i = 0; i < sim->job_count; i++) {
-        if (!sim->jobs[i].submitted)
-            next_ns = earlier(next_ns, plan_ns(sim, sim->jobs[i].submit_at));
-        next_ns = earlier(next_ns, plan_ns(sim, sim->jobs[i].cancel_at));
-    }
+    next_ns = earlier(next_ns, host_plan_ns(sim));
     return next_ns > sim->sleeps_until_ns ? next_ns : sim->sleeps_until_ns;
 }
 
@@ -382,8 +241,17 @@ static void move_time(struct sim *sim)
         sim_fail(sim, "stuck: nothing will ever happen again");
     if (next_ns > sim->now_ns)
         sim->now_ns = next_ns;
+    count_step(sim);
     if (sim->now_ns > 36000 * SIM_S)
         sim_fail(sim, "stuck: ten hours have passed");
+}
+
+static void follow_plan(struct sim *sim)
+{
+    host_follow_plan(sim);
+    judge_step(sim);
+    host_have_a_whim(sim);
+    judge_step(sim);
 }
 
 static void run_workers(struct sim *sim)
@@ -410,9 +278,11 @@ static void drive(struct sim *sim)
     sched_clock(&sim->sched, sim->now_ns);
     follow_plan(sim);
     do {
-        while (tell_something(sim))
+        while (tell_something(sim)) {
             if (sim_chance(&sim->random, 1, 2))
                 drain(sim, (unsigned)sim_between(&sim->random, 1, 8));
+            follow_plan(sim);
+        }
         drain_all(sim);
         run_workers(sim);
     } while (tell_something(sim));
@@ -465,7 +335,7 @@ static void run_schedule(struct sim *sim)
     trace_fates(sim);
     begin(sim);
     drive(sim);
-    while (!sim->closing || !sched_all_gone(&sim->sched) || !all_told(sim)) {
+    while (!sim->closing || !sched_all_gone(&sim->sched) || !host_is_done(sim)) {
         move_time(sim);
         run_workers(sim);
         if (sim->now_ns >= sim->sleeps_until_ns) {
@@ -474,6 +344,7 @@ static void run_schedule(struct sim *sim)
         }
     }
     judge_end(sim);
+    host_clear(sim);
     sched_clear(&sim->sched);
     sched_clear(&sim->sched);
     sim_plan_clear(sim);
@@ -496,14 +367,21 @@ static struct sim_totals simulate(uint64_t seed, bool trace, struct sim_totals t
 
 static void print_totals(uint64_t schedules, const struct sim_totals *totals)
 {
-    printf("%llu schedules, no rule broken: %llu events, %llu effects, %llu items; %llu deaths, %llu blamed "
-           "on an item, "
-           "%llu in doubt, %llu before it was read; %llu deadlines, %llu times garbage, %llu items cancelled, %llu "
-           "starts refused, "
-           "%llu spans not sent, %llu fresh starts, %llu orderly ends, %llu broken pools\n",
-           U(schedules), U(totals->events), U(totals->effects), U(totals->items), U(totals->deaths), U(totals->blamed),
-           U(totals->doubted), U(totals->unread), U(totals->timeouts), U(totals->garbage), U(totals->canceled),
-           U(totals->refused), U(totals->unsent), U(totals->refreshed), U(totals->dismissed), U(totals->broken));
+    printf(
+        "%llu schedules, no rule broken: %llu events, %llu effects, %llu items; %llu deaths, %llu blamed "
+        "on an item, "
+        "%llu in doubt, %llu before it was read; %llu deadlines, %llu times garbage, %llu items cancelled, %llu "
+        "starts refused, "
+        "%llu spans not sent, %llu fresh starts, %llu orderly ends, %llu broken pools; %llu tasks, %llu kills for one "
+        "that was cancelled, %llu broadcasts, %llu times no memory; shut down %llu times to drain, %llu to cancel, "
+        "%llu "
+        "to terminate, %llu to kill\n",
+        U(schedules), U(totals->events), U(totals->effects), U(totals->items), U(totals->deaths), U(totals->blamed),
+        U(totals->doubted), U(totals->unread), U(totals->timeouts), U(totals->garbage), U(totals->canceled),
+        U(totals->refused), U(totals->unsent), U(totals->refreshed), U(totals->dismissed), U(totals->broken),
+        U(totals->tasks), U(totals->task_kills), U(totals->broadcasts), U(totals->no_memory),
+        U(totals->shutdowns[POOL_DRAIN]), U(totals->shutdowns[POOL_CANCEL]), U(totals->shutdowns[POOL_TERMINATE]),
+        U(totals->shutdowns[POOL_KILL]));
 }
 
 static int usage(void)

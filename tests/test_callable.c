@@ -31,8 +31,8 @@ typedef int value_fn(void);
 static const char *const variants[] = {"", "noid/"}; /* with a build-id, without */
 
 struct fixture {
-    char directory[PATH_MAX - 256];
-    char plugin[PATH_MAX]; /* where tests put it */
+    char directory[PATH_MAX];
+    char plugin[PATH_MAX + 32]; /* where tests put it */
     void *handle;
     uint8_t bytes[CALLABLE_MAX_BYTES];
     size_t size;
@@ -77,7 +77,7 @@ static void copy_file(const char *from, const char *to)
 /* A new file takes the place of what is there, as an installer does it. */
 static void install(struct fixture *fixture, const char *variant, const char *name)
 {
-    char from[PATH_MAX], fresh[PATH_MAX];
+    char from[PATH_MAX], fresh[PATH_MAX + 32];
     snprintf(from, sizeof from, "%s/%s%s.so", TEST_PLUGIN_DIR, variant, name);
     snprintf(fresh, sizeof fresh, "%s/fresh", fixture->directory);
     copy_file(from, fresh);

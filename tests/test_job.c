@@ -77,6 +77,60 @@ static void a_span_goes_back_in_front(void **unused)
     assert_true(job.pending_count == 0);
 }
 
+/* So that what was submitted first is sent first, whoever had it and died when. */
+static void spans_are_kept_in_the_order_of_their_items(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(12, 8, 8);
+    struct span cut[3];
+    job_begin(&job);
+    for (unsigned i = 0; i < 3; i++)
+        job_cut(&job, 3, &cut[i]);
+    assert_ptr_equal(job_take_whole(&job), &job.whole);
+    job_push(&job, &cut[1]);
+    job_push(&job, &job.whole);
+    job_push(&job, &cut[0]);
+    job_push(&job, &cut[2]);
+    assert_true(job.pending_count == 12);
+    assert_ptr_equal(job.pending_tail, &job.whole);
+    for (unsigned i = 0; i < 3; i++)
+        assert_ptr_equal(job_take_whole(&job), &cut[i]);
+    assert_span(job_take_whole(&job), 9, 3);
+    assert_true(!job.pending && !job.pending_tail);
+}
+
+static void what_must_be_told_item_by_item_is_stepwise(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(3, 8, 8);
+    job_begin(&job);
+    assert_false(job.stepwise || job.alone);
+    job.timeout_ns = 1;
+    job_begin(&job);
+    assert_true(job.stepwise && !job.alone);
+    job = fixed_job(3, 8, 8);
+    job.at_most_once = true;
+    job_begin(&job);
+    assert_true(job.stepwise && job.alone);
+    job = fixed_job(3, 8, 8);
+    job.stop_on_error = true;
+    job_begin(&job);
+    assert_false(job.stepwise || job.alone);
+    job.kind = JOB_BYTES;
+    job_begin(&job);
+    assert_true(!job.stepwise && job.alone);
+}
+
+static void a_broadcast_is_the_same_payload_for_each(void **unused)
+{
+    (void)unused;
+    struct pool_bytes input = {NULL, 99};
+    struct job job = {.kind = JOB_BROADCAST, .count = 4, .inputs = &input};
+    job_begin(&job);
+    assert_true(job.stepwise);
+    assert_true(job_item(&job, 3).size == 99 && job_item(&job, 3).number == 0);
+}
+
 static void cost_is_unknown_until_measured_and_then_at_least_1(void **unused)
 {
     (void)unused;
@@ -156,6 +210,9 @@ int main(void)
         cmocka_unit_test(a_chunk_is_cut_off_the_front),
         cmocka_unit_test(attempts_stay_with_the_first_item_and_doubt_with_all),
         cmocka_unit_test(a_span_goes_back_in_front),
+        cmocka_unit_test(spans_are_kept_in_the_order_of_their_items),
+        cmocka_unit_test(what_must_be_told_item_by_item_is_stepwise),
+        cmocka_unit_test(a_broadcast_is_the_same_payload_for_each),
         cmocka_unit_test(cost_is_unknown_until_measured_and_then_at_least_1),
         cmocka_unit_test(a_slow_first_call_is_soon_forgotten),
         cmocka_unit_test(fixed_items_fit_by_the_larger_of_item_and_result),

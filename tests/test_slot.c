@@ -86,6 +86,18 @@ static void every_worker_can_be_killed_and_a_late_one_is(void **unused)
     }
 }
 
+/* Who may have something to lose is asked first; the others have nothing, or do not listen. */
+static void termination_is_soft_where_that_is_of_use(void **unused)
+{
+    (void)unused;
+    assert_leads(SLOT_EMPTY, SLOT_TERMINATE, SLOT_NOTHING, SLOT_EMPTY);
+    assert_leads(SLOT_STARTING, SLOT_TERMINATE, SLOT_KILL_NOW, SLOT_DYING);
+    assert_leads(SLOT_READY, SLOT_TERMINATE, SLOT_KILL_SOFTLY, SLOT_DYING);
+    assert_leads(SLOT_CLOSED, SLOT_TERMINATE, SLOT_KILL_NOW, SLOT_DYING);
+    assert_leads(SLOT_RETIRING, SLOT_TERMINATE, SLOT_KILL_SOFTLY, SLOT_DYING);
+    assert_leads(SLOT_DYING, SLOT_TERMINATE, SLOT_NOTHING, SLOT_DYING); /* its grace is running */
+}
+
 static void a_dying_worker_is_not_listened_to(void **unused)
 {
     (void)unused;
@@ -105,7 +117,7 @@ static void the_life_of_a_worker(void **unused)
     assert_leads(SLOT_STARTING, SLOT_DUE, SLOT_KILL_LATE, SLOT_DYING);
     assert_leads(SLOT_STARTING, SLOT_SAYS_READY, SLOT_WELCOME, SLOT_READY);
     assert_leads(SLOT_READY, SLOT_SAYS_ENDED, SLOT_ACCEPT, SLOT_READY);
-    assert_leads(SLOT_READY, SLOT_DUE, SLOT_KILL_SOFTLY, SLOT_DYING);
+    assert_leads(SLOT_READY, SLOT_DUE, SLOT_KILL_OVERDUE, SLOT_DYING);
     assert_leads(SLOT_READY, SLOT_SAYS_GARBAGE, SLOT_KILL_GARBAGE, SLOT_DYING);
     assert_leads(SLOT_READY, SLOT_EOF, SLOT_AWAIT_EXIT, SLOT_CLOSED);
     assert_leads(SLOT_READY, SLOT_RESTART, SLOT_REFRESH, SLOT_STARTING);
@@ -136,6 +148,7 @@ int main(void)
         cmocka_unit_test(a_live_worker_may_say_anything),
         cmocka_unit_test(an_exit_always_empties_the_slot),
         cmocka_unit_test(every_worker_can_be_killed_and_a_late_one_is),
+        cmocka_unit_test(termination_is_soft_where_that_is_of_use),
         cmocka_unit_test(a_dying_worker_is_not_listened_to),
         cmocka_unit_test(the_life_of_a_worker),
         cmocka_unit_test(states_and_events_have_names_of_their_own),

@@ -1,0 +1,292 @@
+#include "drive.h"
+#include "error.h"
+#include "fd.h"
+#include "procpool.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+
+static _Thread_local bool holds_a_lock;
+static _Thread_local struct drive_callback *callbacks; /* innermost first */
+static _Thread_local unsigned calls;                   /* of this thread that are inside a pool, nested by callbacks */
+static _Thread_local int cancel_state;                 /* what it was before the outermost */
+
+/* ---- the object ---- */
+
+static void make_lock(struct pool *pool)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+struct pool *drive_allocate(void)
+{
+    struct pool *pool = calloc(1, sizeof *pool);
+    if (!pool)
+        return NULL;
+    make_lock(pool);
+    pool->outer_fd = pool->news_fd = -1;
+    return pool;
+}
+
+void drive_deallocate(struct pool *pool)
+{
+    fd_close(&pool->outer_fd);
+    fd_close(&pool->news_fd);
+    pthread_cond_destroy(&pool->changed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+/* ---- the lock ---- */
+
+void drive_lock(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    holds_a_lock = true;
+}
+
+void drive_unlock(struct pool *pool)
+{
+    holds_a_lock = false;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+bool drive_holds_a_lock(void)
+{
+    return holds_a_lock;
+}
+
+void drive_forget_threads(struct pool *pool)
+{
+    make_lock(pool);
+    pool->driving = pool->has_thread = false;
+    pool->users = pool->sleepers = 0;
+}
+
+void drive_reset_thread(void)
+{
+    holds_a_lock = false;
+}
+
+/* ---- entering and leaving ---- */
+
+void drive_begin_call(void)
+{
+    if (!calls++)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+}
+
+void drive_end_call(void)
+{
+    int unused;
+    if (!--calls)
+        pthread_setcancelstate(cancel_state, &unused);
+}
+
+int drive_enter(struct pool *pool)
+{
+    if (pool->forked)
+        return error_set(POOL_EFORKED,
+                         "this pool belongs to the process that this one was forked from: make a new one");
+    drive_begin_call();
+    drive_lock(pool);
+    pool->users++;
+    return 0;
+}
+
+int drive_enter_for_work(struct pool *pool)
+{
+    int rc = drive_enter(pool);
+    if (rc)
+        return rc;
+    if (pool->closing)
+        rc = error_set(POOL_ECLOSED, "the pool has been shut down");
+    else if (pool->loop.broken)
+        rc = error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
+    if (rc)
+        drive_leave(pool);
+    return rc;
+}
+
+void drive_leave(struct pool *pool)
+{
+    pool->users--;
+    if (pool->sleepers)
+        pthread_cond_broadcast(&pool->changed);
+    drive_unlock(pool);
+    drive_end_call();
+}
+
+/* ---- what has ended ---- */
+
+static void hand_out(struct pool *pool, struct pool_task *task)
+{
+    pool->bytes_in_flight -= task->item.size;
+    pool->ended_count++;
+    pool->expected_count -= task->queue == &pool->ended;
+    if (task->dropped) {
+        pool->handle_count--;
+        task_destroy(task);
+    } else if (task->queue) {
+        task_queue_append(task->queue, task);
+    }
+}
+
+/* Tasks that have ended go to where they are waited for; whether there were any. */
+static bool hand_out_all(struct pool *pool)
+{
+    struct task_queue *ended = &pool->loop.ended_tasks;
+    bool any = ended->first;
+    while (ended->first) {
+        struct pool_task *task = ended->first;
+        task_queue_remove(ended, task);
+        hand_out(pool, task);
+    }
+    return any;
+}
+
+static void tell_event_loop(struct pool *pool)
+{
+    uint64_t once = 1;
+    if (pool->news_fd >= 0)
+        (void)!fd_write(pool->news_fd, &once, sizeof once);
+}
+
+/* Hand out what has ended, and wake those who sleep. Whether anything has ended that somebody may wait for. */
+static bool tell(struct pool *pool)
+{
+    bool any_task = hand_out_all(pool), any_job = pool->loop.jobs_ended != pool->jobs_told;
+    bool down = pool->closing && loop_is_down(&pool->loop);
+    pool->jobs_told = pool->loop.jobs_ended;
+    if (any_task)
+        tell_event_loop(pool);
+    if (pool->sleepers && (any_task || any_job || down))
+        pthread_cond_broadcast(&pool->changed);
+    return any_task || any_job || down;
+}
+
+void drive_wake_all(struct pool *pool)
+{
+    if (pool->sleepers)
+        pthread_cond_broadcast(&pool->changed);
+    if (pool->driving)
+        loop_wake(&pool->loop);
+}
+
+void drive_note(struct pool *pool)
+{
+    if (tell(pool) && pool->driving)
+        loop_wake(&pool->loop); /* what the driver waits for may have happened */
+}
+
+/* ---- turns ---- */
+
+/* While a thread drives, the event loop hears of ended tasks alone. */
+static void show_loop(struct pool *pool, bool visible)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    if (pool->outer_fd >= 0)
+        epoll_ctl(pool->outer_fd, visible ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, pool->loop.epoll_fd, &event);
+}
+
+static void drive(struct pool *pool, int timeout_ms)
+{
+    struct epoll_event events[LOOP_EVENTS];
+    pool->driving = true;
+    if (timeout_ms)
+        show_loop(pool, false);
+    drive_unlock(pool);
+    int count = loop_wait(&pool->loop, events, timeout_ms);
+    drive_lock(pool);
+    pool->driving = false;
+    if (timeout_ms)
+        show_loop(pool, true);
+    loop_handle(&pool->loop, events, count);
+    tell(pool);
+}
+
+static void sleep_until_changed(struct pool *pool, uint64_t until_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    pool->sleepers++;
+    holds_a_lock = false;
+    if (until_ns == DRIVE_FOREVER)
+        pthread_cond_wait(&pool->changed, &pool->lock);
+    else
+        pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
+    holds_a_lock = true;
+    pool->sleepers--;
+}
+
+void drive_await_leavers(struct pool *pool)
+{
+    while (pool->users)
+        sleep_until_changed(pool, DRIVE_FOREVER);
+}
+
+int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out)
+{
+    uint64_t now_ns = loop_now_ns();
+    if (timeout_ms < POOL_FOREVER || timeout_ms > (int64_t)((UINT64_MAX - now_ns) / 1000001u))
+        return error_set(-EINVAL, "%s: timeout_ms is %" PRId64 ": 0 or more, or POOL_FOREVER", function, timeout_ms);
+    *until_ns_out = timeout_ms == POOL_FOREVER ? DRIVE_FOREVER : now_ns + (uint64_t)timeout_ms * 1000000u;
+    return 0;
+}
+
+/* -1: no limit. Rounded up, so that nobody wakes before the time is past. */
+static int left_ms(uint64_t until_ns, uint64_t now_ns)
+{
+    uint64_t left = until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
+    if (until_ns == DRIVE_FOREVER)
+        return -1;
+    return left < 3600000 ? (int)left : 3600000;
+}
+
+bool drive_turn(struct pool *pool, uint64_t until_ns, bool first)
+{
+    bool limited = until_ns != DRIVE_FOREVER;
+    int timeout_ms = limited ? left_ms(until_ns, loop_now_ns()) : -1;
+    if (!timeout_ms && !first)
+        return false;
+    if (!pool->driving && !pool->in_place)
+        drive(pool, timeout_ms);
+    else if (timeout_ms)
+        sleep_until_changed(pool, until_ns);
+    return true;
+}
+
+/* ---- callbacks ---- */
+
+void drive_begin_callback(struct pool *pool, struct drive_callback *callback)
+{
+    *callback = (struct drive_callback){.pool = pool, .outer = callbacks};
+    callbacks = callback;
+    drive_unlock(pool);
+}
+
+void drive_end_callback(struct drive_callback *callback)
+{
+    callbacks = callback->outer;
+    drive_lock(callback->pool);
+}
+
+bool drive_in_callback(const struct pool *pool)
+{
+    for (struct drive_callback *callback = callbacks; callback; callback = callback->outer)
+        if (callback->pool == pool)
+            return true;
+    return false;
+}
+
+int drive_check_waiting(const struct pool *pool, const char *function)
+{
+    if (!drive_in_callback(pool))
+        return 0;
+    return error_set(-EDEADLK, "%s: this would wait in a callback of the same pool", function);
+}

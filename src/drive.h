@@ -1,0 +1,96 @@
+/* drive: whose turn it is. The pool as an object with a lock, and waiting in it.
+ *
+ * One mutex covers a pool's loop and its tasks. A thread that waits drives the loop itself; when several wait, one drives and the others
+ * sleep until something that they wait for has happened or the place is free. The mutex is released only while epoll waits (and
+ * for callbacks). A thread that ends something without driving (a cancellation, say) wakes the one that drives.
+ *
+ * For programs with an event loop there is one fd (see pool_fd): an epoll of the loop's own epoll and of an eventfd, which is
+ * written when tasks have ended. The loop's is taken out while a thread drives, or the event loop would spin beside it.
+ * Must not know: what the public functions do. */
+#ifndef PROCPOOL_DRIVE_H
+#define PROCPOOL_DRIVE_H
+
+#include "loop.h"
+#include <pthread.h>
+
+#define DRIVE_FOREVER UINT64_MAX
+
+struct pool {
+    struct pool *next, *prev; /* in the registry */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct loop loop;
+    bool in_place; /* inside a worker: runs tasks in the calling thread; has no loop */
+    bool forked;   /* this is a copy in a forked child */
+    bool closing;  /* takes no new work */
+    bool gone;     /* was destroyed; its memory goes with its last task */
+    bool driving;
+    unsigned users;    /* threads inside a call */
+    unsigned sleepers; /* threads that wait for `changed` */
+
+    /* tasks */
+    struct task_queue ended; /* not handed out yet */
+    uint64_t expected_count; /* not ended, and to be handed out by pool_next */
+    uint64_t handle_count;   /* not freed */
+    uint64_t next_number;    /* of the next task */
+    uint64_t ended_count;    /* of all tasks, and how many of them pool_process has told */
+    uint64_t ended_told;
+    size_t bytes_in_flight, max_bytes_in_flight;
+    unsigned jobs_told; /* of loop.jobs_ended */
+    bool broadcasting;
+
+    /* event loops, and the thread that drives when nobody else does */
+    int outer_fd, news_fd; /* -1: pool_fd was never called */
+    pthread_t thread;
+    bool has_thread, stop_thread;
+};
+
+/* Fails only for want of memory: NULL. drive_deallocate: when it is gone and has no tasks. */
+struct pool *drive_allocate(void);
+void drive_deallocate(struct pool *pool);
+
+void drive_lock(struct pool *pool);
+void drive_unlock(struct pool *pool);
+/* Whether the calling thread is in the middle of a pool's work. */
+bool drive_holds_a_lock(void);
+/* In the child of a fork: the lock as new, no thread in the pool; this thread in the middle of nothing. */
+void drive_forget_threads(struct pool *pool);
+void drive_reset_thread(void);
+
+/* No call is a cancellation point: a thread that is cancelled inside would leave the lock behind. Nest. */
+void drive_begin_call(void);
+void drive_end_call(void);
+
+/* Enter for new work, or only to use what there is; both lock, and nothing in between is a cancellation point. 0; POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN with the thread's message set, and
+ * not locked. The last one out tells pool_destroy, the others whose turn it is. */
+int drive_enter_for_work(struct pool *pool);
+int drive_enter(struct pool *pool);
+void drive_leave(struct pool *pool);
+
+/* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. */
+int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out);
+
+/* Drive, or sleep until something has changed, at most until then. False: it is past. A time that is past still drives once without
+ * waiting when first is true. */
+bool drive_turn(struct pool *pool, uint64_t until_ns, bool first);
+
+/* Sleep until every other thread has left. */
+void drive_await_leavers(struct pool *pool);
+
+/* Everybody who waits in the pool is to look again whether there is still something to wait for. */
+void drive_wake_all(struct pool *pool);
+/* After something was done to the loop without driving: hand out what has ended, and wake who waits for it. */
+void drive_note(struct pool *pool);
+
+/* Callbacks on the calling thread: the pool's lock is released around them. */
+struct drive_callback {
+    struct pool *pool;
+    struct drive_callback *outer;
+};
+void drive_begin_callback(struct pool *pool, struct drive_callback *callback);
+void drive_end_callback(struct drive_callback *callback);
+bool drive_in_callback(const struct pool *pool);
+/* 0, or -EDEADLK with the thread's message set: in a callback of the pool nobody may wait in it. */
+int drive_check_waiting(const struct pool *pool, const char *function);
+
+#endif

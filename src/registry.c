@@ -1,0 +1,85 @@
+#include "registry.h"
+#include "fd.h"
+#include <utlist.h>
+
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct pool *registry;
+static struct pool *default_pool;
+
+static void before_fork(void)
+{
+    struct pool *pool;
+    if (drive_holds_a_lock())
+        return;
+    pthread_mutex_lock(&default_lock);
+    pthread_mutex_lock(&registry_lock);
+    DL_FOREACH(registry, pool)
+    pthread_mutex_lock(&pool->lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    struct pool *pool;
+    if (drive_holds_a_lock())
+        return;
+    DL_FOREACH(registry, pool)
+    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&registry_lock);
+    pthread_mutex_unlock(&default_lock);
+}
+
+/* The child keeps no fd of any pool: a lifeline that it held would outlive its owner. */
+static void abandon(struct pool *pool)
+{
+    pool->forked = true;
+    if (drive_holds_a_lock())
+        return;
+    drive_forget_threads(pool);
+    loop_abandon(&pool->loop);
+    fd_close(&pool->outer_fd);
+    fd_close(&pool->news_fd);
+}
+
+static void after_fork_in_child(void)
+{
+    struct pool *pool;
+    DL_FOREACH(registry, pool)
+    abandon(pool);
+    registry = NULL;
+    default_pool = NULL;
+    registry_lock = default_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    drive_reset_thread();
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+void registry_enter(struct pool *pool)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&registry_lock);
+    DL_APPEND(registry, pool);
+    pthread_mutex_unlock(&registry_lock);
+}
+
+void registry_leave(struct pool *pool)
+{
+    if (pool->forked)
+        return; /* the child's registry began anew */
+    pthread_mutex_lock(&registry_lock);
+    DL_DELETE(registry, pool);
+    pthread_mutex_unlock(&registry_lock);
+}
+
+struct pool *registry_default(int (*make)(struct pool **), int *error_out)
+{
+    pthread_mutex_lock(&default_lock);
+    *error_out = default_pool ? 0 : make(&default_pool);
+    struct pool *pool = default_pool;
+    pthread_mutex_unlock(&default_lock);
+    return pool;
+}

@@ -1,0 +1,159 @@
+/* sched_effects: what the engine wants next: commands to slots, ends to be told, starts, and items for whoever can take them.
+ *
+ * They are taken one at a time, and worked out when they are taken: nothing is planned ahead but the commands that an event has left
+ * at a slot.
+ * Must not know: why a slot is in its state. */
+#include "bits.h"
+#include "chunk.h"
+#include "sched_inner.h"
+#include <errno.h>
+#include <utlist.h>
+
+static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_effect *effect)
+{
+    static const struct {
+        unsigned command;
+        enum sched_effect_kind kind;
+    } kinds[] = {{COMMAND_FAIL, SCHED_FAIL},
+                 {COMMAND_START, SCHED_START},
+                 {COMMAND_SIGNAL, SCHED_SIGNAL},
+                 {COMMAND_REFRESH, SCHED_REFRESH},
+                 {COMMAND_DISMISS, SCHED_DISMISS}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].command == kind)
+            effect->kind = kinds[i].kind;
+    effect->worker_id = slot->worker_id;
+    effect->signal = slot->signal;
+    effect->job = slot->blame.job;
+    effect->first = slot->blame.index;
+    effect->count = 1;
+    effect->status = slot->blame.status;
+    effect->attempts = slot->blame.attempts;
+}
+
+static bool next_command(struct sched *sched, struct sched_effect *effect)
+{
+    unsigned i = bit_first(sched->commanded, sched->slot_count);
+    if (i == SCHED_NO_SLOT)
+        return false;
+    struct sched_slot *slot = &sched->slots[i];
+    unsigned first = slot->commands & -slot->commands;
+    slot->commands &= ~first;
+    bit_set(sched->commanded, i, slot->commands != 0);
+    if (!first)
+        return next_command(sched, effect);
+    effect->slot = i;
+    fill_command(slot, first, effect);
+    if (first != COMMAND_FAIL)
+        return true;
+    if (slot->blame.job->stop_on_error)
+        sched_cancel(sched, slot->blame.job, POOL_ECANCELED);
+    if (slot->blame.job->kind == JOB_BROADCAST)
+        sched_end_one_part(sched, true);
+    else
+        sched_end_items(sched, slot->blame.job, 1);
+    return true;
+}
+
+static bool next_broken(struct sched *sched, struct sched_effect *effect)
+{
+    if (!sched->tell_broken)
+        return false;
+    sched->tell_broken = false;
+    *effect = (struct sched_effect){.kind = SCHED_BREAK, .slot = SCHED_NO_SLOT};
+    return true;
+}
+
+/* Replacements are started when there are more pending items than workers that wait for one or are about to. */
+static bool wants_start(const struct sched *sched)
+{
+    const unsigned *count = sched->state_count;
+    unsigned live = count[SLOT_STARTING] + count[SLOT_READY] + count[SLOT_CLOSED] + count[SLOT_DYING];
+    unsigned idle = count[SLOT_READY] > sched->busy_count ? count[SLOT_READY] - sched->busy_count : 0;
+    bool needed = sched->starts_owed || sched_broadcast_is_stranded(sched) ||
+                  (sched->queue && sched->pending_items > count[SLOT_STARTING] + idle);
+    bool over = sched->refusal || (sched->closing && !sched->unended_items && !sched->broadcast);
+    return needed && !over && live < sched->config.workers && sched->now_ns >= sched->next_start_ns;
+}
+
+static bool next_start(struct sched *sched, struct sched_effect *effect)
+{
+    unsigned i = wants_start(sched) ? bit_first(sched->empty, sched->slot_count) : SCHED_NO_SLOT;
+    if (i == SCHED_NO_SLOT)
+        return false;
+    sched->starts_owed -= sched->starts_owed > 0;
+    bit_set(sched->empty, i, false);
+    sched_step(sched, &sched->slots[i], SLOT_START);
+    return next_command(sched, effect);
+}
+
+/* A slot that can queue more: whose worker is getting on. One that has been at an item for long may be so for ever. */
+static unsigned choose_room(const struct sched *sched)
+{
+    for (unsigned word = 0; word * 64 < sched->slot_count; word++)
+        for (uint64_t bits = sched->room[word]; bits; bits &= bits - 1) {
+            unsigned i = word * 64 + (unsigned)__builtin_ctzll(bits);
+            if (sched->now_ns - sched->slots[i].moved_ns < SCHED_QUEUED_NS)
+                return i;
+        }
+    return SCHED_NO_SLOT;
+}
+
+/* An idle slot; else, for items that are known to be short, one that can queue a little more. */
+static unsigned choose_slot(const struct sched *sched, const struct job *job)
+{
+    unsigned slot = bit_first(sched->idle, sched->slot_count);
+    uint64_t item_ns = job_item_ns(job);
+    bool may_queue =
+        item_ns && item_ns < SCHED_QUEUED_NS && !job->pending->suspect && chunk_may_queue(job, sched->config.workers);
+    return slot == SCHED_NO_SLOT && may_queue ? choose_room(sched) : slot;
+}
+
+/* While anybody is busy a span will come free; otherwise nothing would ever happen again. */
+static bool give_up_without_memory(struct sched *sched, struct job *job, struct sched_effect *effect)
+{
+    if (sched->busy_count)
+        return false;
+    struct span *span = job_take_whole(job);
+    sched->pending_items -= job_count_live(job, span);
+    sched_settle_front(sched, job);
+    job->spans_out++;
+    sched_doom(sched, span, -ENOMEM);
+    return sched_next_doomed(sched, effect);
+}
+
+static bool next_send(struct sched *sched, struct sched_effect *effect)
+{
+    struct job *job = sched->queue;
+    unsigned i = job ? choose_slot(sched, job) : SCHED_NO_SLOT;
+    if (i == SCHED_NO_SLOT)
+        return false;
+    struct sched_slot *slot = &sched->slots[i];
+    size_t bytes;
+    struct span *span = sched_take_span(sched, job, chunk_choose(job, sched->config.workers, slot->tasks_left, &bytes));
+    if (!span)
+        return give_up_without_memory(sched, job, effect);
+    job->spans_out++;
+    span->bytes = bytes;
+    span->cost_ns = span->count * job_item_ns(job);
+    sched->pending_items -= span->count; /* no gaps in it: job_fit stops at one */
+    sched_settle_front(sched, job);
+    job_note_slot(job, span, i);
+    sched_append_run(sched, slot, span);
+    if (slot->flight.head == span)
+        sched_arm_deadline(sched, slot);
+    sched_note_capacity(sched, slot);
+    *effect = (struct sched_effect){
+        .kind = SCHED_SEND, .slot = i, .span = span, .job = job, .stepwise = flight_is_stepwise(span)};
+    return true;
+}
+
+/* That a job has ended comes first: a worker that is told to start afresh after that is not part of a broadcast. And again, since a
+ * span that had gaps alone may have been the last that kept a lane. */
+bool sched_next(struct sched *sched, struct sched_effect *effect_out)
+{
+    return sched_next_ended(sched, effect_out) || next_command(sched, effect_out) ||
+           sched_next_doomed(sched, effect_out) || sched_next_ended(sched, effect_out) ||
+           next_broken(sched, effect_out) || next_start(sched, effect_out) || sched_next_part(sched, effect_out) ||
+           next_send(sched, effect_out);
+}

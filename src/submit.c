@@ -1,0 +1,298 @@
+#include "submit.h"
+#include "call.h"
+#include "error.h"
+#include "options.h"
+#include "place.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- into the pool; the lock is held ---- */
+
+bool submit_has_room(const struct pool *pool, size_t size)
+{
+    size_t room =
+        pool->max_bytes_in_flight > pool->bytes_in_flight ? pool->max_bytes_in_flight - pool->bytes_in_flight : 0;
+    return size <= room || !pool->bytes_in_flight;
+}
+
+static void count_in(struct pool *pool, struct pool_task *task, struct task_queue *queue)
+{
+    task->pool = pool;
+    task->queue = queue;
+    task->item.number = pool->next_number++;
+    if (queue == &pool->ended) /* a stream's items have indices of their own */
+        task->item.index = task->item.number;
+    pool->handle_count++;
+    pool->expected_count += queue == &pool->ended;
+    pool->bytes_in_flight += task->item.size;
+}
+
+static void count_out(struct pool *pool, struct pool_task *task)
+{
+    pool->bytes_in_flight -= task->item.size;
+    pool->expected_count -= task->queue == &pool->ended;
+    pool->handle_count--;
+    pool->next_number--;
+}
+
+int submit_task(struct pool *pool, struct pool_task *task, pool_task_fn *fn, unsigned kind, struct task_queue *queue)
+{
+    char text[256] = "";
+    uint32_t function;
+    int rc = loop_number(&pool->loop, (callable_fn *)fn, &function, text);
+    if (rc)
+        return error_set(rc, "%s", text);
+    count_in(pool, task, queue);
+    rc = loop_submit_task(&pool->loop, task, function, kind);
+    if (rc) {
+        count_out(pool, task);
+        return error_system(rc, "submitting a task");
+    }
+    drive_note(pool);
+    return 0;
+}
+
+void submit_in_place(struct pool *pool, struct pool_task *task, pool_task_fn *fn, struct task_queue *queue)
+{
+    char text[CALL_TEXT_BYTES], words[CALL_TEXT_BYTES + 64];
+    struct pool_bytes reply;
+    count_in(pool, task, queue);
+    task->submitted_ns = loop_now_ns();
+    uint64_t number = task->item.index;
+    drive_unlock(pool); /* it may submit, wait and free itself */
+    int code = place_run(fn, &task->item, text, &reply);
+    drive_lock(pool);
+    uint64_t now_ns = loop_now_ns();
+    struct task_outcome outcome = {.status = code ? POOL_ETASK : 0,
+                                   .code = code,
+                                   .exit_code = -1,
+                                   .text = code ? words : NULL,
+                                   .reply = reply.data,
+                                   .reply_size = reply.size,
+                                   .run_ns = now_ns - task->submitted_ns};
+    snprintf(words, sizeof words, "task %llu returned %d%s%s", (unsigned long long)number, code, *text ? ": " : "",
+             text);
+    task_note_sent(task, call_place.worker_id, 0);
+    task_end(task, &outcome, now_ns);
+    task_queue_append(&pool->loop.ended_tasks, task);
+    drive_note(pool);
+}
+
+/* ---- pool_submit ---- */
+
+static int check(const struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
+                 const struct pool_task_options *options)
+{
+    if (!pool || !fn)
+        return error_set(-EINVAL, "pool_submit: %s is NULL", pool ? "fn" : "pool");
+    if (!input && input_size)
+        return error_set(-EINVAL, "pool_submit: input is NULL with a size of %zu", input_size);
+    if (input_size > SIZE_MAX / 2)
+        return error_set(-EOVERFLOW, "pool_submit: input_size is %zu", input_size);
+    if (options->fd_count > POOL_TASK_FDS || (options->fd_count && !options->fds))
+        return error_set(-EINVAL, "pool_submit: fd_count is %u: at most %d, and 0 without fds", options->fd_count,
+                         POOL_TASK_FDS);
+    return pool_check_deadline(options->timeout_ms);
+}
+
+static unsigned kind_of(const struct pool_task_options *options)
+{
+    return (options->timeout_ms ? LANE_DEADLINES : 0) | (options->at_most_once ? LANE_AT_MOST_ONCE : 0) |
+           (options->fd_count ? LANE_FDS : 0);
+}
+
+/* 0, POOL_EAGAIN, or why there will never be room. */
+static int await_room(struct pool *pool, size_t size, bool may_wait)
+{
+    while (!submit_has_room(pool, size)) {
+        if (!may_wait)
+            return error_set(POOL_EAGAIN, "pool_submit: %zu of max_bytes_in_flight (%zu) are in flight",
+                             pool->bytes_in_flight, pool->max_bytes_in_flight);
+        drive_turn(pool, DRIVE_FOREVER, true);
+        if (pool->closing)
+            return error_set(POOL_ECLOSED, "the pool has been shut down");
+        if (pool->loop.broken)
+            return error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
+    }
+    return 0;
+}
+
+static int submit(struct pool *pool, pool_task_fn *fn, struct pool_task *task, const struct pool_task_options *options,
+                  struct pool_task **task_out)
+{
+    bool may_wait = !options->no_wait && !drive_in_callback(pool);
+    int rc = drive_enter_for_work(pool);
+    if (rc)
+        return rc;
+    task->held = task_out;
+    rc = await_room(pool, task->item.size, may_wait);
+    if (!rc && pool->in_place)
+        submit_in_place(pool, task, fn, &pool->ended);
+    else if (!rc)
+        rc = submit_task(pool, task, fn, kind_of(options), &pool->ended);
+    if (!rc && task_out)
+        *task_out = task; /* under the lock: without a handle it may be gone afterwards */
+    drive_leave(pool);
+    return rc;
+}
+
+static int create_and_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
+                             const struct pool_task_options *given, struct pool_task **task_out)
+{
+    struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
+    struct pool_task *task;
+    int rc = options_import(&options, sizeof options, given, "pool_task_options");
+    if (!rc)
+        rc = check(pool, fn, input, input_size, &options);
+    if (rc)
+        return rc;
+    rc = task_create(input, input_size, NULL, options.fds, options.fd_count, &task);
+    if (rc)
+        return error_system(rc, "pool_submit");
+    task->tag = options.tag;
+    task->item.timeout_ns = (uint64_t)options.timeout_ms * 1000000u;
+    rc = submit(pool, fn, task, &options, task_out);
+    if (rc)
+        task_destroy(task);
+    return rc;
+}
+
+int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
+                const struct pool_task_options *options, struct pool_task **task_out)
+{
+    drive_begin_call();
+    int rc = create_and_submit(pool, fn, input, input_size, options, task_out);
+    drive_end_call();
+    return rc;
+}
+
+/* ---- out of it ---- */
+
+/* From now on pool_next does not hand it out. */
+static void claim(struct pool *pool, struct pool_task *task)
+{
+    if (task->queue && task->ended)
+        task_queue_remove(task->queue, task);
+    else if (task->queue)
+        pool->expected_count--;
+    if (task->queue && !pool->expected_count)
+        drive_wake_all(pool); /* pool_next waits in vain */
+    task->queue = NULL;
+}
+
+static int wait_for_task(struct pool *pool, struct pool_task *task, uint64_t until_ns)
+{
+    if (task->queue == &pool->ended)
+        claim(pool, task);
+    if (!task->ended && drive_in_callback(pool))
+        return drive_check_waiting(pool, "pool_wait");
+    for (bool first = true; !task->ended; first = false)
+        if (!drive_turn(pool, until_ns, first))
+            return POOL_PENDING;
+    return 0;
+}
+
+int pool_wait(struct pool_task *task, int64_t timeout_ms)
+{
+    uint64_t until_ns;
+    if (!task)
+        return error_set(-EINVAL, "pool_wait: task is NULL");
+    int rc = drive_until(timeout_ms, "pool_wait", &until_ns);
+    if (rc)
+        return rc;
+    rc = drive_enter(task->pool);
+    if (!rc) {
+        rc = wait_for_task(task->pool, task, until_ns);
+        drive_leave(task->pool);
+    }
+    return rc;
+}
+
+static int take_next(struct pool *pool, uint64_t until_ns, struct pool_task **task_out)
+{
+    for (bool first = true; !pool->ended.first; first = false) {
+        if (!pool->expected_count)
+            return POOL_EMPTY;
+        if (drive_in_callback(pool))
+            return drive_check_waiting(pool, "pool_next");
+        if (!drive_turn(pool, until_ns, first))
+            return POOL_PENDING;
+    }
+    struct pool_task *task = pool->ended.first;
+    claim(pool, task);
+    task->held = true;
+    *task_out = task;
+    return 0;
+}
+
+int pool_next(struct pool *pool, int64_t timeout_ms, struct pool_task **task_out)
+{
+    uint64_t until_ns;
+    if (!pool || !task_out)
+        return error_set(-EINVAL, "pool_next: %s is NULL", pool ? "task_out" : "pool");
+    int rc = drive_until(timeout_ms, "pool_next", &until_ns);
+    if (rc)
+        return rc;
+    rc = drive_enter(pool);
+    if (!rc) {
+        rc = take_next(pool, until_ns, task_out);
+        drive_leave(pool);
+    }
+    return rc;
+}
+
+int pool_cancel(struct pool_task *task)
+{
+    if (!task)
+        return error_set(-EINVAL, "pool_cancel: task is NULL");
+    struct pool *pool = task->pool;
+    int rc = drive_enter(pool);
+    if (!rc) {
+        rc = task->ended || pool->in_place ? POOL_ENDED : 0;
+        if (!rc) {
+            loop_cancel_task(&pool->loop, task);
+            drive_note(pool);
+        }
+        drive_leave(pool);
+    }
+    return rc;
+}
+
+int pool_task_result(const struct pool_task *task, struct pool_result *result_out)
+{
+    if (!task || !result_out)
+        return error_set(-EINVAL, "pool_task_result: %s is NULL", task ? "result_out" : "task");
+    int rc = drive_enter(task->pool);
+    if (rc)
+        return rc;
+    rc = task->ended ? 0 : POOL_PENDING;
+    if (!rc)
+        task_describe(task, result_out);
+    drive_leave(task->pool);
+    return rc;
+}
+
+void *pool_task_tag(const struct pool_task *task)
+{
+    return task ? task->tag : NULL;
+}
+
+void pool_task_free(struct pool_task *task)
+{
+    if (!task)
+        return;
+    struct pool *pool = task->pool;
+    drive_begin_call();
+    drive_lock(pool);
+    claim(pool, task);
+    if (task->ended || pool->forked) { /* a copy's tasks never end */
+        pool->handle_count--;
+        task_destroy(task);
+    } else {
+        task->dropped = true;
+    }
+    pool_release(pool);
+    drive_end_call();
+}

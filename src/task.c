@@ -1,0 +1,134 @@
+#include "task.h"
+#include "fd.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* Copies of fds, all or none. */
+static int duplicate(const int *fds, unsigned count, int **copies_out)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!fd_is_open(fds[i])) /* before a duplicate takes its number */
+            return -EBADF;
+    int *copies = malloc(count * sizeof *copies);
+    if (!copies)
+        return -ENOMEM;
+    for (unsigned i = 0; i < count; i++) {
+        copies[i] = fd_dup(fds[i]);
+        if (copies[i] >= 0)
+            continue;
+        int error = copies[i];
+        while (i--)
+            fd_close(&copies[i]);
+        free(copies);
+        return error;
+    }
+    *copies_out = copies;
+    return 0;
+}
+
+int task_create(const void *input, size_t input_size, void *owned_input, const int *fds, unsigned fd_count,
+                struct pool_task **task_out)
+{
+    size_t copied = owned_input ? 0 : input_size, bytes;
+    int *copies = NULL;
+    if (__builtin_add_overflow(sizeof(struct pool_task), copied, &bytes))
+        return -EOVERFLOW;
+    struct pool_task *task = malloc(bytes);
+    if (!task)
+        return -ENOMEM;
+    int error = fd_count ? duplicate(fds, fd_count, &copies) : 0;
+    if (error) {
+        free(task);
+        return error;
+    }
+    *task = (struct pool_task){.item = {.data = owned_input ? owned_input : task + 1,
+                                        .size = input_size,
+                                        .fds = copies,
+                                        .fd_count = fd_count,
+                                        .slot = JOB_NO_SLOT},
+                               .owned_input = owned_input,
+                               .worker_id = POOL_NOT_A_WORKER,
+                               .exit_code = -1};
+    if (copied)
+        memcpy(task + 1, input, copied);
+    *task_out = task;
+    return 0;
+}
+
+void task_close_fds(struct pool_task *task)
+{
+    int *fds = (int *)(uintptr_t)task->item.fds;
+    for (unsigned i = 0; i < task->item.fd_count; i++)
+        fd_close(&fds[i]);
+}
+
+static void release_input(struct pool_task *task)
+{
+    task_close_fds(task);
+    free((void *)(uintptr_t)task->item.fds);
+    free(task->owned_input);
+    task->item.fds = NULL;
+    task->item.fd_count = 0;
+    task->owned_input = NULL;
+}
+
+void task_destroy(struct pool_task *task)
+{
+    release_input(task);
+    free(task->reply);
+    free(task->message);
+    free(task);
+}
+
+void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid)
+{
+    task->worker_id = worker_id;
+    task->worker_pid = worker_pid;
+    task->attempts++;
+}
+
+void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64_t now_ns)
+{
+    uint64_t passed_ns = now_ns > task->submitted_ns ? now_ns - task->submitted_ns : 0;
+    task->submitted_ns = passed_ns > outcome->run_ns ? passed_ns - outcome->run_ns : 0;
+    task->run_ns = outcome->run_ns;
+    task->status = outcome->status;
+    task->code = outcome->code;
+    task->signal = outcome->signal;
+    task->exit_code = outcome->exit_code;
+    task->message = outcome->text ? strdup(outcome->text) : NULL;
+    task->reply = outcome->reply;
+    task->reply_size = outcome->reply_size;
+    task->ended = true;
+    task->lane = NULL;
+    release_input(task);
+}
+
+void task_describe(const struct pool_task *task, struct pool_result *result_out)
+{
+    const char *message = task->message ? task->message : task->status ? pool_strerror(task->status) : "";
+    *result_out = (struct pool_result){.status = task->status,
+                                       .code = task->code,
+                                       .signal = task->signal,
+                                       .exit_code = task->exit_code,
+                                       .worker_id = task->worker_id,
+                                       .attempts = task->attempts,
+                                       .worker_pid = task->worker_pid,
+                                       .queued_ns = task->submitted_ns,
+                                       .run_ns = task->run_ns,
+                                       .data = task->reply,
+                                       .data_size = task->reply_size,
+                                       .message = message};
+}
+
+void task_queue_append(struct task_queue *queue, struct pool_task *task)
+{
+    DL_APPEND(queue->first, task);
+}
+
+void task_queue_remove(struct task_queue *queue, struct pool_task *task)
+{
+    DL_DELETE(queue->first, task);
+}

@@ -1,0 +1,69 @@
+/* task: one submitted task, from its submission until it is freed.
+ *
+ * Its head is what a lane holds of it; the rest is its input, its outcome, and who is to have it. A queued task is this struct
+ * and its input in one piece of memory, so its size is kept in check: many may be queued.
+ * Must not know: the scheduler, when to do what, locks. */
+#ifndef PROCPOOL_TASK_H
+#define PROCPOOL_TASK_H
+
+#include "lane.h"
+#include "procpool.h"
+
+/* Tasks that have ended, in the order in which they did. */
+struct task_queue {
+    struct pool_task *first;
+};
+
+struct pool_task {
+    struct job_item item; /* first: the head of a task is the task */
+    struct pool_task *next, *prev;
+    struct pool *pool;
+    struct task_queue *queue; /* where it goes when it has ended; NULL: it was claimed */
+    struct lane *lane;        /* until it has ended */
+    uint64_t index;           /* in the lane */
+    union {
+        void *tag;           /* of pool_submit */
+        size_t stream_place; /* of pool_stream: in its window */
+    };
+    void *owned_input; /* NULL: the input is behind this struct */
+    void *reply;
+    size_t reply_size;
+    char *message;         /* NULL: none, or no memory for it */
+    uint64_t submitted_ns; /* then, when it has ended: how long it was queued */
+    uint64_t run_ns;
+    int status, code, signal, exit_code;
+    unsigned worker_id, attempts;
+    pid_t worker_pid;
+    bool ended, held; /* held: somebody has the handle */
+    bool dropped;     /* to be destroyed as soon as it has ended */
+};
+
+/* With a copy of input, or, if owned_input is not NULL, with that memory (input_size bytes), which is taken on success, and duplicates of
+ * fds. 0; -ENOMEM; or what duplicating an fd failed with. */
+int task_create(const void *input, size_t input_size, void *owned_input, const int *fds, unsigned fd_count,
+                struct pool_task **task_out);
+void task_destroy(struct pool_task *task);
+
+/* It goes to this worker. */
+void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid);
+
+/* How it ended. text: NULL: none. reply: malloc'd, taken. */
+struct task_outcome {
+    int status, code, signal, exit_code;
+    const char *text;
+    void *reply;
+    size_t reply_size;
+    uint64_t run_ns;
+};
+void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64_t now_ns);
+
+/* What is not needed any more now that it has ended: fds, and an input of its own. Closes fds only, where the memory may be in
+ * use by a copy of this process. */
+void task_close_fds(struct pool_task *task);
+
+void task_describe(const struct pool_task *task, struct pool_result *result_out);
+
+void task_queue_append(struct task_queue *queue, struct pool_task *task);
+void task_queue_remove(struct task_queue *queue, struct pool_task *task);
+
+#endif
