@@ -1,0 +1,249 @@
+/* What does one small task cost, submitted and collected by itself?
+ *
+ * Tasks that do nothing with 8 bytes of input, submitted and taken with pool_next while a *window* of them is under way: 1, 64, 1,000,
+ * and a million submitted before the first is taken. The limit: frames of the same sizes, as many as fit into one
+ * write, through pipes to two forked children that answer each frame with another and call nothing; the same windows.
+ *
+ * And what a million queued tasks cost the parent: memory for each beside its input, and CPU time to submit and collect
+ * one. Their limits are promises, not measurements: 256 bytes, and a microsecond. */
+#include "bench.h"
+#include "raw.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <procpool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { WORKERS = 2, MILLION = 1000000, QUICK_TASKS = 20000, INPUT_BYTES = 8 };
+enum { REQUEST_BYTES = 48, ANSWER_BYTES = 40, PIPE_BYTES = 1 << 20, WRITE_FRAMES = 512 };
+
+/* ---- the limit: frames through pipes --------------------------------------------------------------------------- */
+
+static void answer_frames(int in, int out, const void *arg)
+{
+    static char requests[WRITE_FRAMES * REQUEST_BYTES], answers[WRITE_FRAMES * ANSWER_BYTES];
+    size_t held = 0;
+    (void)arg;
+    for (;;) {
+        ssize_t got = read(in, requests + held, sizeof requests - held);
+        if (got <= 0)
+            return;
+        held += (size_t)got;
+        raw_write(out, answers, held / REQUEST_BYTES * ANSWER_BYTES);
+        held %= REQUEST_BYTES;
+    }
+}
+
+struct frames {
+    struct raw_link links[WORKERS];
+    size_t window, total, sent, answered;
+    size_t under_way[WORKERS], partial[WORKERS];
+};
+
+static void send_frames(struct frames *frames, unsigned w)
+{
+    static const char requests[WRITE_FRAMES * REQUEST_BYTES];
+    size_t room = frames->window / WORKERS + (frames->window < WORKERS), left = frames->total - frames->sent;
+    size_t count = frames->under_way[w] < room ? room - frames->under_way[w] : 0;
+    count = count < left ? count : left;
+    count = count < WRITE_FRAMES ? count : WRITE_FRAMES;
+    if (!count || frames->sent - frames->answered >= frames->window)
+        return;
+    raw_write(frames->links[w].to, requests, count * REQUEST_BYTES);
+    frames->under_way[w] += count;
+    frames->sent += count;
+}
+
+static void receive_frames(struct frames *frames, unsigned w)
+{
+    static char answers[WRITE_FRAMES * ANSWER_BYTES];
+    size_t got = (size_t)bench_check(read(frames->links[w].from, answers, sizeof answers), "read");
+    frames->partial[w] += got;
+    size_t count = frames->partial[w] / ANSWER_BYTES;
+    frames->partial[w] %= ANSWER_BYTES;
+    frames->under_way[w] -= count;
+    frames->answered += count;
+}
+
+/* Never more is under way than the pipes hold, so that no write waits for a child that itself waits to be read. */
+static double limit_rate(size_t window, size_t total)
+{
+    struct frames frames = {.window = window < 8192 ? window : 8192, .total = total};
+    struct pollfd replies[WORKERS];
+    for (unsigned w = 0; w < WORKERS; w++) {
+        raw_link_start(&frames.links[w], PIPE_BYTES, answer_frames, NULL);
+        replies[w] = (struct pollfd){.fd = frames.links[w].from, .events = POLLIN};
+    }
+    uint64_t start_ns = bench_now_ns();
+    while (frames.answered < total) {
+        for (unsigned w = 0; w < WORKERS; w++)
+            send_frames(&frames, w);
+        bench_check(poll(replies, WORKERS, -1), "poll");
+        for (unsigned w = 0; w < WORKERS; w++)
+            if (replies[w].revents & POLLIN)
+                receive_frames(&frames, w);
+    }
+    double rate = (double)total / bench_seconds_since(start_ns) / 1e6;
+    for (unsigned w = 0; w < WORKERS; w++)
+        raw_link_stop(&frames.links[w]);
+    return rate;
+}
+
+/* ---- the library ------------------------------------------------------------------------------------------------ */
+
+static int do_nothing(struct pool_call *call)
+{
+    (void)call;
+    return 0;
+}
+
+static struct pool *make_pool(const struct bench *bench, unsigned workers)
+{
+    struct pool_options options = POOL_OPTIONS_INIT;
+    struct pool *pool;
+    options.workers = workers;
+    options.backend = bench->backend;
+    int error = pool_create(&options, &pool);
+    if (error < 0)
+        bench_fail("pool_create", error);
+    return pool;
+}
+
+static void submit(struct pool *pool)
+{
+    static const char input[INPUT_BYTES];
+    int error = pool_submit(pool, do_nothing, input, sizeof input, NULL, NULL);
+    if (error < 0)
+        bench_fail("pool_submit", error);
+}
+
+static void collect(struct pool *pool)
+{
+    struct pool_task *task;
+    struct pool_result result;
+    int error = pool_next(pool, POOL_FOREVER, &task);
+    if (error || (error = pool_task_result(task, &result)) != 0 || (error = result.status) != 0)
+        bench_fail("pool_next", error);
+    pool_task_free(task);
+}
+
+static double procpool_rate(struct pool *pool, size_t window, size_t total)
+{
+    uint64_t start_ns = bench_now_ns();
+    for (size_t submitted = 0, collected = 0; collected < total; collected++) {
+        while (submitted < total && submitted - collected < window) {
+            submit(pool);
+            submitted++;
+        }
+        collect(pool);
+    }
+    return (double)total / bench_seconds_since(start_ns) / 1e6;
+}
+
+static void measure_windows(const struct bench *bench)
+{
+    static const size_t windows[] = {1, 64, 1000, MILLION};
+    size_t most = bench->quick ? QUICK_TASKS : MILLION;
+    struct pool *pool = make_pool(bench, WORKERS);
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        char what[64];
+        size_t total = windows[i] == 1 ? most / 20 : most;
+        struct bench_series series = {.what = what, .unit = "M/s", .kind = BENCH_RATE};
+        snprintf(what, sizeof what, "%zu under way", windows[i]);
+        for (unsigned round = 0; round < bench->rounds; round++) {
+            double limit = limit_rate(windows[i], total);
+            bench_add(&series, limit, procpool_rate(pool, windows[i], total));
+        }
+        bench_print(bench, &series);
+    }
+    pool_destroy(pool);
+}
+
+/* ---- a million queued ----------------------------------------------------------------------------------------------- */
+
+/* Memory of this process that is not a file's. */
+static double anonymous_bytes(void)
+{
+    char line[256];
+    double kib = -1;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status && kib < 0 && fgets(line, sizeof line, status))
+        if (!strncmp(line, "RssAnon:", 8))
+            kib = strtod(line + 8, NULL);
+    if (kib < 0)
+        bench_fail("/proc/self/status", -ENOENT);
+    fclose(status);
+    return kib * 1024;
+}
+
+static double cpu_us(void)
+{
+    struct rusage usage;
+    bench_check(getrusage(RUSAGE_SELF, &usage), "getrusage");
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+/* Until the other end of its pipe is closed, so that everything behind it stays queued. */
+static int await_end(struct pool_call *call)
+{
+    char byte;
+    return read(pool_call_fd(call, 0), &byte, 1) == 0 ? 0 : 1;
+}
+
+static void block(struct pool *pool, const int gate[2])
+{
+    struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
+    options.fds = gate;
+    options.fd_count = 1;
+    int error = pool_submit(pool, await_end, NULL, 0, &options, NULL);
+    if (error < 0)
+        bench_fail("pool_submit", error);
+}
+
+static void queue_many(const struct bench *bench, double *bytes_out, double *us_out)
+{
+    size_t count = bench->quick ? QUICK_TASKS : MILLION;
+    int gate[2];
+    struct pool *pool = make_pool(bench, 1);
+    bench_check(pipe2(gate, O_CLOEXEC), "pipe2");
+    block(pool, gate);
+    double bytes = anonymous_bytes(), us = cpu_us();
+    for (size_t i = 0; i < count; i++)
+        submit(pool);
+    *bytes_out = (anonymous_bytes() - bytes) / (double)count - INPUT_BYTES;
+    close(gate[1]);
+    close(gate[0]);
+    for (size_t i = 0; i < count + 1; i++)
+        collect(pool);
+    *us_out = (cpu_us() - us) / (double)count;
+    pool_destroy(pool);
+}
+
+static void measure_queue(const struct bench *bench)
+{
+    struct bench_series memory = {.what = "memory of a queued task", .unit = "bytes", .kind = BENCH_TIME};
+    struct bench_series cpu = {.what = "parent's CPU for a task", .unit = "us", .kind = BENCH_TIME};
+    for (unsigned round = 0; round < bench->rounds; round++) {
+        double bytes, us;
+        queue_many(bench, &bytes, &us);
+        bench_add(&memory, 256, bytes);
+        bench_add(&cpu, 1, us);
+    }
+    bench_print(bench, &memory);
+    bench_print(bench, &cpu);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench bench;
+    pool_init();
+    bench_begin(&bench, "tasks", "frames of the same sizes through pipes; promises for memory and CPU", argc, argv);
+    measure_windows(&bench);
+    measure_queue(&bench);
+    return 0;
+}
