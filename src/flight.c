@@ -74,6 +74,13 @@ static void convict(struct span *span, const struct flight_death *death, struct 
     span->attempts = 0;
 }
 
+/* It was killed for what is no longer there, or with all it had; or, which is no reason to try for ever, cut off. */
+static bool is_innocent(const struct span *head, const struct flight_death *death)
+{
+    bool may_be_tried = !head->job->at_most_once && head->unread_deaths < FLIGHT_UNREAD_DEATHS;
+    return death->verdict == POOL_ECANCELED || (death->cut_off && may_be_tried);
+}
+
 struct span *flight_settle(struct flight *flight, const struct flight_death *death, struct flight_blame *blame_out)
 {
     struct span *returned = NULL;
@@ -81,8 +88,7 @@ struct span *flight_settle(struct flight *flight, const struct flight_death *dea
     if (!flight->head)
         return NULL;
     bool alone = flight->run_count == 1 && flight->head->count == 1;
-    bool innocent =
-        death->verdict == POOL_ECANCELED; /* it was killed for what is no longer there, or with all it had */
+    bool innocent = is_innocent(flight->head, death);
     bool begun = !innocent && may_have_begun(flight->head, death);
     bool certain =
         begun && job_is_live(flight->head->job, flight->head->first) && (alone || flight_is_stepwise(flight->head));
@@ -92,7 +98,7 @@ struct span *flight_settle(struct flight *flight, const struct flight_death *dea
         struct span *span = flight_pop(flight);
         doubtful = doubtful && !flight_is_stepwise(span) && may_have_begun(span, death);
         span->suspect |= doubtful;
-        span->unread_deaths += !begun && !innocent;
+        span->unread_deaths += death->cut_off || (!begun && !innocent);
         LL_PREPEND(returned, span);
     }
     return returned;

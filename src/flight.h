@@ -3,7 +3,8 @@
  * Results come in the order of sending, so the spans form a queue. A worker reports everything before it begins a stepwise span,
  * and each item of that before the next: an unreported item of the first span, if that is stepwise, is the one it died
  * of, and nothing behind it had begun. Otherwise every span before the first stepwise one is in doubt, and is sent
- * again stepwise. A lone item is alone in doubt. What the worker had not even read has not begun.
+ * again stepwise. A lone item is alone in doubt. What the worker had not even read has not begun. A worker that was killed for what is no
+ * longer wanted, or since it could not be reached, blames nobody, but for an item that must not run twice.
  * Must not know: slots, processes, time. */
 #ifndef PROCPOOL_FLIGHT_H
 #define PROCPOOL_FLIGHT_H
@@ -30,6 +31,7 @@ bool flight_is_stepwise(const struct span *span);
 struct flight_death {
     int verdict;            /* the status it was killed for; 0: it died of itself, or by a hand from outside */
     uint64_t read_position; /* how far it had read its stream */
+    bool cut_off;           /* it was killed since nothing could be sent to it, whatever it had still to say */
     unsigned max_attempts;
 };
 

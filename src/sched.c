@@ -84,6 +84,7 @@ void sched_garbage(struct sched *sched, unsigned slot)
 
 void sched_unreachable(struct sched *sched, unsigned slot)
 {
+    sched->slots[slot].cut_off = !sched->slots[slot].verdict;
     sched_step(sched, &sched->slots[slot], SLOT_KILL);
 }
 

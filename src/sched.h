@@ -146,7 +146,8 @@ void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint6
 /* The last SCHED_SEND to slot could not be carried out, and nothing of it was: its items end with status. */
 void sched_unsent(struct sched *sched, unsigned slot, int status);
 void sched_garbage(struct sched *sched, unsigned slot);
-void sched_unreachable(struct sched *sched, unsigned slot); /* nothing can be sent to it: as if it had died */
+/* Nothing can be sent to it: it is killed, and of what it had nothing is to blame. */
+void sched_unreachable(struct sched *sched, unsigned slot);
 void sched_eof(struct sched *sched, unsigned slot);
 /* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not begun. */
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);

@@ -26,6 +26,7 @@ struct sched_slot {
     bool worn;
     bool useful;   /* has ended an item */
     bool renewing; /* starts afresh in place: what it was before ends in order first */
+    bool cut_off;  /* was killed since nothing could be sent to it */
     bool owes;     /* takes part in the broadcast, and has not ended it */
     int verdict;
     unsigned worker_id;

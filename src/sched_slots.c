@@ -91,7 +91,10 @@ struct span *sched_pop_run(struct sched *sched, struct sched_slot *slot)
 /* A worker is gone: the item that it died of fails, the others run again elsewhere. */
 static void settle(struct sched *sched, struct sched_slot *slot)
 {
-    struct flight_death death = {slot->verdict, slot->read_position, sched->config.max_attempts};
+    struct flight_death death = {.verdict = slot->verdict,
+                                 .read_position = slot->read_position,
+                                 .cut_off = slot->cut_off,
+                                 .max_attempts = sched->config.max_attempts};
     sched->busy_count -= slot->flight.head != NULL;
     struct span *returned = flight_settle(&slot->flight, &death, &slot->blame);
     if (slot->blame.job)
@@ -293,8 +296,8 @@ static void do_bury(struct sched *sched, struct sched_slot *slot)
     sched->counts.crashes += crashed;
     if (!slot->ready)
         count_failed_start(sched);
-    else if (idle_from_the_start)
-        pause_starts(sched, START_PAUSE_NS); /* workers that die before they are given anything: not in a spin */
+    else if (idle_from_the_start || slot->cut_off)
+        pause_starts(sched, START_PAUSE_NS); /* workers that cannot be given anything: not in a spin */
 }
 
 static void (*const actions[SLOT_ACTION_COUNT])(struct sched *, struct sched_slot *) = {

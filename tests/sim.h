@@ -176,7 +176,7 @@ struct sim_flight {
 
 struct sim_slot {
     enum slot_state state;
-    bool ready, unwanted, worn, useful, numbered, renewing;
+    bool ready, unwanted, worn, useful, numbered, renewing, cut_off;
     unsigned number;
     int verdict;
     uint64_t due_ns, tasks_left;

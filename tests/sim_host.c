@@ -255,7 +255,7 @@ static void submit(struct sim *sim, struct sim_job *job)
         submit_broadcast(sim, job);
 }
 
-/* What never ends without being cancelled was to be cancelled later than the plan has come. */
+/* Early, whatever there is to do; or when everything has ended. */
 static bool is_time_to_shut_down(const struct sim *sim)
 {
     return sim->shutdown_count &&

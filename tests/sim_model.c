@@ -95,6 +95,7 @@ static void kill_unwanted(struct sim *sim, struct sim_slot *slot)
 
 void model_unreachable(struct sim *sim, unsigned slot)
 {
+    sim->slots[slot].cut_off = sim->slots[slot].verdict == 0;
     kill_slot(sim, &sim->slots[slot], SIGKILL);
 }
 
@@ -356,12 +357,13 @@ static void judge(struct sim *sim, const struct sim_slot *slot, const struct sim
 {
     struct sim_item *item = &job->items[i];
     bool is_culprit = worker->culprit_job == job && worker->culprit == i;
+    bool never_got_through = item->unread_deaths >= FLIGHT_UNREAD_DEATHS || job->given.at_most_once;
     if (slot->verdict == POOL_ETIMEOUT || is_culprit)
         return;
     if (worker->culprit_job && !worker->cut_off)
         sim_fail(sim, "item %llu of job %u is blamed for what item %llu of job %u did", U(i), job->number,
                  U(worker->culprit), worker->culprit_job->number);
-    if (!worker->by_itself && !worker->cut_off)
+    if (!worker->by_itself && !(worker->cut_off && never_got_through))
         sim_fail(sim, "item %llu of job %u is blamed though nothing happened", U(i), job->number);
     item->unlucky++;
 }
@@ -428,19 +430,21 @@ static void settle(struct sim *sim, struct sim_slot *slot, const struct sim_work
         return;
     const struct sim_flight *head = &slot->flights[0];
     bool alone = slot->flight_count == 1 && head->count == 1;
-    bool innocent = slot->verdict == POOL_ECANCELED; /* killed for what is not wanted any more */
+    bool spared = slot->cut_off && !head->job->given.at_most_once &&
+                  head->job->items[head->first].unread_deaths < FLIGHT_UNREAD_DEATHS;
+    bool innocent = spared || slot->verdict == POOL_ECANCELED; /* killed for what is not wanted any more */
     bool begun = !innocent && may_have_begun(slot, worker, head);
     bool certain = begun && model_is_live(head->job, head->first) && (alone || head->stepwise);
     bool doubt = begun && !certain;
     sim->totals.doubted += doubt;
     if (certain)
         convict(sim, slot, worker);
-    if (!begun && !innocent)
-        note_unread(sim, slot);
     for (unsigned i = 0; i < slot->flight_count; i++) {
         doubt = doubt && !slot->flights[i].stepwise && may_have_begun(slot, worker, &slot->flights[i]);
         give_back(sim, &slot->flights[i], doubt);
     }
+    if (slot->cut_off || (!begun && !innocent))
+        note_unread(sim, slot);
     unsigned count = slot->flight_count;
     slot->flight_count = 0;
     for (unsigned i = 0; i < count; i++)
@@ -458,7 +462,7 @@ void model_exited(struct sim *sim, const struct sim_worker *worker)
     vacate(sim, slot);
     if (!slot->ready && !slot->unwanted)
         count_failed_start(sim);
-    else if (never_used && !slot->unwanted)
+    else if ((never_used || slot->cut_off) && !slot->unwanted)
         pause_starts(sim, 10 * SIM_MS);
 }
 

@@ -1,12 +1,14 @@
-/* simulator: the engine (src/sched.c) under random schedules, in virtual time.
+/* simulator: the engine (src/sched*.c) under random schedules, in virtual time.
  *
- * Each schedule is a pool with random settings, jobs whose items do what fate has decided, and workers that start late, fail to,
- * die at any point, send garbage, close their pipes and ignore signals. A seed determines all of it. The host below keeps the
- * contract of sched.h: what a worker said is told in its order, that of different workers in any order, and
- * sched_expire is called only when everything that can be read by then was told. After every step the engine is compared with a
- * model of its own (sim_model.c), which keeps the five rules item by item.
+ * Each schedule is a pool with random settings; maps, and tasks that come one by one and are cancelled wherever they are, whose
+ * items do what fate has decided; broadcasts; shutdowns in every mode; and workers that start late, fail to, die at any point, send
+ * garbage, close their pipes, cannot be reached and ignore signals. A seed determines all of it. The host keeps the contract of
+ * sched.h: what a worker said is told in its order, that of different workers in any order, and sched_expire is called only when
+ * everything that can be read by then was told. After every step the engine is compared with a model of its own (sim_model.c,
+ * sim_items.c), which keeps the five rules item by item; that items go in the order in which they were submitted; and that a
+ * broadcast comes before what was submitted after it, on every worker.
  *
- * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Wl,--wrap=malloc -o simulator tests/simulator.c tests/sim_*.c src/sched.c src/flight.c
+ * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Wl,--wrap=malloc -o simulator tests/simulator.c tests/sim_*.c src/sched*.c src/flight.c
  *        src/chunk.c src/job.c src/lane.c src/slot.c
  * Run:   simulator [--schedules N] [--seed S [--trace]] [--from S]
  *        N schedules (10,000), seeds from S (1) on; or the one of seed S, and what happens in it in plain words.
@@ -237,6 +239,8 @@ static void move_time(struct sim *sim)
     uint64_t next_ns = host_ns(sim);
     for (unsigned i = 0; i < sim->sched.slot_count; i++)
         next_ns = earlier(next_ns, sim_worker_next_ns(&sim->workers[i]));
+    if (next_ns == SIM_NEVER && sim->shutdown_count && host_is_done(sim))
+        next_ns = sim->now_ns; /* to shut down */
     if (next_ns == SIM_NEVER)
         sim_fail(sim, "stuck: nothing will ever happen again");
     if (next_ns > sim->now_ns)
@@ -411,6 +415,8 @@ int main(int argc, char **argv)
     signal(SIGALRM, on_signal);
     if (__sanitizer_set_death_callback)
         __sanitizer_set_death_callback(on_death);
+    else
+        signal(SIGSEGV, on_signal);
     struct sim_totals totals = {0};
     for (uint64_t i = 0; i < schedules; i++)
         totals = simulate(from + i, trace, totals);

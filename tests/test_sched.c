@@ -790,6 +790,60 @@ static void cancelling_a_running_task_kills_its_worker_and_no_other_task(void **
     close_scene(&scene);
 }
 
+/* It has not been read three times; the new one has not been there. */
+static void a_new_task_does_not_share_the_bad_luck_of_the_last(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    open_lane(&scene, 0);
+    add_tasks(&scene, 1);
+    for (unsigned i = 0; i < FLIGHT_UNREAD_DEATHS; i++) {
+        expect(&scene, "slot 0: task 0-0");
+        sched_head(&scene.sched, 0)->begin_position = 1000;
+        sched_unread(&scene.sched, 0, 999);
+        sched_exited(&scene.sched, 0);
+        expect(&scene, "slot 0: start worker 0");
+        sched_ready(&scene.sched, 0);
+        if (i + 1 == FLIGHT_UNREAD_DEATHS)
+            add_tasks(&scene, 1);
+    }
+    expect(&scene, "slot 0: task 0-0");
+    task_ended(&scene, 0, 0);
+    expect(&scene, "slot 0: task 1-1");
+    sched_head(&scene.sched, 0)->begin_position = 1000;
+    sched_unread(&scene.sched, 0, 999);
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "slot 0: start worker 0");
+    close_scene(&scene);
+}
+
+/* What it had said is lost with it: it may have ended every item. */
+static void a_worker_that_cannot_be_reached_is_replaced_and_blames_nobody(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(2, 1));
+    for (unsigned i = 0; i < FLIGHT_UNREAD_DEATHS; i++) {
+        expect(&scene, "slot 0: a0-0");
+        sched_unreachable(&scene.sched, 0);
+        expect(&scene, "slot 0: SIGKILL");
+        sched_exited(&scene.sched, 0);
+        expect(&scene, ""); /* not in a spin */
+        at(&scene, (i + 1) * S);
+        expect(&scene, "slot 0: start worker 0");
+        sched_ready(&scene.sched, 0);
+    }
+    expect(&scene, "slot 0: a0-0");
+    sched_unreachable(&scene.sched, 0);
+    sched_exited(&scene.sched, 0); /* not for ever */
+    expect(&scene, "a0: crash, attempt 1");
+    close_scene(&scene);
+}
+
 /* Its end has not been told, and now need not be. */
 static void a_task_that_was_blamed_may_be_cancelled(void **unused)
 {
@@ -1020,6 +1074,8 @@ int main(void)
         cmocka_unit_test(each_task_has_its_own_deadline),
         cmocka_unit_test(a_cancelled_task_is_stepped_over),
         cmocka_unit_test(cancelling_a_running_task_kills_its_worker_and_no_other_task),
+        cmocka_unit_test(a_new_task_does_not_share_the_bad_luck_of_the_last),
+        cmocka_unit_test(a_worker_that_cannot_be_reached_is_replaced_and_blames_nobody),
         cmocka_unit_test(a_task_that_was_blamed_may_be_cancelled),
         cmocka_unit_test(a_lane_that_is_retired_ends_with_its_last_task),
         cmocka_unit_test(a_retired_lane_waits_for_the_worker_of_a_cancelled_task),

@@ -1,0 +1,44 @@
+/* loop_inner: what the rooms of the loop share. See loop.h for what it does.
+ *
+ *   loop.c          passes over what has happened, effects, set-up
+ *   loop_workers.c  one worker's fds, from its start to its end
+ *   loop_items.c    what became of items
+ *
+ * Nobody else includes this. */
+#ifndef PROCPOOL_LOOP_INNER_H
+#define PROCPOOL_LOOP_INNER_H
+
+#include "loop.h"
+
+enum { WHAT_BYTES = 1400 }; /* "worker 3 (pid 4711) ..." fits LOOP_TEXT_BYTES with it */
+
+/* What an epoll event is about: this and the slot are its data. */
+enum { ABOUT_REPLIES, ABOUT_REQUESTS, ABOUT_EXIT, ABOUT_TIME, ABOUT_WAKE, ABOUT_BITS = 3 };
+
+/* ---- loop_workers.c ---- */
+
+int loop_watch(const struct loop *loop, int fd, unsigned slot, unsigned about, uint32_t events);
+void loop_watch_exit(struct loop *loop, unsigned slot);
+void loop_flush_requests(struct loop *loop, unsigned slot);
+void loop_stop_writing(struct loop *loop, unsigned slot);
+void loop_start_worker(struct loop *loop, const struct sched_effect *effect);
+void loop_read_replies(struct loop *loop, unsigned slot);
+void loop_look_at_exit(struct loop *loop, unsigned slot);
+void loop_discard(struct loop *loop, struct backend_child *child);
+
+/* ---- loop_items.c ---- */
+
+/* What became of an item that failed. */
+struct failure {
+    int status, code;
+    const struct peer *peer; /* whose doing it was; NULL: nobody's */
+    const char *what;        /* in words; after "worker 1 (pid 4711) " where there is a peer */
+};
+
+void loop_fail_task(struct loop *loop, const struct job *job, uint64_t i, const struct failure *failure,
+                    uint64_t run_ns);
+void loop_take_items(struct loop *loop, unsigned slot, enum peer_news news, const struct peer_report *report);
+void loop_fail_items(struct loop *loop, const struct sched_effect *effect);
+void loop_end_job(struct loop *loop, const struct sched_effect *effect);
+
+#endif

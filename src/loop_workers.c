@@ -1,0 +1,267 @@
+/* loop_workers: one worker's fds, from its start to its end: what is watched of it, what it says, and how it ended. See loop.h. */
+#include "error.h"
+#include "fd.h"
+#include "loop_inner.h"
+#include "procpool.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- watching ---- */
+
+int loop_watch(const struct loop *loop, int fd, unsigned slot, unsigned about, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)slot << ABOUT_BITS | about};
+    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static void unwatch(const struct loop *loop, int fd)
+{
+    epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* The request pipe is watched only while it is full. Without memory for that the worker is given up: it would never get the rest. */
+static void watch_output(struct loop *loop, unsigned slot, bool wanted)
+{
+    struct peer *peer = &loop->peers[slot];
+    if (peer->watches_output == wanted)
+        return;
+    if (!wanted)
+        unwatch(loop, peer->child.request_fd);
+    else if (loop_watch(loop, peer->child.request_fd, slot, ABOUT_REQUESTS, EPOLLOUT))
+        sched_garbage(&loop->sched, slot);
+    peer->watches_output = wanted;
+}
+
+static void stop_reading(struct loop *loop, struct peer *peer)
+{
+    if (peer->watched)
+        unwatch(loop, peer->child.reply_fd);
+    peer->watched = false;
+}
+
+/* Nothing more for a worker that is being killed, or cannot answer. */
+void loop_stop_writing(struct loop *loop, unsigned slot)
+{
+    peer_mute(&loop->peers[slot]);
+    watch_output(loop, slot, false);
+}
+
+void loop_flush_requests(struct loop *loop, unsigned slot)
+{
+    int rc = chan_flush(&loop->peers[slot].chan);
+    watch_output(loop, slot, rc == CHAN_AGAIN);
+    if (rc < 0) { /* the kernel has no memory for the pipe's pages, say */
+        loop_stop_writing(loop, slot);
+        sched_unreachable(&loop->sched, slot);
+    }
+}
+
+/* Without memory for it the next SIGKILL tries again. */
+void loop_watch_exit(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    if (!peer->watches_exit)
+        peer->watches_exit = !loop_watch(loop, peer->child.exit_fd, slot, ABOUT_EXIT, EPOLLIN);
+}
+
+/* ---- starting ---- */
+
+static void note_failed_start(struct loop *loop, int error, const struct peer *peer, const char *what)
+{
+    loop->start_error = error;
+    if (peer)
+        snprintf(loop->start_text, sizeof loop->start_text, "worker %u (pid %d) %s", peer->worker_id,
+                 (int)peer->child.pid, what);
+    else
+        snprintf(loop->start_text, sizeof loop->start_text, "%s", what);
+}
+
+/* A worker is listened to only when its pid is known, which may be told later than it says that it is ready: else its first items would be
+ * nobody's. 0 or a negative errno. */
+static int listen_if_known(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    if (!peer->child.pid || peer->was_watched)
+        return 0;
+    int rc = loop_watch(loop, peer->child.reply_fd, slot, ABOUT_REPLIES, EPOLLIN);
+    peer->watched = peer->was_watched = !rc;
+    return rc;
+}
+
+static int adopt(struct loop *loop, unsigned slot, const struct backend_child *child, unsigned worker_id)
+{
+    struct peer *peer = &loop->peers[slot];
+    int rc = peer_open(peer, child, worker_id, &loop->setup);
+    if (!rc)
+        rc = loop_watch(loop, child->exit_fd, slot, ABOUT_EXIT, EPOLLIN);
+    peer->watches_exit = !rc;
+    if (!rc)
+        rc = listen_if_known(loop, slot);
+    if (rc)
+        peer_forget(peer);
+    return rc;
+}
+
+/* End a process that nobody has given anything to do, or not any more. */
+void loop_discard(struct loop *loop, struct backend_child *child)
+{
+    struct child_exit unused;
+    char text[256];
+    fd_close(&child->request_fd);
+    fd_close(&child->reply_fd);
+    fd_close(&child->socket_fd);
+    fd_close(&child->lifeline_fd);
+    do {
+        loop->backend->kill(loop->backend_state, child, SIGKILL);
+        fd_poll(child->exit_fd, POLLIN, 100);
+    } while (loop->backend->reap(loop->backend_state, child, &unused, text) != 0);
+}
+
+void loop_start_worker(struct loop *loop, const struct sched_effect *effect)
+{
+    struct backend_child child;
+    char text[256] = "", what[WHAT_BYTES];
+    int rc = loop->backend->start(loop->backend_state, &child, text);
+    if (rc == BACKEND_BUSY) {
+        sched_start_later(&loop->sched, effect->slot);
+        return;
+    }
+    if (!rc && (rc = adopt(loop, effect->slot, &child, effect->worker_id)) != 0)
+        loop_discard(loop, &child);
+    if (rc) {
+        snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(rc), *text ? ": " : "", text);
+        note_failed_start(loop, rc, NULL, what);
+        loop->start_refused = true;
+        sched_not_started(&loop->sched, effect->slot);
+        return;
+    }
+    loop_flush_requests(loop, effect->slot);
+}
+
+/* ---- what workers say ---- */
+
+static void take_failed(struct loop *loop, unsigned slot, const struct peer_report *report)
+{
+    struct peer *peer = &loop->peers[slot];
+    char what[WHAT_BYTES];
+    snprintf(what, sizeof what, "could not become ready: %.1200s", report->text);
+    note_failed_start(loop, POOL_EBROKEN, peer, what);
+    peer->explained = true;
+    sched_failed(&loop->sched, slot);
+}
+
+/* One piece of news; false when there is none for now. */
+static bool take_news(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    struct peer_report report;
+    enum peer_news news = peer_next(peer, sched_head(&loop->sched, slot), &report);
+    switch (news) {
+    case PEER_NOTHING:
+        return false;
+    case PEER_EOF:
+        stop_reading(loop, peer);
+        loop_stop_writing(loop, slot);
+        sched_eof(&loop->sched, slot);
+        return false;
+    case PEER_GARBAGE:
+        stop_reading(loop, peer);
+        loop_stop_writing(loop, slot);
+        sched_garbage(&loop->sched, slot);
+        return false;
+    case PEER_READY:
+        sched_ready(&loop->sched, slot);
+        return true;
+    case PEER_FAILED:
+        take_failed(loop, slot, &report);
+        return true;
+    default:
+        loop_take_items(loop, slot, news, &report);
+        return true;
+    }
+}
+
+void loop_read_replies(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    if (peer->was_watched && !peer->watched)
+        return; /* its stream has ended */
+    chan_rearm(&peer->chan);
+    while (take_news(loop, slot))
+        ;
+    if (chan_has_output(&peer->chan))
+        loop_flush_requests(loop, slot); /* a greeting for an image that has just said hello */
+}
+
+/* ---- ends ---- */
+
+static void describe_exit(const struct child_exit *how, char *text, size_t size)
+{
+    if (!how->known)
+        snprintf(text, size,
+                 "ended, and nobody can tell how: its exit status was taken by the host program, or lost "
+                 "with the forkserver");
+    else if (how->signal)
+        snprintf(text, size, "was killed by signal %d (%s)", how->signal, strsignal(how->signal));
+    else
+        snprintf(text, size, "exited with code %d", how->exit_code);
+}
+
+static void describe_failed_start(struct loop *loop, struct peer *peer)
+{
+    char what[WHAT_BYTES];
+    if (peer->expects == PEER_EXPECTS_RESULTS || peer->explained)
+        return;
+    bool mute = peer->expects == PEER_EXPECTS_HELLO;
+    snprintf(what, sizeof what, "%.1000s before it was ready%s", peer->end_text,
+             mute && loop->backend->capabilities & BACKEND_NEEDS_INIT ? " (is pool_init() the first statement of main?)"
+                                                                      : "");
+    note_failed_start(loop, POOL_EBROKEN, peer, what);
+}
+
+static void note_end(struct loop *loop, unsigned slot, const struct child_exit *how, const char *backend_text)
+{
+    struct peer *peer = &loop->peers[slot];
+    peer->end = *how;
+    if (*backend_text)
+        snprintf(peer->end_text, sizeof peer->end_text, "%s", backend_text);
+    else if (sched_state(&loop->sched, slot) == SLOT_DYING && peer->expects != PEER_EXPECTS_RESULTS &&
+             sched_verdict(&loop->sched, slot) == POOL_ETIMEOUT)
+        snprintf(peer->end_text, sizeof peer->end_text, "was killed after start_timeout_ms");
+    else
+        describe_exit(how, peer->end_text, sizeof peer->end_text);
+}
+
+void loop_look_at_exit(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    struct child_exit how;
+    char text[256] = "";
+    if (!peer_is_open(peer))
+        return;
+    int rc = loop->backend->reap(loop->backend_state, &peer->child, &how, text);
+    if (rc == BACKEND_MOVED) {
+        peer->watches_exit = false;
+        loop_watch_exit(loop, slot);
+        if (!peer->watches_exit)
+            sched_garbage(&loop->sched, slot);
+    }
+    if (rc && listen_if_known(loop, slot))
+        sched_garbage(&loop->sched, slot);
+    if (rc)
+        return;
+    loop_read_replies(loop, slot); /* everything that it had said */
+    note_end(loop, slot, &how, text);
+    describe_failed_start(loop, peer);
+    sched_unread(&loop->sched, slot, peer_read_position(peer));
+    stop_reading(loop, peer);
+    watch_output(loop, slot, false);
+    loop->counts.bytes_out += peer->chan.sent_bytes;
+    loop->counts.bytes_in += peer->bytes_in;
+    peer_close(peer);
+    sched_exited(&loop->sched, slot);
+}
