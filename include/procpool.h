@@ -292,17 +292,19 @@ struct pool_task_options {
 
 /* How a task ended. */
 struct pool_result {
-    int status; /* 0; POOL_ETASK, POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN;
-                             * -EMSGSIZE (reply above max_result_bytes), -ENOMEM */
-    int code;   /* what the function returned; 0 where it did not return */
-    int signal, exit_code; /* how the worker died, for POOL_ECRASH: the signal, else 0; its exit code, else -1.
-                             * 0 and -1 when nobody can tell */
-    unsigned worker_id;    /* who had it last; POOL_NOT_A_WORKER: nobody */
-    unsigned attempts;     /* how many times it was handed to a worker */
-    pid_t worker_pid;      /* 0: nobody */
-    uint64_t queued_ns;    /* from its submission until it began; until its end if it never did. Approximate */
-    uint64_t run_ns;       /* how long the function ran, by the worker's clock; 0 where it did not return */
-    const void *data;      /* the reply, aligned to 16; owned by the task. NULL when data_size is 0 */
+    /* 0; POOL_ETASK, POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; -EMSGSIZE (reply above
+     * max_result_bytes), -ENOMEM; -EAGAIN, -ENOBUFS, -ETOOMANYREFS (the kernel has no room for its fds), -EMFILE (the worker has none) */
+    int status;
+    int code; /* what the function returned; 0 where it did not return */
+    /* How the worker died, for POOL_ECRASH and POOL_ETIMEOUT: the signal, else 0; its exit code, else -1. 0 and -1 when nobody can
+     * tell. */
+    int signal, exit_code;
+    unsigned worker_id; /* who had it last; POOL_NOT_A_WORKER: nobody */
+    unsigned attempts;  /* how many times it was handed to a worker */
+    pid_t worker_pid;   /* 0: nobody */
+    uint64_t queued_ns; /* from its submission until it began; until its end if it never did. Approximate */
+    uint64_t run_ns;    /* how long the function ran, by the worker's clock; 0 where it did not return */
+    const void *data;   /* the reply, aligned to 16; owned by the task. NULL when data_size is 0 */
     size_t data_size;
     const char *message; /* from pool_call_fail, or the library's words; owned by the task; never NULL */
     uint64_t reserved[6];
@@ -386,7 +388,8 @@ int pool_stream(struct pool *pool, pool_task_fn *fn, pool_source_fn *source, poo
 /* Run fn once on every worker; its reply is not wanted. Blocks until every worker that there is has run it. Each runs it before any
  * task that is submitted later; in it pool_item_index() is 0. Workers that start later run the last successful broadcast of each
  * function, in the order in which these were submitted, after the initializer; one that fails there is a failed start (see
- * POOL_EBROKEN). A broadcast that failed is not repeated. A worker that is replaced meanwhile counts as its replacement.
+ * POOL_EBROKEN). A broadcast that failed is not repeated. A worker that dies without having run it is not
+ * waited for: its replacement runs it as it starts.
  *   input: input_size bytes, copied; NULL with 0.
  * Returns 0; else how the first worker that failed did: POOL_ETASK (pool_message() has the text), POOL_ECRASH, POOL_EPROTO,
  * POOL_EBUILD, -ENOMEM, POOL_ECANCELED when the pool was shut down; or nothing ran: -EINVAL, POOL_ECLOSED, POOL_EBROKEN, POOL_EFORKED,

@@ -14,12 +14,11 @@ static _Thread_local int cancel_state;                 /* what it was before the
 
 /* ---- the object ---- */
 
-static void make_lock(struct pool *pool)
+static void make_condition(struct pool *pool)
 {
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, &attributes);
     pthread_condattr_destroy(&attributes);
 }
@@ -29,7 +28,8 @@ struct pool *drive_allocate(void)
     struct pool *pool = calloc(1, sizeof *pool);
     if (!pool)
         return NULL;
-    make_lock(pool);
+    pthread_mutex_init(&pool->lock, NULL);
+    make_condition(pool);
     pool->outer_fd = pool->news_fd = -1;
     return pool;
 }
@@ -64,7 +64,8 @@ bool drive_holds_a_lock(void)
 
 void drive_forget_threads(struct pool *pool)
 {
-    make_lock(pool);
+    pthread_mutex_unlock(&pool->lock); /* this thread locked it, in before_fork */
+    make_condition(pool);              /* whose waiters do not exist here */
     pool->driving = pool->has_thread = false;
     pool->users = pool->sleepers = 0;
 }

@@ -53,7 +53,7 @@ void drive_lock(struct pool *pool);
 void drive_unlock(struct pool *pool);
 /* Whether the calling thread is in the middle of a pool's work. */
 bool drive_holds_a_lock(void);
-/* In the child of a fork: the lock as new, no thread in the pool; this thread in the middle of nothing. */
+/* In the child of a fork by a thread that holds the lock: it is free, and no thread is in the pool; this thread in the middle of nothing. */
 void drive_forget_threads(struct pool *pool);
 void drive_reset_thread(void);
 

@@ -51,8 +51,8 @@ bool flight_is_stepwise(const struct span *span)
  * workers that die before they read. */
 static bool may_have_begun(const struct span *span, const struct flight_death *death)
 {
-    return span->begin_position <= death->read_position || death->verdict ||
-           span->unread_deaths >= FLIGHT_UNREAD_DEATHS;
+    bool read = span->begin_position <= death->read_position && span->begin_position != UINT64_MAX;
+    return read || death->verdict || span->unread_deaths >= FLIGHT_UNREAD_DEATHS;
 }
 
 /* The span's first item has killed its worker for certain. */

@@ -30,8 +30,9 @@ struct span {
     uint64_t cost_ns; /* expected, when it was sent */
     size_t bytes;     /* of its inputs and results, when it was sent */
     int status;       /* of a span that is not to run: what its items end with */
-    uint64_t sent_position;  /* where its last frame ends in the outgoing stream */
-    uint64_t begin_position; /* how far a worker has to read that stream to begin it */
+    uint64_t sent_position; /* where its last frame ends in the outgoing stream */
+    uint64_t
+        begin_position; /* how far a worker has to read that stream to begin it; UINT64_MAX: it was never written there */
 };
 
 enum job_kind { JOB_FIXED, JOB_BYTES, JOB_LANE, JOB_BROADCAST };

@@ -10,6 +10,7 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
+enum { CONGESTED_SENDS = 2 };         /* for one item, before it fails of that */
 #define UNDRIVEN_NS UINT64_C(1000000) /* after this long it is worth a look before work is handed out */
 
 uint64_t loop_now_ns(void)
@@ -40,8 +41,8 @@ static void note_sent(const struct peer *peer, const struct span *span)
         task_note_sent(lanes_task(span->job, i), peer->worker_id, peer->child.pid);
 }
 
-/* More fds of this user are under way in sockets than the kernel allows, or it has no room: this passes, and the item, which the worker
- * has not been sent, is not to blame. */
+/* More fds of this user are under way in sockets than the kernel allows, or it has no room. This passes mostly: the worker is
+ * replaced, and the item, which it has not been sent, goes to another. */
 static bool is_congestion(int rc)
 {
     return rc == -EAGAIN || rc == -ETOOMANYREFS || rc == -ENOBUFS;
@@ -51,7 +52,7 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
 {
     struct peer *peer = &loop->peers[effect->slot];
     int rc = peer_put_span(peer, effect->span, effect->stepwise);
-    if (is_congestion(rc)) {
+    if (is_congestion(rc) && effect->span->unread_deaths < CONGESTED_SENDS) {
         sched_unreachable(&loop->sched, effect->slot);
         return;
     }

@@ -152,7 +152,7 @@ void open_gate(const struct scene *scene)
 struct pool_task *submit_deed_with(const struct scene *scene, enum deed deed, unsigned id,
                                    const struct pool_task_options *options)
 {
-    struct deed_input input = {deed, id};
+    struct deed_input input = {(int)deed, id};
     struct pool_task *task = NULL;
     EXPECT_OK(pool_submit(scene->pool, function_of(deed), &input, sizeof input, options, &task));
     EXPECT(task);

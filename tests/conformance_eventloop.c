@@ -231,17 +231,24 @@ enum { TASKS = 120, DEADLINE_MS = 150 };
 
 static enum deed deed_of(unsigned id)
 {
-    static const enum deed some[] = {DEED_FAILS, DEED_CRASHES, DEED_NEVER_ENDS};
-    return id % 10 == 5 ? some[id / 10 % 3] : DEED_ENDS;
+    static const enum deed some[] = {DEED_FAILS, DEED_CRASHES, DEED_NEVER_ENDS, DEED_IGNORES_SIGTERM};
+    return id % 10 == 5 ? some[id / 10 % 4] : DEED_ENDS;
 }
 
 static int status_due(unsigned id)
 {
-    static const int some[] = {[DEED_FAILS] = POOL_ETASK,
-                               [DEED_CRASHES] = POOL_ECRASH,
-                               [DEED_NEVER_ENDS] = POOL_ETIMEOUT,
-                               [DEED_WAITS_AT_GATE] = 0};
-    return some[deed_of(id)];
+    switch (deed_of(id)) {
+    case DEED_FAILS:
+        return POOL_ETASK;
+    case DEED_CRASHES:
+        return POOL_ECRASH;
+    case DEED_NEVER_ENDS:
+        return POOL_ETIMEOUT; /* has a deadline */
+    case DEED_IGNORES_SIGTERM:
+        return POOL_ECANCELED; /* is cancelled at once */
+    default:
+        return 0;
+    }
 }
 
 struct program {
@@ -260,7 +267,10 @@ static void submit_next(struct program *program)
     options.tag = &program->seen[id];
     options.timeout_ms = deed_of(id) == DEED_NEVER_ENDS ? DEADLINE_MS : 0;
     struct deed_input input = {(int)deed_of(id), id};
-    EXPECT_OK(pool_submit(program->scene->pool, do_deed, &input, sizeof input, &options, NULL));
+    struct pool_task *task = NULL;
+    EXPECT_OK(pool_submit(program->scene->pool, do_deed, &input, sizeof input, &options, &task));
+    if (input.deed == DEED_IGNORES_SIGTERM)
+        EXPECT_OK(pool_cancel(task));
     program->submitted++;
 }
 

@@ -181,7 +181,7 @@ static int allocate_until_told(void *unused)
 
 static void pools_come_and_go_while_threads_allocate(void)
 {
-    enum { ROUNDS = 25 };
+    enum { ROUNDS = 12 };
     struct caller callers[ALLOCATORS];
     stop_allocating = false;
     for (int i = 0; i < ALLOCATORS; i++)

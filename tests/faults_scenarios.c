@@ -668,7 +668,7 @@ static int make_readable(char byte)
     return fd;
 }
 
-static struct pool_task *submit_with_fds(struct pool *pool)
+static struct pool_task *submit_with_fds(struct pool *pool, bool at_most_once)
 {
     int fds[TASK_FDS];
     struct pool_task *task = NULL;
@@ -677,6 +677,7 @@ static struct pool_task *submit_with_fds(struct pool *pool)
         fds[i] = make_readable((char)('a' + i));
     options.fds = fds;
     options.fd_count = TASK_FDS;
+    options.at_most_once = at_most_once;
     bool accepted = GRANTED(pool_submit(pool, read_fds, NULL, 0, &options, &task));
     EXPECT(accepted == (task != NULL));
     for (int i = 0; i < TASK_FDS; i++)
@@ -704,7 +705,7 @@ static void tasks_with_fds(void)
     if (!pool)
         return;
     for (int i = 0; i < COUNT; i++)
-        with_fds[i] = submit_with_fds(pool);
+        with_fds[i] = submit_with_fds(pool, i % 3 == 0);
     if (with_fds[COUNT - 1] && pool_cancel(with_fds[COUNT - 1]) >= 0) {
         pool_task_free(with_fds[COUNT - 1]);
         with_fds[COUNT - 1] = NULL;

@@ -426,26 +426,63 @@ int main(int argc, char **argv)
 
 /* Mutations of the engine, one at a time, and the first seed that finds each (a change of the plan changes them):
  *
- *   blame      what was in doubt is not sent stepwise (is_stepwise)                                     3
- *              an item is thought alone whatever is queued behind it (settle)                           4
- *              suspicion stays on the others when the culprit is out (convict)                          3
- *              an item whose time was up is tried again (convict)                                      11
- *              what the worker had not read is blamed all the same (may_have_begun)                    20
- *              items that must not run twice are sent in chunks (goes_alone)                            4
- *   time       the deadline of the next item is not armed (sched_items_ended)                           1
- *              the deadline begins anew when something is sent behind the item (next_send)              4
- *              the deadline begins anew when a span was not sent (sched_unsent)                        11
- *              sched_wake_ns forgets the deadlines (sched_expire)                                       1
- *   starts     the pause after failed starts does not grow (count_failed_start)                         3
- *              a broken pool goes on starting (wants_start)                                           165
- *              the number of a dismissed worker is released twice (release_number)                     23
- *              dying workers do not count as live (wants_start)                                         3
- *   items      the rest of a run that was stopped is lost (sched_items_ended)                         187
- *              what comes back to a job when the pool is broken is pending for ever (put_back)       1840
- *              a job's own span joins the free ones (release_span)                  1, a sanitizer's report
- *              a cancelled job is put into the wrong list (sched_cancel)                 3, an endless loop
- *   bounds     a chunk crosses the limit of tasks per worker (chunk)                                   13
- *              bytes in flight are not bounded (note_capacity)                                          3
+ *   blame      what was in doubt is not sent stepwise (flight_is_stepwise)                         4
+ *              an item is thought alone whatever is queued behind it (flight_settle)               4
+ *              suspicion stays on the others when the culprit is out (convict)                     4
+ *              an item whose time was up is tried again (convict)                                  4
+ *              what the worker had not read is blamed all the same (may_have_begun)                5
+ *              items that must not run twice are sent in chunks (chunk_choose)                     4
+ *              a worker that is killed for a cancelled task blames another (is_innocent)           1
+ *              one that was cut off blames what it was at (is_innocent)                            10
+ *              what was cancelled is convicted (flight_settle)                                     465
+ *   time       the deadline of the next item is not armed (sched_items_ended)                      4
+ *              the deadline begins anew when something is sent behind the item (next_send)         10
+ *              the deadline begins anew when a span was not sent (sched_unsent)                    449
+ *              sched_wake_ns forgets the deadlines (sched_expire)                                  4
+ *              tasks have no deadlines of their own (job_timeout_ns)                               6
+ *   starts     the pause after failed starts does not grow (count_failed_start)                    7
+ *              a broken pool goes on starting (wants_start)                                        7
+ *              the number of a dismissed worker is released twice (release_number)                 6
+ *              dying workers do not count as live (wants_start)                                    6
+ *   items      the rest of a run that was stopped is lost (sched_items_ended)                      109
+ *              what comes back to a pool that refuses it is pending for ever (sched_put_back)      1
+ *              a job's own span joins the free ones (release_span)                                 2
+ *              a cancelled job stays in the queue (sched_cancel)                                   1, a crash
+ *              what comes back goes to the end of its job (job_push)                               4
+ *              what cannot be sent takes the rest of its job with it (sched_unsent)                10
+ *              gaps count as run again (settle)                                                    10
+ *   bounds     a chunk crosses the limit of tasks per worker (chunk_choose)                        4
+ *              bytes in flight are not bounded (sched_note_capacity)                               16
+ *              something is sent behind an item that must not run twice (sched_note_capacity)      37
+ *              or behind one of which nobody knows how long it takes (sched_note_capacity)         40
+ *              or behind one that the worker has been at for long (choose_room)                    120
+ *   tasks      an index that has left the ring is taken for the newer one there (job_is_live)      514
+ *              a blamed task that is cancelled ends twice (take_from)                              4005
+ *              a doomed one counts as pending when it is cancelled (sched_doom)                    46
+ *              the worker of a cancelled one is not killed (take_from)                             10
+ *              a retired lane ends while a dying worker has a span of it (sched_end_if_over)       25
+ *              a retired lane that is empty never ends (sched_retire)                              1
+ *              gaps at the front are not stepped over (sched_settle_front)                         3, a crash
+ *              a chunk goes over a gap (job_fit)                                                   15
+ *              a new task joins a span that is in doubt (sched_add)                                639
+ *              a job keeps its place in the queue whatever its first item is (enqueue)             6
+ *              a task goes before the map that was submitted before it (comes_later)               1
+ *              without memory more is sent than goes together (sched_take_span)                    6107
+ *   broadcast  who starts during it does not run it (do_launch)                                    22
+ *              who starts afresh in place does not run it again (do_refresh)                       44
+ *              items are queued behind it (sched_note_capacity)                                    44
+ *              one that is dismissed owes it for ever (do_dismiss)                                 2046
+ *              one that is gone owes it for ever (vacate)                                          1
+ *              nobody is started for it (wants_start)                                              45
+ *              one that died counts as having run it (sched_leave_broadcast)                       30
+ *              it goes on killing when it has failed (sched_take_part)                             36
+ *              workers that wear out keep it going for ever (sched_replace_if_worn)                165
+ *              its end is told after a fresh start that had to know of it (sched_next)             165
+ *   shutdown   TERMINATE spares those that start (slot.c)                                          50
+ *              a weaker mode counts (sched_shutdown)                                               118
+ *              KILL does not reach those that have their grace (slot.c)                            19
+ *              a broadcast that was not sent is not dropped (sched_shutdown)                       1
+ *              who is killed by it counts as crashed (kill_unwanted)                               1
  *
- * Not found here but by test_sched.c: spans that go back to their job in the wrong order, which breaks no rule, and deaths of
- * workers that had not read their items which are not counted, since such deaths are few in a schedule. */
+ * Not found here but by test_sched.c: deaths of workers that had not read their items which are not counted, or which are counted
+ * for a task that was added later, since such deaths are few in a schedule. */

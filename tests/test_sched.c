@@ -844,6 +844,31 @@ static void a_worker_that_cannot_be_reached_is_replaced_and_blames_nobody(void *
     close_scene(&scene);
 }
 
+/* However far it had read, which nobody may know. */
+static void what_was_never_written_may_run_again_even_if_at_most_once(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    struct job given = job_of(1, 1);
+    given.at_most_once = true;
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-0 stepwise");
+    sched_head(&scene.sched, 0)->begin_position = UINT64_MAX;
+    sched_unreachable(&scene.sched, 0);
+    sched_exited(&scene.sched, 0);
+    at(&scene, S);
+    expect(&scene, "slot 0: start worker 0");
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 0: a0-0 stepwise");
+    sched_head(&scene.sched, 0)->begin_position = 1000; /* this time it was, and may have begun */
+    sched_unreachable(&scene.sched, 0);
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: crash, attempt 1; a has ended");
+    close_scene(&scene);
+}
+
 /* Its end has not been told, and now need not be. */
 static void a_task_that_was_blamed_may_be_cancelled(void **unused)
 {
@@ -1076,6 +1101,7 @@ int main(void)
         cmocka_unit_test(cancelling_a_running_task_kills_its_worker_and_no_other_task),
         cmocka_unit_test(a_new_task_does_not_share_the_bad_luck_of_the_last),
         cmocka_unit_test(a_worker_that_cannot_be_reached_is_replaced_and_blames_nobody),
+        cmocka_unit_test(what_was_never_written_may_run_again_even_if_at_most_once),
         cmocka_unit_test(a_task_that_was_blamed_may_be_cancelled),
         cmocka_unit_test(a_lane_that_is_retired_ends_with_its_last_task),
         cmocka_unit_test(a_retired_lane_waits_for_the_worker_of_a_cancelled_task),
