@@ -91,6 +91,7 @@ enum {
     HARMLESS = 1, /* everything must go as if it had not happened */
     LASTS = 2,    /* also tried as one that does not go away */
     IN_CHILD = 4, /* of a process that is being started, not of the host */
+    TIRES = 8,    /* harmless, but not for ever: what lasts is felt */
 };
 
 struct fault_form {

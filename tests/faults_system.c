@@ -88,8 +88,8 @@ const struct fault_form fault_forms[FAULT_COUNT] = {
     [FAULT_WRITEV_SHORT] = FORM("writev-short", 0, NO_FAULT, HARMLESS | LASTS),
     [FAULT_WRITE_FULL] = FORM("write-full", EAGAIN, NO_FAULT, HARMLESS | LASTS),
     [FAULT_WRITEV_FULL] = FORM("writev-full", EAGAIN, NO_FAULT, HARMLESS | LASTS),
-    [FAULT_SENDMSG_FULL] = FORM("sendmsg-full", EAGAIN, NO_FAULT, HARMLESS | LASTS),
-    [FAULT_SENDMSG_TOO_MANY_FDS] = FORM("sendmsg-too-many-fds", ETOOMANYREFS, NO_FAULT, HARMLESS | LASTS),
+    [FAULT_SENDMSG_FULL] = FORM("sendmsg-full", EAGAIN, NO_FAULT, HARMLESS | LASTS | TIRES),
+    [FAULT_SENDMSG_TOO_MANY_FDS] = FORM("sendmsg-too-many-fds", ETOOMANYREFS, NO_FAULT, HARMLESS | LASTS | TIRES),
     [FAULT_PIPE_CAPACITY] = FORM("pipe-capacity", EPERM, NO_FAULT, HARMLESS | LASTS),
     /* Older kernels, and tools that do not know the newer calls. */
     [FAULT_CLOSE_RANGE_UNKNOWN] = FORM("close_range", ENOSYS, NO_FAULT, HARMLESS | LASTS),
