@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 6, FDS_BESIDE = 20, OPTIONS_MAX_BYTES = 4096 };
+enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 6, FDS_BESIDE = 16, OPTIONS_MAX_BYTES = 4096 };
 #define MAX_ARG_BYTES ((size_t)1 << 30)
 
 int options_import(void *own, size_t own_size, const void *given, const char *name)
