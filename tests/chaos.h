@@ -126,7 +126,8 @@ struct arena {
     atomic_int shut;           /* 0, or 1 + the mode of the hardest shutdown that has begun */
     _Atomic uint64_t accepted; /* tasks, and items of maps */
     _Atomic uint64_t streamed; /* items that were given to streams, some of them perhaps not submitted any more */
-    _Atomic uint64_t kills, kills_done; /* of its workers, from outside: begun, and done */
+    _Atomic uint64_t kills;    /* of its workers, from outside */
+    _Atomic uint64_t lost;     /* items of maps that such a worker took with it: one each at most */
     pthread_mutex_t broadcasting;
     _Atomic uint64_t told, telling; /* the last broadcast that succeeded, and that began */
     /* Held for reading by those that are handed tasks, until it is written down who was; for writing by those that free a

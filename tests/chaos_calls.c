@@ -100,8 +100,11 @@ static bool has_run(const struct map *map, int rc)
 
 static void check_map(struct map *map, int rc)
 {
-    int first_failure = 0;
+    int first_failure = 0, unused;
     for (size_t i = 0; i < map->count; i++) {
+        bool lost = map->statuses[i] == POOL_ECRASH && !deed_kills((enum deed)map->orders[i].deed, 0, &unused, &unused);
+        if (lost && ++map->arena->lost > map->arena->kills)
+            chaos_failed("more items are lost in maps than workers were killed: order %u", map->orders[i].number);
         first_failure = first_failure ? first_failure : map->statuses[i];
         count_status(map->statuses[i]);
     }
@@ -272,16 +275,23 @@ void stream_at_random(struct arena *arena, struct dice *dice)
 
 /* ---- broadcasts ---- */
 
+/* A broadcast that met a worker on its way out, and says so. */
+static bool was_lost_with_killed(int rc)
+{
+    const char *pid = strstr(pool_message(), "(pid ");
+    return rc == POOL_ECRASH && pid && was_killed((pid_t)strtol(pid + strlen("(pid "), NULL, 10));
+}
+
 /* One at a time, so that the numbers go up in every worker. */
 void broadcast_at_random(struct arena *arena, struct dice *dice)
 {
     (void)dice;
     pthread_mutex_lock(&arena->broadcasting);
-    uint64_t kills_before = arena->kills_done, number = arena->telling + 1;
+    uint64_t number = arena->telling + 1;
     arena->telling = number;
     int rc = pool_broadcast(arena->pool, hear_broadcast, &number, sizeof number);
     bool shut = (rc == POOL_ECLOSED || rc == POOL_ECANCELED) && arena->shut;
-    if (rc && !shut && !(rc == POOL_ECRASH && arena->kills > kills_before))
+    if (rc && !shut && !was_lost_with_killed(rc))
         chaos_failed("a broadcast is %d (%s): %s", rc, pool_strerror(rc), pool_message());
     if (!rc)
         arena->told = number;

@@ -31,7 +31,6 @@ static void kill_worker(struct arena *arena, pid_t pid, int pidfd)
     note_killed(pid);
     arena->kills++;
     send_signal(pidfd, SIGKILL);
-    arena->kills_done++;
     count_up(COUNT_KILLED, 1);
 }
 
