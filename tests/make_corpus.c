@@ -1,8 +1,10 @@
-/* make_corpus: the seeds of fuzz_wire: one valid frame of each type, the bodies that have a form, and streams as workers send them.
- * They are committed; run it again when the protocol changes.
+/* make_corpus: the seeds of the fuzz targets. Of fuzz_wire: one valid frame of each type, the bodies that have a form, and streams as
+ * workers send them; of fuzz_peer: what a worker may answer; of fuzz_parent: see make_corpus_parent.c. They are committed; run it again
+ * when the protocol, or the form of an input, changes.
  *
- * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc tests/make_corpus.c src/wire.c src/buf.c -o make_corpus
- * Run:   make_corpus tests/corpus/fuzz_wire */
+ * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc tests/make_corpus*.c src/wire.c src/buf.c -o make_corpus
+ * Run:   make_corpus tests/corpus */
+#include "make_corpus.h"
 #include "wire.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +17,9 @@ static struct seed {
     size_t size;
 } seed;
 
-static const char *folder;
+static const char *corpus, *target;
 
-static void put(const void *bytes, size_t size)
+void put(const void *bytes, size_t size)
 {
     if (size)
         memcpy(seed.bytes + seed.size, bytes, size);
@@ -32,11 +34,10 @@ static void put_frame(struct wire_header header, const void *body)
     put(body, (size_t)header.body_bytes);
 }
 
-/* What was put so far as a file, and from the start again. */
-static void save(const char *name)
+void save(const char *name)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof path, "%s/%s/%s", corpus, target, name);
     FILE *file = fopen(path, "wb");
     if (!file || fwrite(seed.bytes, 1, seed.size, file) != seed.size || fclose(file)) {
         perror(path);
@@ -65,7 +66,8 @@ static void put_config(void)
                                  .arg = {bytes + 30, 8}};
     uint8_t body[256];
     wire_encode_config(&config, body);
-    put_frame((struct wire_header){.type = WIRE_CONFIG, .id = 3, .body_bytes = wire_config_size(&config)}, body);
+    put_frame((struct wire_header){.type = WIRE_CONFIG, .id = 3, .count = 1, .body_bytes = wire_config_size(&config)},
+              body);
 }
 
 static void put_results(uint64_t first, uint32_t count)
@@ -100,6 +102,11 @@ static void save_requests(void)
     save("function");
     put_frame((struct wire_header){.type = WIRE_TASK, .id = 5, .count = 1, .function = 7, .body_bytes = 5}, "input");
     save("task");
+    put_frame(
+        (struct wire_header){.type = WIRE_TASK, .flags = WIRE_FDS | WIRE_STEPWISE, .id = 5, .extra = 2, .count = 1},
+        NULL);
+    put_frame((struct wire_header){.type = WIRE_TASK, .flags = WIRE_REPLAY, .count = 1, .body_bytes = 5}, "again");
+    save("task-flags");
     put_frame((struct wire_header){.type = WIRE_RUN,
                                    .flags = WIRE_STEPWISE | WIRE_STOP,
                                    .id = 100,
@@ -163,16 +170,99 @@ static void save_bodies(void)
     save("body-failures");
 }
 
+/* ---- fuzz_peer: three bytes of set-up (see there), then what the worker writes ---- */
+
+static void put_setup(uint8_t how, uint8_t result_size, uint8_t items)
+{
+    const uint8_t bytes[] = {how, result_size, items};
+    put(bytes, sizeof bytes);
+}
+
+static void put_answer(uint8_t type, uint64_t id, uint32_t count, const char *body)
+{
+    put_frame((struct wire_header){.type = type, .id = id, .count = count, .extra = 100, .body_bytes = strlen(body)},
+              body);
+}
+
+static void save_starts(void)
+{
+    put_setup(2, 4, 3);
+    put_hello();
+    put_frame((struct wire_header){.type = WIRE_READY}, NULL);
+    save("hello");
+    put_setup(8, 4, 3);
+    put_frame((struct wire_header){.type = WIRE_READY}, NULL);
+    put_answer(WIRE_RESULTS, 0, 2, "AAAABBBB");
+    save("ready");
+    put_setup(8, 4, 3);
+    put_frame((struct wire_header){.type = WIRE_ERROR, .code = -10006, .body_bytes = 11}, "initializer");
+    save("declines");
+}
+
+static void save_answers(void)
+{
+    put_setup(0, 8, 4);
+    put_answer(WIRE_RESULTS, 0, 4, "AAAAAAAABBBBBBBBCCCCCCCCDDDDDDDD");
+    save("results");
+    put_setup(0, 8, 4);
+    put_answer(WIRE_RESULTS, 0, 2, "AAAAAAAABBBBBBBB");
+    put_answer(WIRE_RESULTS, 2, 2, "CCCCCCCCDDDDDDDD");
+    save("results-in-two");
+    put_setup(1, 0, 2);
+    put_answer(WIRE_RESULT, 0, 1, "hello");
+    put_answer(WIRE_RESULT, 1, 1, "");
+    save("result");
+    put_setup(5, 0, 2);
+    put_answer(WIRE_RESULT, 0, 1, "hello");
+    save("result-unwanted");
+    put_setup(1, 0, 2);
+    put_frame((struct wire_header){.type = WIRE_RESULT, .count = 1, .code = 7, .body_bytes = 5}, "hello");
+    save("result-code");
+    put_setup(0, 4, 3);
+    put_frame((struct wire_header){.type = WIRE_ERROR, .count = 3, .code = -10011, .body_bytes = 16},
+              "no such function");
+    save("error");
+}
+
+static void save_lies(void)
+{
+    uint8_t body[WIRE_FAILURE_BYTES + 32] = {0};
+    put_setup(0, 8, 4);
+    wire_encode_failure((struct wire_failure){.offset = 1, .code = 7}, body);
+    put_frame((struct wire_header){.type = WIRE_RESULTS, .count = 4, .function = 1, .body_bytes = sizeof body}, body);
+    put("more", 4);
+    save("results-with-failure");
+    put_setup(1, 0, 2);
+    put_answer(WIRE_RESULT, 0, 1, "hello");
+    memcpy(seed.bytes + 3, "\x60\xea", 2); /* 60000 bytes */
+    save("result-claims-much");
+    put_setup(0, 4, 3);
+    put("hello world, this is not a frame of the protocol at all", 55);
+    save("garbage");
+}
+
+static void enter(const char *name)
+{
+    target = name;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
         fprintf(stderr, "usage: make_corpus FOLDER\n");
         return 2;
     }
-    folder = argv[1];
+    corpus = argv[1];
+    enter("fuzz_wire");
     save_requests();
     save_replies();
     save_streams();
     save_bodies();
+    enter("fuzz_peer");
+    save_starts();
+    save_answers();
+    save_lies();
+    enter("fuzz_parent");
+    save_parent_seeds();
     return 0;
 }

@@ -1,0 +1,226 @@
+/* make_corpus_parent: the seeds of fuzz_parent: lives of a pool, each a program as tests/fuzz_parent.h has it. See make_corpus.c. */
+#include "fuzz_parent.h"
+#include "make_corpus.h"
+#include <stdint.h>
+
+/* ---- words for what happens in most lives ---- */
+
+/* Four attempts per item at most, 5 ms of grace, 110 ms to start, replies up to 4096 bytes. */
+#define LIFE(workers, flags, tasks, ending) (workers) - 1, (flags), (tasks), 0, 5, 10, 64, 0, (ending)
+#define HUGE_REPLIES(workers, ending)       (workers) - 1, 0, 0, 0, 5, 10, 255, 0, (ending)
+#define ATTEMPTS(workers, attempts, ending) (workers) - 1, 0, 0, (attempts)-1, 5, 10, 64, 0, (ending)
+#define NO_MEMORY_AT(n, ending)             1, 0, 0, 0, 5, 10, 64, (n), (ending)
+
+#define GREET(p)  OP_NEXT, (p), 0, OP_NEXT, (p), 0
+#define ANSWER(p) OP_NEXT, (p), 255
+#define TWO_READY GREET(0), GREET(1)
+#define LATER     OP_TIME, 255
+/* about 1 ms, 8 ms, 130 ms, 2 s */
+#define MS     OP_TIME, 10
+#define MS_8   OP_TIME, 13
+#define MS_130 OP_TIME, 17
+#define S_2    OP_TIME, 21
+
+#define MAP(count, size, result_size)                 OP_MAP, 0, (count), (size), (result_size), 0, 0, 0
+#define MAP_WITH(flags, count, size, result_size, ms) OP_MAP, (flags), (count), (size), (result_size), (ms), 0, 1
+#define CHUNKS(count, chunk, size)                    OP_MAP, 0, (count), (size), 4, 0, (chunk), 2
+#define TASK(flags, size, ms, function)               OP_TASK, (flags), (size), (ms), (function)
+
+/* A frame as it should be, and one with a field changed. */
+#define SAY(p, saying, items, how, size)               OP_SAY, (p), (saying), (items), (how), (size), 0, 0
+#define LIE(p, saying, items, how, size, field, value) OP_SAY, (p), (saying), (items), (how), (size), (field), (value)
+#define QUIETLY(op)                                    ((op) | PARENT_UNDRIVEN)
+/* Sizes in steps of 2500 bytes. */
+#define K2_5(n) (PARENT_SIZE_STEPS_FROM - 1 + (n))
+
+#define SEED(name, ...)                                                                                                \
+    {                                                                                                                  \
+        name, sizeof((const uint8_t[]){__VA_ARGS__}), (const uint8_t[])                                                \
+        {                                                                                                              \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
+    }
+
+static const struct {
+    const char *name;
+    size_t size;
+    const uint8_t *bytes;
+} seeds[] = {
+    /* ---- what goes well ---- */
+    SEED("map", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(20, 8, 4), ANSWER(0), ANSWER(1), ANSWER(0), ANSWER(1)),
+    SEED("map-bytes", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP_WITH(MAP_BYTES | MAP_UNEVEN, 12, 90, 0, 0),
+         ANSWER(0), ANSWER(1), ANSWER(0)),
+    SEED("map-unwanted", LIFE(1, 0, 0, ENDING_HONEST), GREET(0),
+         MAP_WITH(MAP_NO_STATUS | MAP_NO_CODE | MAP_NO_RESULTS, 6, 4, 4, 0), ANSWER(0),
+         MAP_WITH(MAP_BYTES | MAP_NO_RESULTS | MAP_NO_CODE, 4, 4, 0, 0), SAY(0, SAYING_ANSWER, 1, 0, 100), ANSWER(0)),
+    SEED("map-empty", LIFE(1, PARENT_NO_BOOT, 0, ENDING_HONEST), MAP(0, 1, 1), MAP(1, 1, 0), GREET(0), ANSWER(0)),
+    SEED("map-queues", LIFE(1, 0, 0, ENDING_DEATH), GREET(0), CHUNKS(60, 5, 1), ANSWER(0), ANSWER(0), OP_NEXT, 0, 3,
+         OP_NEXT, 0, 3),
+    SEED("map-large", HUGE_REPLIES(2, ENDING_HONEST), TWO_READY, MAP(3, K2_5(30), K2_5(20)), ANSWER(0), ANSWER(1),
+         MAP_WITH(MAP_BYTES, 3, K2_5(2), 0, 0), SAY(0, SAYING_ANSWER, 1, 0, K2_5(40)), ANSWER(1)),
+    SEED("tasks", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(0, 5, 0, 1), TASK(TASK_OWNS, K2_5(1), 0, 1),
+         TASK(TASK_OF_STREAM, 0, 0, 2), TASK(TASK_ONCE, 7, 0, 1), TASK(0, 7, 50, 1), ANSWER(0), ANSWER(1), ANSWER(0),
+         ANSWER(1)),
+    SEED("tasks-fds", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(TASK_FDS, 5, 0, 1),
+         TASK(TASK_FDS | 24 | TASK_ONCE, 5, 9, 1), TASK(TASK_FDS | 8, 0, 0, 1), ANSWER(0), ANSWER(1), ANSWER(0)),
+    SEED("tasks-fds-left", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), TASK(TASK_FDS | 24, 5, 0, 1),
+         TASK(TASK_FDS | 24, 5, 0, 1), SAY(0, SAYING_ANSWER, 1, 0, 3), SAY(0, SAYING_ANSWER, 1, 0, 3), OP_EXIT, 0,
+         EXIT_CODE),
+    SEED("broadcast", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, OP_BROADCAST, 9, 3, MAP(4, 1, 1), ANSWER(0), ANSWER(1),
+         ANSWER(0), OP_BROADCAST, 30, 4, ANSWER(0), ANSWER(1), OP_BROADCAST, 2, 3, ANSWER(1), ANSWER(0), OP_EXIT, 0,
+         EXIT_SIGNAL, MAP(9, 1, 1), LATER, GREET(0), ANSWER(0), ANSWER(1)),
+    SEED("broadcast-large", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), OP_BROADCAST, K2_5(30), 3, ANSWER(0), OP_EXIT, 0,
+         EXIT_CODE, LATER, OP_ROOM, 0, 50, TASK(0, 1, 0, 1), OP_NEXT, 0, 0, OP_NEXT, 0, 0, ANSWER(0)),
+    SEED("many-functions", LIFE(1, PARENT_MANY_FUNCTIONS, 0, ENDING_HONEST), GREET(0), MAP(2, 1, 1), ANSWER(0),
+         TASK(0, 1, 0, 9), ANSWER(0), ANSWER(0)),
+    SEED("many-workers", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_HONEST, QUIETLY(OP_NEXT), 0, 0, MAP(100, 1, 1),
+         OP_BROADCAST, 1, 1),
+    SEED("many-die", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_DEATH, MAP(100, 1, 1)),
+    SEED("crowd", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(0, 1, 0, 255), OP_CROWD, 25, 255, TASK(0, 1, 0, 255),
+         OP_CROWD, 25, 255, ANSWER(0), ANSWER(1)),
+    SEED("wake", LIFE(1, 0, 0, ENDING_HONEST), OP_WAKE, QUIETLY(OP_WAKE), OP_DRIVE),
+
+    /* ---- answers in pieces, answers that say no ---- */
+    SEED("pieces", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(8, 4, 8), SAY(0, SAYING_ANSWER, 1, HOW_HELD, 0),
+         OP_DELIVER, 0, 39, OP_DELIVER, 0, 1, OP_DELIVER, 0, 3, OP_DELIVER, 0, 255,
+         SAY(0, SAYING_ANSWER, 3, HOW_LAST_FAILS, 0)),
+    SEED("pieces-large", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAP(2, 1, K2_5(8)),
+         SAY(0, SAYING_ANSWER, 1, HOW_HELD, 0), OP_DELIVER, 0, 60, OP_DELIVER, 0, 200, OP_DELIVER, 0, 255,
+         TASK(0, 1, 0, 1), ANSWER(0), SAY(0, SAYING_ANSWER, 1, HOW_HELD, K2_5(50)), OP_DELIVER, 0, 100, OP_DELIVER, 0,
+         255),
+    SEED("failures", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(9, 9, 4),
+         SAY(0, SAYING_ANSWER, 4, HOW_FIRST_FAILS | HOW_LAST_FAILS, 0), SAY(0, SAYING_ANSWER, 5, HOW_ALL_FAIL, 0),
+         TASK(0, 1, 0, 1), SAY(0, SAYING_ANSWER, 1, HOW_ALL_FAIL | HOW_LONG_TEXT, 0)),
+    SEED("errors", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(9, 9, 4), SAY(0, SAYING_ERROR, 4, 0, 0),
+         SAY(0, SAYING_ERROR, 5, HOW_LONG_TEXT, 0), TASK(0, 1, 0, 1), SAY(0, SAYING_ERROR, 1, 0, 0),
+         MAP_WITH(MAP_BYTES, 2, 4, 0, 0), SAY(0, SAYING_ERROR, 1, 0, 0)),
+    SEED("stop", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, OP_MAP, MAP_STOP, 40, 4, 4, 0, 9, 1,
+         SAY(0, SAYING_ANSWER, 3, HOW_LAST_FAILS, 0), ANSWER(1), MAP_WITH(MAP_BYTES | MAP_STOP, 9, 4, 0, 0),
+         SAY(0, SAYING_ANSWER, 1, HOW_ALL_FAIL, 0), ANSWER(1)),
+    SEED("stop-borrowed", LIFE(1, 0, 0, ENDING_DEATH), GREET(0), OP_ROOM, 0, 100, OP_MAP, MAP_STOP, 10, K2_5(1), 4, 0,
+         10, 1, SAY(0, SAYING_ANSWER, 1, HOW_FIRST_FAILS, 0), OP_READ, 0, 255),
+    SEED("worn-restarts", LIFE(2, PARENT_RESTARTS | PARENT_WEARS_OUT, 0, ENDING_HONEST), TWO_READY, MAP(9, 4, 4),
+         SAY(0, SAYING_ANSWER, 1, HOW_WORN, 0), OP_READ, 0, 255, GREET(0), ANSWER(1)),
+    SEED("worn-retires", LIFE(2, PARENT_WEARS_OUT, 0, ENDING_HONEST), TWO_READY, MAP(9, 4, 4),
+         SAY(0, SAYING_ANSWER, 1, HOW_WORN, 0), OP_NEXT, 0, 0, GREET(2), ANSWER(1), ANSWER(2)),
+    SEED("recycled", LIFE(2, PARENT_RESTARTS, 3, ENDING_HONEST), TWO_READY, CHUNKS(30, 3, 1), ANSWER(0), ANSWER(1),
+         GREET(0), OP_BROADCAST, 1, 1, ANSWER(0), GREET(1), ANSWER(1), ANSWER(0)),
+    SEED("replaced", LIFE(2, 0, 2, ENDING_HONEST), TWO_READY, CHUNKS(30, 2, 1), ANSWER(0), ANSWER(1), GREET(2),
+         GREET(3), OP_NEXT, 0, 0, OP_NEXT, 1, 0, ANSWER(2)),
+
+    /* ---- lies ---- */
+    SEED("lie-id", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(5, 4, 4), LIE(0, SAYING_ANSWER, 1, 0, 0, FIELD_ID, 1),
+         LIE(1, SAYING_ANSWER, 1, 0, 0, FIELD_HUGE_ID, 0), LATER),
+    SEED("lie-count", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(9, 3, 4), SAY(0, SAYING_ANSWER, 1, 0, 0),
+         LIE(0, SAYING_ANSWER, 2, 0, 0, FIELD_COUNT, 3)),
+    SEED("lie-body", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, CHUNKS(9, 3, 4),
+         LIE(0, SAYING_ANSWER, 2, 0, 0, FIELD_BODY, 4),
+         LIE(1, SAYING_ANSWER, 2, HOW_FIRST_FAILS, 0, FIELD_RAW_BODY, 0)),
+    SEED("lie-failures", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(9, 9, 4),
+         LIE(0, SAYING_ANSWER, 5, HOW_FIRST_FAILS | HOW_LAST_FAILS, 0, FIELD_RAW_BODY, 8)),
+    SEED("lie-claims", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), TASK(0, 4, 0, 1),
+         LIE(0, SAYING_ANSWER, 1, 0, 100, FIELD_BODY_POWER, 38), LATER),
+    SEED("lie-code", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(5, 4, 4),
+         LIE(0, SAYING_ERROR, 1, 0, 0, FIELD_CODE, 3), LIE(1, SAYING_ANSWER, 1, 0, 0, FIELD_TYPE, 5), LATER),
+    SEED("lie-raw", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(5, 4, 4),
+         LIE(0, SAYING_ANSWER, 1, 0, 0, FIELD_RAW_HEADER, 38), OP_RAW, 1, 5, 'h', 'e', 'l', 'l', 'o', OP_RAW, 1, 2, 1,
+         2, LATER),
+    SEED("unasked", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), SAY(0, SAYING_RESULT, 1, 0, 3), LATER, GREET(0), OP_RAW, 0,
+         3, 1, 2, 3),
+    SEED("too-early", LIFE(1, 0, 0, ENDING_HONEST), SAY(0, SAYING_READY, 0, 0, 0), LATER, GREET(0),
+         SAY(0, SAYING_HELLO, 0, 0, 0)),
+    SEED("answers-unsent", LIFE(1, 0, 0, ENDING_DEATH), GREET(0), OP_ROOM, 0, 45, MAP(4, K2_5(2), 4),
+         SAY(0, SAYING_ANSWER, 1, 0, 0), OP_READ, 0, 255),
+
+    /* ---- starts that fail ---- */
+    SEED("start-other-build", LIFE(1, 0, 0, ENDING_HONEST), MAP(3, 1, 1),
+         LIE(0, SAYING_HELLO, 0, 0, 0, FIELD_RAW_BODY, 4), OP_EXIT, 0, EXIT_CODE),
+    SEED("start-declined", LIFE(2, PARENT_NEEDS_INIT, 0, ENDING_HONEST), MAP(3, 1, 1), OP_NEXT, 0, 0,
+         SAY(0, SAYING_REFUSAL, 0, HOW_LONG_TEXT, 0), S_2, GREET(1), ANSWER(0), ANSWER(1)),
+    SEED("start-mute", LIFE(1, PARENT_NEEDS_INIT, 0, ENDING_HONEST), MAP(3, 1, 1), MS_130, LATER, OP_EXIT, 0, EXIT_CODE,
+         LATER, OP_EXIT, 0, EXIT_SIGNAL, LATER, OP_DRIVE),
+    SEED("start-breaks", LIFE(2, 0, 0, ENDING_HONEST), OP_BROADCAST, 1, 1, MAP(3, 1, 1), TASK(0, 1, 0, 1), OP_EXIT, 0,
+         EXIT_CODE, OP_EXIT, 0, EXIT_EXPLAINED, LATER, OP_EXIT, 0, EXIT_UNKNOWN, LATER),
+    SEED("start-refused", LIFE(1, 0, 0, ENDING_HONEST), MAP(3, 1, 1), OP_REFUSE, REFUSAL_BUSY, OP_EXIT, 0, EXIT_CODE,
+         LATER, OP_REFUSE, REFUSAL_BUILD, LATER, OP_REFUSE, REFUSAL_AGAIN, LATER, LATER),
+    SEED("hangs-up", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(6, 4, 4), OP_HANG_UP, 0, OP_EXIT, 0, EXIT_CODE,
+         OP_HANG_UP, 1, S_2, OP_EXIT, 1, EXIT_SIGNAL),
+
+    /* ---- deaths ---- */
+    SEED("dies-in-item", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, CHUNKS(12, 4, 1), OP_READ, 0, 255, OP_NEXT, 0, 1,
+         OP_EXIT, 0, EXIT_SIGNAL, LATER, GREET(0), OP_READ, 0, 255, OP_EXIT, 0, EXIT_SIGNAL, LATER),
+    SEED("dies-often", ATTEMPTS(1, 3, ENDING_HONEST), GREET(0), TASK(0, 1, 0, 1), TASK(0, 1, 0, 1), OP_READ, 0, 255,
+         OP_EXIT, 0, EXIT_SIGNAL, LATER, GREET(0), OP_READ, 0, 255, OP_EXIT, 0, EXIT_UNKNOWN, LATER, GREET(0), OP_READ,
+         0, 255, OP_EXIT, 0, EXIT_CODE),
+    SEED("dies-unread", ATTEMPTS(1, 1, ENDING_HONEST), GREET(0), MAP(2, 1, 1), OP_EXIT, 0, EXIT_SIGNAL, LATER, GREET(0),
+         OP_EXIT, 0, EXIT_SIGNAL, LATER, GREET(0), OP_EXIT, 0, EXIT_SIGNAL, LATER, GREET(0), OP_EXIT, 0, EXIT_SIGNAL,
+         LATER, GREET(0), OP_EXIT, 0, EXIT_SIGNAL, LATER),
+    SEED("dies-once", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), MAP_WITH(MAP_ONCE, 3, 1, 1, 0), OP_READ, 0, 255, OP_EXIT,
+         0, EXIT_SIGNAL, LATER, GREET(0), ANSWER(0)),
+    SEED("dies-idle", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), OP_EXIT, 0, EXIT_CODE, MAP(1, 1, 1), MS_8, GREET(0)),
+    SEED("dies-with-answers", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(6, 6, 4),
+         SAY(0, SAYING_ANSWER, 2, HOW_HELD, 0), OP_EXIT, 0, EXIT_ALL_SAID + EXIT_CODE, LATER, GREET(0),
+         SAY(0, SAYING_ANSWER, 3, HOW_HELD, 0), OP_DELIVER, 0, 44, OP_EXIT, 0, EXIT_KEEPS_PIPE, LATER),
+    SEED("dies-in-broadcast", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, OP_BROADCAST, 4, 4, OP_EXIT, 0, EXIT_SIGNAL,
+         LATER, GREET(0), ANSWER(0), ANSWER(1), OP_BROADCAST, 4, 4, SAY(0, SAYING_ANSWER, 1, HOW_ALL_FAIL, 0),
+         ANSWER(1), OP_BROADCAST, 4, 4, OP_READ, 0, 255, OP_EXIT, 0, EXIT_SIGNAL, ANSWER(1)),
+
+    /* ---- deadlines ---- */
+    SEED("deadline", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP_WITH(0, 6, 4, 4, 20), OP_NEXT, 0, 1, OP_TIME, 14,
+         OP_NEXT, 0, 1, OP_TIME, 14, LATER, LATER, GREET(0)),
+    SEED("deadline-ignored", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), TASK(0, 1, 3, 1), TASK(0, 1, 0, 1), OP_HABITS, 0,
+         HABIT_IGNORES_TERM | HABIT_LINGERS, LATER, LATER, S_2, LATER),
+    SEED("deadline-late", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), TASK(0, 1, 3, 1),
+         SAY(0, SAYING_ANSWER, 1, HOW_HELD, 4), QUIETLY(OP_DELIVER), 0, 255, MS_8),
+
+    /* ---- cancelling, and the end ---- */
+    SEED("cancel", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, CHUNKS(40, 4, 1), OP_CANCEL, 0, ANSWER(0), ANSWER(1),
+         TASK(0, 1, 0, 1), TASK(0, 1, 0, 1), TASK(0, 1, 0, 1), OP_CANCEL, 2, OP_CANCEL, 0, LATER, ANSWER(1)),
+    SEED("cancel-behind", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), TASK(0, 1, 0, 1), ANSWER(0), TASK(0, 1, 0, 1),
+         TASK(0, K2_5(20), 0, 1), TASK(0, 1, 0, 1), OP_CANCEL, 1, LATER, GREET(0), ANSWER(0)),
+    SEED("cancel-borrowed", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), OP_ROOM, 0, 20, TASK(TASK_OWNS, K2_5(20), 0, 1),
+         OP_HABITS, 0, HABIT_IGNORES_TERM, OP_CANCEL, 0, OP_READ, 0, 255, LATER),
+    SEED("shutdown-drain", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(9, 4, 4), TASK(0, 1, 0, 1), OP_SHUTDOWN, 0,
+         ANSWER(0), ANSWER(1), ANSWER(0)),
+    SEED("shutdown-cancel", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, CHUNKS(90, 4, 4), TASK(0, 1, 0, 1), OP_BROADCAST,
+         1, 1, OP_SHUTDOWN, 1, ANSWER(0), ANSWER(1)),
+    SEED("shutdown-terminate", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(9, 4, 4), OP_BROADCAST, 1, 1, OP_HABITS, 0,
+         HABIT_IGNORES_TERM, OP_SHUTDOWN, 2, LATER),
+    SEED("shutdown-kill", LIFE(2, 0, 0, ENDING_DEATH), TWO_READY, MAP(9, 4, 4), OP_HABITS, 0, HABIT_LINGERS,
+         OP_SHUTDOWN, 0, OP_SHUTDOWN, 2, OP_SHUTDOWN, 3, S_2),
+    SEED("shutdown-slow", LIFE(1, PARENT_RESTARTS, 1, ENDING_HONEST), GREET(0), TASK(0, 1, 0, 1), ANSWER(0),
+         OP_SHUTDOWN, 0, OP_NEXT, 0, 0, OP_NEXT, 0, 0, MS_130, LATER),
+    SEED("clear", LIFE(2, PARENT_OWN_PIDFD, 0, ENDING_CLEAR), TWO_READY, OP_BROADCAST, 4, 4, ANSWER(0), ANSWER(1),
+         OP_HABITS, 0, HABIT_LINGERS, CHUNKS(40, 4, 1), TASK(TASK_FDS, 4, 0, 1), TASK(0, 4, 0, 1),
+         SAY(0, SAYING_ANSWER, 2, HOW_CUT, 0)),
+    SEED("abandon", LIFE(2, PARENT_OWN_PIDFD, 0, ENDING_ABANDON), TWO_READY, OP_BROADCAST, 4, 4, ANSWER(0), ANSWER(1),
+         CHUNKS(40, 4, 1), TASK(TASK_FDS, 4, 0, 1), TASK(0, 4, 0, 1), SAY(0, SAYING_ANSWER, 2, HOW_CUT, 0)),
+
+    /* ---- the system ---- */
+    SEED("slow-reader", LIFE(1, PARENT_SMALL_PIPES, 0, ENDING_HONEST), GREET(0), OP_ROOM, 0, 3, MAP(6, K2_5(2), 4),
+         OP_ROOM, 0, 200, OP_READ, 0, 100, OP_READ, 0, 255, ANSWER(0),
+         MAP_WITH(MAP_BYTES | MAP_UNEVEN, 9, K2_5(1), 0, 0), ANSWER(0)),
+    SEED("moves", LIFE(2, PARENT_OWN_PIDFD, 0, ENDING_HONEST), TWO_READY, OP_MOVE, 0, OP_NUDGE, 1, OP_MOVE, 1, OP_EXIT,
+         0, EXIT_CODE, MAP(2, 1, 1)),
+    SEED("unnamed", LIFE(2, 0, 0, ENDING_HONEST), OP_HABITS_FROM_NOW, HABIT_UNNAMED, OP_EXIT, 0, EXIT_CODE, OP_EXIT, 0,
+         EXIT_CODE, LATER, LATER, GREET(0), MAP(3, 1, 1), OP_NUDGE, 0, GREET(0), ANSWER(0), GREET(1), OP_MOVE, 1,
+         ANSWER(1)),
+    SEED("habits", LIFE(2, 0, 0, ENDING_HONEST), OP_HABITS_FROM_NOW, 15, MS_130, S_2, S_2, S_2),
+    SEED("no-memory-init", NO_MEMORY_AT(2, ENDING_HONEST), MAP(2, 1, 1)),
+    SEED("no-memory-start", NO_MEMORY_AT(9, ENDING_HONEST), MAP(2, 1, 1)),
+    SEED("no-memory-send", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, OP_SCARCE, 0, 2, MAP(20, K2_5(1), 4), OP_SCARCE, 0,
+         1, TASK(0, 1, 0, 1), OP_SCARCE, 1, 1, TASK(0, K2_5(3), 0, 2), ANSWER(0), ANSWER(1)),
+    SEED("no-memory-reply", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), TASK(0, 1, 0, 1), OP_SCARCE, 0, 1,
+         SAY(0, SAYING_ANSWER, 1, 0, 100), MAP(3, 1, 1), OP_SCARCE, 0, 3, SAY(0, SAYING_ANSWER, 1, HOW_ALL_FAIL, 0)),
+    SEED("no-memory-broadcast", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), OP_SCARCE, 1, 1, OP_BROADCAST, 1, 1, OP_SCARCE,
+         2, 1, OP_BROADCAST, 1, 2, OP_SCARCE, 3, 2, OP_BROADCAST, 1, 3, ANSWER(0)),
+    SEED("no-memory-watch", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), OP_SCARCE, 0, 1, OP_MOVE, 0, LATER, S_2),
+};
+
+void save_parent_seeds(void)
+{
+    for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {
+        put(seeds[i].bytes, seeds[i].size);
+        save(seeds[i].name);
+    }
+}

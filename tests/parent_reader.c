@@ -1,0 +1,251 @@
+/* parent_reader: what the parent hears, read a second time, by the description in docs/wire-protocol.md.
+ *
+ * It sees the bytes as the parent reads them, and knows what was put into the stream to the worker until then; so it is of one mind
+ * with the parent about every frame: what it takes for garbage has to end the worker, and what it believes is what
+ * became of the item. Headers are decoded by wire_decode, which fuzz_wire tests. */
+#include "parent_world.h"
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* A run is read to its end before any of its items is answered, a task before it is. */
+static bool was_sent(const struct process *process)
+{
+    return process->written >= head_of(process)->end;
+}
+
+static bool answers_head(const struct process *process)
+{
+    const struct wire_header *header = &process->header;
+    return process->stage == WORKS && has_questions(process) && work_of(head_of(process)) &&
+           header->id == head_of(process)->id && header->count && header->count <= left_in_span(process);
+}
+
+static size_t result_size_of_head(const struct process *process)
+{
+    return work_of(head_of(process))->job.result_size;
+}
+
+static bool is_due(const struct process *process)
+{
+    const struct wire_header *header = &process->header;
+    switch (header->type) {
+    case WIRE_HELLO:
+        return process->stage == HELLO_DUE;
+    case WIRE_READY:
+        return process->stage == READY_DUE;
+    case WIRE_ERROR:
+        if (process->stage == READY_DUE)
+            return header->code < 0 && !header->count;
+        return header->code < 0 && answers_head(process) && (head_of(process)->in_run || header->count == 1);
+    case WIRE_RESULT:
+        return answers_head(process) && !head_of(process)->in_run && header->count == 1;
+    default:
+        return answers_head(process) && head_of(process)->in_run && header->function <= header->count &&
+               header->body_bytes == (uint64_t)header->function * WIRE_FAILURE_BYTES +
+                                         header->count * (uint64_t)result_size_of_head(process);
+    }
+}
+
+/* ---- answers ---- */
+
+static struct item outcome_of(const struct process *process, const uint8_t *body, uint32_t i)
+{
+    const struct wire_header *header = &process->header;
+    struct item failed = {.fate = ITEM_FAILED, .status = POOL_ETASK, .run_ns = header->extra};
+    struct item succeeded = {.fate = ITEM_SUCCEEDED, .run_ns = header->extra};
+    if (header->type == WIRE_RESULT && !header->code) {
+        succeeded.reply_size = (size_t)header->body_bytes;
+        return succeeded;
+    }
+    if (header->type == WIRE_ERROR)
+        failed.status = header->code;
+    if (header->type == WIRE_RESULT)
+        failed.code = header->code;
+    if (header->type != WIRE_RESULTS)
+        return failed;
+    for (uint32_t k = 0; k < header->function; k++) {
+        struct wire_failure failure = wire_decode_failure(body + (size_t)k * WIRE_FAILURE_BYTES);
+        failed.code = failure.code;
+        if (failure.offset == i)
+            return failed;
+    }
+    succeeded.reply_size = result_size_of_head(process);
+    return succeeded;
+}
+
+static void end_part(struct process *process, struct work *work, const struct item *outcome)
+{
+    if (outcome->fate == ITEM_SUCCEEDED)
+        process->broadcast = work->serial;
+    else
+        work->failure = outcome->status;
+}
+
+/* The parent believes it. */
+static void end_item(struct process *process, struct item outcome, const uint8_t *reply)
+{
+    struct work *work = work_of(head_of(process));
+    if (work->kind == WORK_BROADCAST) {
+        end_part(process, work, &outcome);
+        return;
+    }
+    struct item *item = &work->items_known[head_of(process)->index];
+    REQUIRE(item->fate == ITEM_IS_AWAY && item->process == number_of(process));
+    outcome.process = item->process;
+    outcome.times_sent = item->times_sent;
+    outcome.reply_at = work->replies.size;
+    bytes_append(&work->replies, reply, outcome.reply_size);
+    *item = outcome;
+    world.succeeded += outcome.fate == ITEM_SUCCEEDED;
+}
+
+static void forget_question(struct process *process)
+{
+    process->first_question++;
+    process->since_ns = world.now_ns;
+}
+
+/* A failure ends a run that stops: the rest is not answered. */
+static void forget_span(struct process *process, unsigned span, struct work *work)
+{
+    while (has_questions(process) && head_of(process)->span == span) {
+        work->items_known[head_of(process)->index].fate = ITEM_WAITS;
+        forget_question(process);
+    }
+}
+
+static bool believe_answer(struct process *process, const uint8_t *body)
+{
+    const struct wire_header *header = &process->header;
+    if (!was_sent(process))
+        return false;
+    if (header->type == WIRE_RESULTS && wire_check_failures(body, header->function, header->count))
+        return false;
+    unsigned slot = slot_of(process), span = head_of(process)->span;
+    struct work *work = work_of(head_of(process));
+    if (!work || sched_state(&world.loop.sched, slot) != SLOT_READY)
+        return true; /* it is being killed: too late, whatever it says */
+    bool in_run = header->type == WIRE_RESULTS, failed = false;
+    const uint8_t *reply = body + (in_run ? (size_t)header->function * WIRE_FAILURE_BYTES : 0);
+    for (uint32_t i = 0; i < header->count; i++) {
+        struct item outcome = outcome_of(process, body, i);
+        end_item(process, outcome, reply);
+        failed |= outcome.fate == ITEM_FAILED;
+        reply += in_run ? work->job.result_size : 0;
+        forget_question(process);
+    }
+    if (failed && work->stops)
+        forget_span(process, span, work);
+    return true;
+}
+
+/* ---- frames ---- */
+
+static bool believe_hello(struct process *process, const uint8_t *body)
+{
+    struct wire_hello hello;
+    uint8_t id[WIRE_ID_BYTES];
+    size_t id_size = callable_library_id(id);
+    if (wire_decode_hello(body, (size_t)process->header.body_bytes, &hello))
+        return false;
+    if (hello.version == WIRE_VERSION && hello.id_size == id_size && !memcmp(hello.id, id, id_size))
+        process->stage = READY_DUE;
+    else
+        process->declined = true;
+    return true;
+}
+
+static bool believe(struct process *process, const uint8_t *body)
+{
+    if (process->header.type == WIRE_HELLO)
+        return believe_hello(process, body);
+    if (process->stage == WORKS)
+        return believe_answer(process, body);
+    if (process->header.type == WIRE_READY)
+        process->stage = WORKS;
+    else
+        process->declined = true;
+    return true;
+}
+
+static bool take_header(struct process *process, const uint8_t *bytes, size_t size)
+{
+    if (size < WIRE_HEADER_BYTES)
+        return false;
+    bool decoded = !wire_decode(bytes, WIRE_FROM_WORKER, world.max_result_bytes, &process->header);
+    process->garbage = !decoded || !is_due(process);
+    process->in_frame = !process->garbage;
+    process->heard_at += WIRE_HEADER_BYTES;
+    return process->in_frame;
+}
+
+/* A header or a body; false when it is not complete, or garbage. */
+static bool take_next(struct process *process)
+{
+    const uint8_t *bytes = process->heard.data + process->heard_at;
+    size_t size = process->heard.size - process->heard_at;
+    if (!process->in_frame)
+        return take_header(process, bytes, size);
+    if (size < process->header.body_bytes)
+        return false;
+    process->in_frame = false;
+    process->heard_at += (size_t)process->header.body_bytes;
+    process->garbage = !believe(process, bytes);
+    return !process->garbage;
+}
+
+/* Who has nothing to do has nothing to say, not even the beginning of a frame. */
+static bool speaks_unasked(const struct process *process)
+{
+    return process->stage == WORKS && !has_questions(process) && !process->in_frame &&
+           process->heard.size > process->heard_at;
+}
+
+void hear(struct process *process, const void *bytes, size_t size)
+{
+    if (process->garbage)
+        return;
+    bytes_append(&process->heard, bytes, size);
+    while (take_next(process))
+        trace("  process %u: type %u%s\n", number_of(process), process->header.type,
+              process->in_frame ? "..." : " is believed");
+    process->garbage |= speaks_unasked(process);
+    if (process->garbage)
+        trace("  process %u: garbage\n", number_of(process));
+}
+
+/* ---- what the parent reads ---- */
+
+ssize_t __real_read(int fd, void *bytes, size_t size);
+ssize_t __real_readv(int fd, const struct iovec *parts, int count);
+
+/* All parts at once: what follows a frame in the same read was said at the same time. */
+static void hear_parts(struct process *process, const struct iovec *parts, size_t size)
+{
+    struct bytes all = {0};
+    for (int i = 0; all.size < size; i++) {
+        size_t left = size - all.size;
+        bytes_append(&all, parts[i].iov_base, left < parts[i].iov_len ? left : parts[i].iov_len);
+    }
+    hear(process, all.data, all.size);
+    bytes_clear(&all);
+}
+
+ssize_t __wrap_read(int fd, void *bytes, size_t size)
+{
+    ssize_t count = __real_read(fd, bytes, size);
+    struct process *process = count > 0 ? process_that_is_heard(fd) : NULL;
+    if (process)
+        hear(process, bytes, (size_t)count);
+    return count;
+}
+
+ssize_t __wrap_readv(int fd, const struct iovec *parts, int count)
+{
+    ssize_t done = __real_readv(fd, parts, count);
+    struct process *process = done > 0 ? process_that_is_heard(fd) : NULL;
+    if (process)
+        hear_parts(process, parts, (size_t)done);
+    return done;
+}

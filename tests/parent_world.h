@@ -1,0 +1,235 @@
+/* parent_world: what the rooms of fuzz_parent share.
+ *
+ *   fuzz_parent.c      the operations of an input, and how a life ends
+ *   fuzz_parent.h      the form of an input
+ *   parent_world.c     memory and time, which are the input's to say
+ *   parent_process.c   what stands in for processes: the backend, what is sent to them, what they say
+ *   parent_reader.c    what the parent hears, read by the protocol's description
+ *   parent_work.c      maps, tasks and broadcasts: what is known of them, and whether they end as they may
+ *   parent_check.c     what holds between two operations */
+#ifndef PROCPOOL_TESTS_PARENT_WORLD_H
+#define PROCPOOL_TESTS_PARENT_WORLD_H
+
+#include "backend.h"
+#include "fuzz_parent.h"
+#include "loop.h"
+#include "procpool.h"
+
+/* What the linker puts in another function's place is declared nowhere. */
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
+enum { MAX_PROCESSES = 96, MAX_WORKS = 24, MAX_REPLAYS = 16 };
+enum { FIRST_REPLY_BYTES = 1 << 20, PEER_BYTES = 160 << 10 }; /* what a worker may cost before it has sent anything */
+
+/* An assertion that stays in every build. */
+#define REQUIRE(condition) ((condition) ? (void)0 : give_up(#condition, __FILE__, __LINE__))
+_Noreturn void give_up(const char *what, const char *file, int line);
+void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- memory of the world's own: it neither fails nor counts ---- */
+
+struct bytes {
+    uint8_t *data;
+    size_t size, capacity;
+};
+void bytes_append(struct bytes *bytes, const void *data, size_t size);
+void bytes_clear(struct bytes *bytes);
+/* Zeroed, of exactly this size. */
+void *own(size_t count, size_t size);
+void disown(void *memory);
+/* Memory for one entry more than count. */
+void *own_more(void *memory, size_t count, size_t *room, size_t size);
+
+/* ---- work ---- */
+
+enum fate { ITEM_WAITS, ITEM_IS_AWAY, ITEM_SUCCEEDED, ITEM_FAILED };
+
+/* What is known of an item. */
+struct item {
+    enum fate fate;
+    unsigned process; /* that has it */
+    unsigned times_sent;
+    int status, code;
+    uint64_t run_ns;
+    size_t reply_at, reply_size;
+};
+
+enum work_kind { WORK_MAP, WORK_TASK, WORK_BROADCAST };
+
+struct work {
+    bool exists;
+    enum work_kind kind;
+    unsigned serial;
+    struct job job; /* of a map or broadcast */
+    struct pool_task *task;
+    uint64_t number, count, timeout_ns;
+    bool stops, canceled, settled, has_fds;
+    uint8_t *items;
+    struct pool_bytes *inputs;
+    struct item *items_known;
+    struct bytes replies; /* of items that succeeded */
+    int failure;          /* of a broadcast: some worker's */
+};
+
+/* ---- processes ---- */
+
+/* An item that a process was asked to run and has not answered. */
+struct question {
+    unsigned work, serial;
+    uint64_t index, id;
+    uint64_t end; /* of its frame in the stream to the process */
+    unsigned span;
+    bool in_run;
+};
+
+/* Memory of a work that the channel was lent until its bytes are written. */
+struct loan {
+    unsigned work, serial;
+    uint64_t end;
+};
+
+enum stage { HELLO_DUE, READY_DUE, WORKS };
+
+struct process {
+    bool exists, exited, reaped;
+    struct child_exit how;
+    bool explains, signalled, moves, named;
+    pid_t pid;
+    unsigned habits, kills;
+    int request_fd, reply_fd, socket_fd;    /* its own ends */
+    int put_fd, heard_fd, exit_fd, life_fd; /* the parent's */
+    size_t room;                            /* how much its request pipe takes */
+    uint64_t since_ns;                      /* it was started, or told to start afresh or to end; or its head is due */
+
+    struct bytes asked; /* all that was put into the stream to it */
+    size_t written, read;
+    struct question *questions;
+    size_t first_question, question_count, question_room;
+    struct loan *loans;
+    size_t loan_count, loan_room;
+    const struct span *putting; /* the span that is being put */
+    unsigned span_count, replays_due, replays_told;
+    unsigned broadcast;     /* the last that it has run, or was told in its greeting */
+    size_t dismissed_at;    /* 0: not */
+    uint64_t fd_numbers[8]; /* of the last tasks with fds */
+    unsigned fd_tasks, fd_received;
+
+    struct bytes outbox; /* said, but not delivered */
+    size_t outbox_at;
+    bool holds, hung_up;
+
+    /* the reader */
+    struct bytes heard;
+    size_t heard_at;
+    bool in_frame;
+    struct wire_header header;
+    enum stage stage;
+    bool declined, garbage;
+};
+
+/* ---- the world ---- */
+
+struct replay {
+    uint32_t function;
+    unsigned serial;
+    struct bytes input;
+};
+
+struct world {
+    struct loop loop;
+    const uint8_t *setup;
+    struct sched_config config;
+    uint64_t max_result_bytes;
+
+    uint64_t now_ns;
+    int timer_fd;
+    uint64_t timer_ns; /* 0: not set */
+
+    unsigned habits; /* of processes to come */
+    enum parent_refusal refusal;
+    bool refuses_all;
+    uint64_t next_number, next_index;
+    unsigned next_serial, next_pid, next_answer;
+    struct replay replays[MAX_REPLAYS];
+    unsigned replay_count;
+    bool closing, clearing, broadcasting;
+    enum pool_shutdown_mode mode;
+    unsigned closed_backends;
+
+    unsigned scarce_after, scarce_count;
+    bool was_scarce; /* some allocation has failed, which excuses much */
+    bool any_exit, any_fds;
+    size_t allocations;
+    size_t said, submitted; /* bytes, of all processes and works */
+    uint64_t written, read; /* by the parent; by processes */
+    uint64_t succeeded;
+
+    struct work works[MAX_WORKS];
+    struct process processes[MAX_PROCESSES];
+    unsigned process_count; /* those behind were never used */
+};
+
+extern struct world world;
+extern _Thread_local bool in_world; /* what is replaced by the linker is itself outside */
+
+/* parent_world.c */
+bool is_scarce(void); /* the system refuses memory now */
+void signal_fd(int fd);
+void pass_time(uint64_t ns);
+void pass_time_until_wanted(void);
+
+/* parent_process.c */
+extern struct backend fake_backend;
+unsigned number_of(const struct process *process);
+unsigned slot_of(const struct process *process); /* SCHED_NO_SLOT while it is being adopted */
+struct process *process_that_is_heard(int fd);
+bool has_questions(const struct process *process);
+struct question *head_of(const struct process *process);
+/* NULL: the work has ended without it. */
+struct work *work_of(const struct question *question);
+uint64_t left_in_span(const struct process *process);
+void die(struct process *process, struct child_exit how);
+void bury_reaped(void);
+bool is_overdue(const struct process *process);
+bool deserves_death(const struct process *process);
+void pump(struct process *process, size_t most); /* deliver what it has said */
+void say(struct process *process, const void *bytes, size_t size);
+void read_requests(struct process *process, size_t most);
+void do_next(struct process *process, unsigned most); /* as a good worker does */
+
+/* A frame in the making. */
+struct draft {
+    struct wire_header header;
+    struct bytes body;
+};
+void draft_hello(struct draft *draft);
+void draft_result(struct draft *draft, uint64_t id, size_t size, unsigned how);
+void draft_results(struct draft *draft, uint64_t id, uint32_t count, size_t result_size, unsigned how);
+void draft_error(struct draft *draft, uint64_t id, uint32_t count, unsigned how);
+void draft_send(struct process *process, struct draft *draft, bool as_it_is);
+
+/* parent_reader.c */
+void hear(struct process *process, const void *bytes, size_t size);
+
+/* parent_work.c */
+struct map_wish {
+    uint8_t flags, count, item_size, result_size, timeout_ms, chunk_size, function;
+};
+struct task_wish {
+    uint8_t flags, size, timeout_ms, function;
+};
+size_t size_of(uint8_t code);
+void give_map(const struct map_wish *wish);
+void give_task(const struct task_wish *wish);
+void give_broadcast(uint8_t size, uint8_t function);
+void give_crowd(uint8_t count, uint8_t function);
+void cancel_work(struct work *work);
+struct work *work_of_item(const struct span *span, uint64_t i);
+void settle_broadcasts(void);
+void look_at_works(void);
+void discard_works(void);
+
+/* parent_check.c */
+void check_world(bool driven); /* driven: nothing is left that the parent could have seen */
+
+#endif
