@@ -6,6 +6,7 @@
 #include "chaos.h"
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -69,8 +70,17 @@ static void kill_server(struct arena *arena, pid_t server)
     count_up(COUNT_SERVERS_KILLED, 1);
 }
 
+/* Such a worker may be starting afresh, with the pid that it had. */
+static bool starts_in_place(const struct arena *arena)
+{
+    bool wears_out = arena->options.max_tasks_per_worker || arena->options.max_worker_bytes;
+    return wears_out && !strcmp(arena->options.backend, "spawn");
+}
+
 void strike_at_random(struct arena *arena, struct dice *dice)
 {
+    if (starts_in_place(arena))
+        return;
     const struct seat *seat = &board->seats[arena->index][dice_below(dice, arena->options.workers)];
     if (arena->may_lose_server && dice_one_in(dice, 5)) {
         kill_server(arena, seat->parent);
