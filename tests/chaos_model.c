@@ -205,17 +205,25 @@ static bool was_lost_from_outside(const struct expectation *expected, const stru
            (expected->at_most_once || result->attempts >= expected->arena->attempts);
 }
 
+/* The order does not kill, and nobody killed its worker. */
+static noreturn void complain_of_death(const struct expectation *expected, const struct pool_result *result)
+{
+    char why[1024];
+    snprintf(why, sizeof why, "signal %d, exit code %d, worker %u, pid %d%s, attempt %u of %u; \"%.800s\"",
+             result->signal, result->exit_code, result->worker_id, (int)result->worker_pid,
+             was_killed(result->worker_pid) ? " (killed)" : "", result->attempts, expected->arena->attempts,
+             result->message);
+    complain(expected, result->status, why);
+}
+
 static void check_crash(const struct expectation *expected, const struct pool_result *result)
 {
     int status = result->status, signal, exit_code;
     if (was_lost_from_outside(expected, result))
         return;
-    /* An order may also have been read, and not begun, by a worker that was killed before it could note anything down. */
-    bool kills = deed_kills((enum deed)expected->order->deed, expected->order->seed, &signal, &exit_code);
-    CHECK(kills || expected->arena->kills);
-    if (!kills)
-        return;
-    bool told = (result->signal == signal && result->exit_code == exit_code) || was_killed(result->worker_pid);
+    if (!deed_kills((enum deed)expected->order->deed, expected->order->seed, &signal, &exit_code))
+        complain_of_death(expected, result);
+    bool told = result->signal == signal && result->exit_code == exit_code;
     bool untold = expected->arena->server_was_killed && !result->signal && result->exit_code == -1;
     CHECK(told || untold);
     CHECK(expected->at_most_once || result->attempts >= expected->arena->attempts);
