@@ -34,10 +34,14 @@ struct pool *drive_allocate(void)
     return pool;
 }
 
-void drive_deallocate(struct pool *pool)
+void drive_close_fds(struct pool *pool)
 {
     fd_close(&pool->outer_fd);
     fd_close(&pool->news_fd);
+}
+
+void drive_deallocate(struct pool *pool)
+{
     pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
     free(pool);

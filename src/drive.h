@@ -47,6 +47,8 @@ struct pool {
 
 /* Fails only for want of memory: NULL. drive_deallocate: when it is gone and has no tasks. */
 struct pool *drive_allocate(void);
+/* The fds of pool_fd; may run twice. */
+void drive_close_fds(struct pool *pool);
 void drive_deallocate(struct pool *pool);
 
 void drive_lock(struct pool *pool);

@@ -385,6 +385,7 @@ static void destroy(struct pool *pool)
     end_thread(pool);
     drive_lock(pool);
     loop_clear(&pool->loop);
+    drive_close_fds(pool);
     forget_ended(pool);
     pool->gone = true;
     pool_release(pool);

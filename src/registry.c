@@ -1,5 +1,4 @@
 #include "registry.h"
-#include "fd.h"
 #include <utlist.h>
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -37,8 +36,7 @@ static void abandon(struct pool *pool)
         return;
     drive_forget_threads(pool);
     loop_abandon(&pool->loop);
-    fd_close(&pool->outer_fd);
-    fd_close(&pool->news_fd);
+    drive_close_fds(pool);
 }
 
 static void after_fork_in_child(void)

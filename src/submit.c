@@ -46,12 +46,10 @@ int submit_task(struct pool *pool, struct pool_task *task, pool_task_fn *fn, uns
         return error_set(rc, "%s", text);
     count_in(pool, task, queue);
     rc = loop_submit_task(&pool->loop, task, function, kind);
-    if (rc) {
+    if (rc)
         count_out(pool, task);
-        return error_system(rc, "submitting a task");
-    }
-    drive_note(pool);
-    return 0;
+    drive_note(pool); /* also when it failed: the loop may have looked at what others wait for */
+    return rc ? error_system(rc, "submitting a task") : 0;
 }
 
 void submit_in_place(struct pool *pool, struct pool_task *task, pool_task_fn *fn, struct task_queue *queue)
@@ -175,9 +173,7 @@ static void claim(struct pool *pool, struct pool_task *task)
 {
     if (task->queue && task->ended)
         task_queue_remove(task->queue, task);
-    else if (task->queue)
-        pool->expected_count--;
-    if (task->queue && !pool->expected_count)
+    else if (task->queue && !--pool->expected_count)
         drive_wake_all(pool); /* pool_next waits in vain */
     task->queue = NULL;
 }

@@ -51,6 +51,17 @@ static void process_until_end(struct pool *pool, const struct pool_task *task)
     }
 }
 
+static void fd_is_closed_with_the_pool_though_a_task_is_kept(void)
+{
+    unsigned fds = open_fd_count();
+    struct scene scene = make_scene(1);
+    struct pool_task *task = submit_deed(&scene, DEED_ENDS, 1);
+    EXPECT(pool_fd(scene.pool) >= 0);
+    EXPECT_OK(pool_destroy(scene.pool));
+    EXPECT_INT(open_fd_count(), fds);
+    EXPECT_OK(take_status(task));
+}
+
 static void fd_is_the_same_at_each_call(void)
 {
     struct scene scene = make_scene(2);
@@ -498,6 +509,7 @@ static void pool_comes_to_its_end_by_events_alone(void)
 
 const struct conformance_case eventloop_cases[] = {
     CASE(fd_is_the_same_at_each_call),
+    CASE(fd_is_closed_with_the_pool_though_a_task_is_kept),
     CASE(null_is_refused),
     CASE(fd_that_cannot_be_made_is_an_error_and_can_be_made_later),
     CASE(end_of_a_task_is_an_event),

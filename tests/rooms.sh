@@ -43,7 +43,7 @@ lanes        sched task
 loop         sched lanes peer backend error fd procpool
 options      backend table cpus error procpool
 drive        loop error fd procpool
-registry     drive fd
+registry     drive
 place        job call procpool
 pool         drive loop options registry call child error pool_hooks pool_is_initialized procpool
 map          pool options place error procpool
