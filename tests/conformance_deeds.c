@@ -184,13 +184,6 @@ void free_tasks(struct pool_task *const tasks[], size_t count)
         pool_task_free(tasks[i]);
 }
 
-struct pool_result result_of(const struct pool_task *task)
-{
-    struct pool_result result;
-    EXPECT_OK(pool_task_result(task, &result));
-    return result;
-}
-
 int status_of(const struct pool_task *task)
 {
     return result_of(task).status;

@@ -6,7 +6,7 @@
 #ifndef CONFORMANCE_DEEDS_H
 #define CONFORMANCE_DEEDS_H
 
-#include "conformance.h"
+#include "conformance_numbered.h"
 #include <pthread.h>
 
 enum deed {
@@ -70,7 +70,6 @@ enum { QUEUED = 30, QUEUED_ID = 1000 };
 void queue_deeds(const struct scene *scene, struct pool_task *tasks_out[QUEUED]);
 
 /* Of a task that has ended; and the same after a wait, and then the task is freed. */
-struct pool_result result_of(const struct pool_task *task);
 int status_of(const struct pool_task *task);
 int take_status(struct pool_task *task);
 void free_tasks(struct pool_task *const tasks[], size_t count);
