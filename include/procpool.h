@@ -170,7 +170,8 @@ enum pool_shutdown_mode {
 
 /* Stop taking new work (POOL_ECLOSED from now on) and end the workers. Waits at most timeout_ms (0: only begin;
  * POOL_FOREVER). Finalizers run in modes DRAIN and CANCEL. What is cut off ends with POOL_ECANCELED and is counted in
- * pool_stats.canceled. pool_wait, pool_next, pool_task_result, pool_stats and pool_process go on working afterwards.
+ * pool_stats.canceled; from CANCEL on nothing is tried again, so an item that loses its worker meanwhile fails with POOL_ECRASH
+ * whatever max_attempts says. pool_wait, pool_next, pool_task_result, pool_stats and pool_process go on working afterwards.
  * Returns 0 when every worker is gone; POOL_PENDING when the time ran out first: nothing is undone, pool_message() says what
  * still runs, and it may be called again, with a stronger mode (a weaker one changes nothing); -EINVAL; POOL_EFORKED; -EDEADLK. */
 int pool_shutdown(struct pool *pool, enum pool_shutdown_mode mode, int64_t timeout_ms) POOL_API(shutdown);

@@ -136,9 +136,21 @@ static noreturn void complain(const struct expectation *expected, int status, co
             complain(expected, status, #condition);                                                                    \
     } while (0)
 
+/* Nothing is tried again any more. */
+static bool pool_gives_up(const struct expectation *expected)
+{
+    return expected->arena->shut > 1 + POOL_DRAIN;
+}
+
 static bool cancellation_is_due(const struct expectation *expected)
 {
-    return expected->may_be_canceled || expected->arena->shut > 1 + POOL_DRAIN;
+    return expected->may_be_canceled || pool_gives_up(expected);
+}
+
+/* It has killed as many workers as it may. */
+static bool is_at_last_chance(const struct expectation *expected, uint64_t attempts)
+{
+    return expected->at_most_once || attempts >= expected->arena->attempts || pool_gives_up(expected);
 }
 
 static void check_begun(const struct expectation *expected, int status)
@@ -202,7 +214,7 @@ static bool was_lost_from_outside(const struct expectation *expected, const stru
 {
     bool untold = expected->arena->server_was_killed && !result->signal && result->exit_code == -1;
     return was_killed(result->worker_pid) && (result->signal == SIGKILL || untold) &&
-           (expected->at_most_once || result->attempts >= expected->arena->attempts);
+           is_at_last_chance(expected, result->attempts);
 }
 
 /* The order does not kill, and nobody killed its worker. */
@@ -226,7 +238,7 @@ static void check_crash(const struct expectation *expected, const struct pool_re
     bool told = result->signal == signal && result->exit_code == exit_code;
     bool untold = expected->arena->server_was_killed && !result->signal && result->exit_code == -1;
     CHECK(told || untold);
-    CHECK(expected->at_most_once || result->attempts >= expected->arena->attempts);
+    CHECK(is_at_last_chance(expected, result->attempts));
 }
 
 void check_result(const struct expectation *expected, const struct pool_result *result)
@@ -259,5 +271,5 @@ void check_item(const struct expectation *expected, int status, int code, uint64
         return;
     /* Whoever began it last was killed; or one that had not come to note it down, having read it. */
     CHECK(was_killed(board->pids[number]) || !expected->at_most_once || !board->begun[number]);
-    CHECK(expected->arena->kills >= (expected->at_most_once ? 1 : expected->arena->attempts));
+    CHECK(expected->arena->kills && is_at_last_chance(expected, expected->arena->kills));
 }
