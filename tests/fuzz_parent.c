@@ -514,8 +514,11 @@ static void relieve(void)
     world.habits = 0;
     world.refusal = REFUSAL_NONE;
     for (unsigned i = 0; i < world.process_count; i++) {
-        world.processes[i].room = SIZE_MAX;
-        world.processes[i].holds = false;
+        struct process *process = &world.processes[i];
+        process->room = SIZE_MAX;
+        process->holds = false;
+        if (process->exists && !process->named)
+            signal_fd(process->exit_fd);
     }
 }
 

@@ -205,6 +205,8 @@ static const struct {
     SEED("unnamed", LIFE(2, 0, 0, ENDING_HONEST), OP_HABITS_FROM_NOW, HABIT_UNNAMED, OP_EXIT, 0, EXIT_CODE, OP_EXIT, 0,
          EXIT_CODE, LATER, LATER, GREET(0), MAP(3, 1, 1), OP_NUDGE, 0, GREET(0), ANSWER(0), GREET(1), OP_MOVE, 1,
          ANSWER(1)),
+    SEED("unnamed-garbage", LIFE(2, 0, 0, ENDING_HONEST), OP_HABITS_FROM_NOW, HABIT_UNNAMED, OP_EXIT, 0, EXIT_CODE,
+         OP_EXIT, 0, EXIT_CODE, LATER, LATER, OP_RAW, 0, 1, 1, OP_RAW, 1, 1, 1),
     SEED("habits", LIFE(2, 0, 0, ENDING_HONEST), OP_HABITS_FROM_NOW, 15, MS_130, S_2, S_2, S_2),
     SEED("no-memory-init", NO_MEMORY_AT(2, ENDING_HONEST), MAP(2, 1, 1)),
     SEED("no-memory-start", NO_MEMORY_AT(9, ENDING_HONEST), MAP(2, 1, 1)),
