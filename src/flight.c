@@ -46,13 +46,12 @@ bool flight_is_stepwise(const struct span *span)
     return span->suspect || span->job->stepwise;
 }
 
-/* Whether one of the span's items may have begun: it had been read. That something was not read counts only for a worker that died of
- * itself, so that a deadline is one for a stopped worker too, and only a few times, so that nobody waits for ever for
- * workers that die before they read. */
+/* Whether one of the span's items may have begun: it had been read. That something was not read does not count at a deadline, which is one
+ * for a stopped worker too, and counts only a few times, so that nobody waits for ever for workers that die before they read. */
 static bool may_have_begun(const struct span *span, const struct flight_death *death)
 {
     bool read = span->begin_position <= death->read_position && span->begin_position != UINT64_MAX;
-    return read || death->verdict || span->unread_deaths >= FLIGHT_UNREAD_DEATHS;
+    return read || death->verdict == POOL_ETIMEOUT || span->unread_deaths >= FLIGHT_UNREAD_DEATHS;
 }
 
 /* The span's first item has killed its worker for certain. */

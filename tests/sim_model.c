@@ -400,7 +400,7 @@ static bool may_have_begun(const struct sim_slot *slot, const struct sim_worker 
         return false;
     const struct sim_item *item = &flight->job->items[flight->first];
     bool read = !worker->read_is_known || flight->position <= worker->read_position;
-    return read || slot->verdict || item->unread_deaths >= FLIGHT_UNREAD_DEATHS;
+    return read || slot->verdict == POOL_ETIMEOUT || item->unread_deaths >= FLIGHT_UNREAD_DEATHS;
 }
 
 static void note_unread(struct sim *sim, struct sim_slot *slot)
