@@ -326,6 +326,25 @@ static void drain_replaces_workers_that_die(void)
     free_tasks(queued, QUEUED);
 }
 
+/* How many processes have run these tasks. */
+static unsigned count_workers(struct pool_task *const *tasks, unsigned count)
+{
+    struct pool_result result, other;
+    unsigned workers = 0;
+    for (unsigned i = 0; i < count; i++) {
+        bool is_new = true;
+        EXPECT_OK(pool_task_result(tasks[i], &result));
+        for (unsigned k = 0; k < i && is_new; k++) {
+            EXPECT_OK(pool_task_result(tasks[k], &other));
+            is_new = other.worker_pid != result.worker_pid;
+        }
+        workers += is_new;
+    }
+    return workers;
+}
+
+/* One that has run a task ends in order. One that was still about to become ready when nothing was left to do is killed, perhaps behind its
+ * initializer; under spawn it is the same process each time. */
 static void drain_recycles_workers(void)
 {
     struct pool_task *queued[QUEUED];
@@ -336,7 +355,9 @@ static void drain_recycles_workers(void)
     EXPECT_OK(pool_shutdown(scene.pool, POOL_DRAIN, POOL_FOREVER));
     EXPECT_INT(count_cancelled(&scene, queued), 0);
     EXPECT(scene.board->counters[WORKERS_FINALIZED] >= QUEUED / 4);
-    EXPECT_INT(scene.board->counters[WORKERS_FINALIZED], scene.board->counters[WORKERS_INITIALIZED]);
+    EXPECT(scene.board->counters[WORKERS_FINALIZED] >= count_workers(queued, QUEUED));
+    EXPECT(scene.board->counters[WORKERS_FINALIZED] <= scene.board->counters[WORKERS_INITIALIZED]);
+    EXPECT(scene.board->counters[WORKERS_INITIALIZED] <= scene.board->counters[WORKERS_FINALIZED] + 2);
     close_scene(&scene);
     free_tasks(queued, QUEUED);
 }

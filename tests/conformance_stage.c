@@ -110,7 +110,8 @@ static void preload_runs_once_before_each_initializer_or_once_in_the_server(void
     if (method->traits & PRELOADS_ONCE)
         EXPECT_INT(board->counters[PRELOADS], 1);
     else
-        EXPECT_INT(board->counters[PRELOADS], board->counters[INITIALIZATIONS]);
+        EXPECT(board->counters[PRELOADS] >= board->counters[INITIALIZATIONS] &&
+               board->counters[PRELOADS] <= board->counters[INITIALIZATIONS] + 3); /* killed in between, at the end */
     EXPECT_INT(preloaded, 0);
 }
 
