@@ -49,7 +49,8 @@ void bench_begin(struct bench *bench, const char *name, const char *limit, int a
     if (bench->json)
         return;
     printf("%s: backend %s, %u rounds; the limit: %s\n", name, bench->backend, bench->rounds, limit);
-    printf("%-38s %-12s %28s %28s %22s\n", "", "unit", "limit (min..max)", "procpool (min..max)", "cost (min..max)");
+    printf("%-38s %-12s %28s %28s %22s  %s\n", "", "unit", "limit (min..max)", "procpool (min..max)", "cost (min..max)",
+           "target");
 }
 
 /* ---- series ----------------------------------------------------------------------------------------------- */
@@ -111,24 +112,56 @@ static void print_json(const char *name, struct spread spread)
     printf(", \"%s\": {\"median\": %g, \"min\": %g, \"max\": %g}", name, spread.median, spread.min, spread.max);
 }
 
+/* Whether the medians keep what is promised. */
+static bool is_met(const struct bench_series *series, struct spread procpool, struct spread cost)
+{
+    bool value_met =
+        series->kind == BENCH_TIME ? procpool.median <= series->target_value : procpool.median >= series->target_value;
+    return (!series->target_cost || cost.median <= series->target_cost) && (!series->target_value || value_met);
+}
+
+static void print_targets_json(const struct bench_series *series, bool met)
+{
+    if (series->target_cost)
+        printf(", \"target_cost\": %g", series->target_cost);
+    if (series->target_value)
+        printf(", \"target_value\": %g", series->target_value);
+    if (series->target_cost || series->target_value)
+        printf(", \"met\": %s", met ? "true" : "false");
+    if (series->curve)
+        printf(", \"curve\": \"%s\", \"x\": %.10g", series->curve, series->x);
+}
+
+static void print_targets(const struct bench_series *series, bool met)
+{
+    if (series->target_cost)
+        printf("  cost <= %g", series->target_cost);
+    if (series->target_value)
+        printf("  %s %g %s", series->kind == BENCH_TIME ? "<=" : ">=", series->target_value, series->unit);
+    puts(series->target_cost || series->target_value ? met ? " (met)" : " (missed)" : "");
+}
+
 void bench_print(const struct bench *bench, const struct bench_series *series)
 {
     struct spread limit = spread_of(series->limit, series->count);
     struct spread procpool = spread_of(series->procpool, series->count);
     struct spread cost = cost_of(series);
+    bool met = is_met(series, procpool, cost);
     if (bench->json) {
-        printf("{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"unit\": \"%s\", \"rounds\": %u",
-               bench->name, series->what, bench->backend, series->unit, series->count);
+        printf("{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"kind\": \"%s\"", bench->name,
+               series->what, bench->backend, series->kind == BENCH_TIME ? "time" : "rate");
+        printf(", \"unit\": \"%s\", \"rounds\": %u", series->unit, series->count);
         print_json("limit", limit);
         print_json("procpool", procpool);
         print_json("cost", cost);
+        print_targets_json(series, met);
         puts("}");
     } else {
         printf("%-38s %-12s", series->what, series->unit);
         print_cell(limit, 28);
         print_cell(procpool, 28);
         print_cell(cost, 22);
-        puts("");
+        print_targets(series, met);
     }
     fflush(stdout);
 }
@@ -179,6 +212,36 @@ int bench_pin_worker(const void *arg, size_t arg_size, void **state_out)
     (void)arg_size, (void)state_out;
     bench_pin(*(const int *)arg);
     return 0;
+}
+
+/* ---- pools ------------------------------------------------------------------------------------------------ */
+
+struct pool *bench_pool(const struct bench *bench, unsigned workers)
+{
+    struct pool_options options = POOL_OPTIONS_INIT;
+    struct pool *pool;
+    options.workers = workers;
+    options.backend = bench->backend;
+    int error = pool_create(&options, &pool);
+    if (error < 0)
+        bench_fail("pool_create", error);
+    return pool;
+}
+
+static int do_nothing(struct pool_call *call)
+{
+    (void)call;
+    return 0;
+}
+
+void bench_await_workers(struct pool *pool, unsigned workers)
+{
+    struct pool_stats stats = POOL_STATS_INIT;
+    do {
+        int error = pool_broadcast(pool, do_nothing, NULL, 0);
+        if (error < 0 || (error = pool_stats(pool, &stats)) < 0)
+            bench_fail("pool_broadcast", error);
+    } while (stats.workers < workers);
 }
 
 /* ---- failures and memory ---------------------------------------------------------------------------------- */

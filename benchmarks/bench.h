@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct pool;
+
 enum { BENCH_MAX_ROUNDS = 100 };
 
 struct bench {
@@ -31,6 +33,12 @@ struct bench_series {
     const char *what;
     const char *unit;
     enum bench_kind kind;
+    /* What the library promises; zero: nothing. */
+    double target_cost;  /* at most this cost */
+    double target_value; /* at most this duration, or at least this rate, in `unit` */
+    /* A point of a curve, for whoever draws one: how it depends on `x`. NULL: it is no point of any. */
+    const char *curve;
+    double x;
     unsigned count;
     double limit[BENCH_MAX_ROUNDS], procpool[BENCH_MAX_ROUNDS];
 };
@@ -52,6 +60,10 @@ int bench_cpu(unsigned nth);
 void bench_pin(int cpu);
 /* A pool_initializer_fn that pins the worker to the int that is its argument. */
 int bench_pin_worker(const void *arg, size_t arg_size, void **state_out);
+
+/* A pool with all defaults but these. bench_await_workers: until each of them is ready to work. */
+struct pool *bench_pool(const struct bench *bench, unsigned workers);
+void bench_await_workers(struct pool *pool, unsigned workers);
 
 /* error: a negative errno, or an error of the library, which is told with pool_message(). */
 _Noreturn void bench_fail(const char *what, int error);
