@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* ---- command line ----------------------------------------------------------------------------------------- */
@@ -180,6 +181,14 @@ double bench_seconds_since(uint64_t start_ns)
     return (double)(bench_now_ns() - start_ns) / 1e9;
 }
 
+double bench_cpu_us(void)
+{
+    struct rusage usage;
+    bench_check(getrusage(RUSAGE_SELF, &usage), "getrusage");
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
 /* The CPUs this process was started with. */
 static const cpu_set_t *initial_cpus(void)
 {
@@ -244,6 +253,16 @@ void bench_await_workers(struct pool *pool, unsigned workers)
     } while (stats.workers < workers);
 }
 
+void bench_collect(struct pool *pool)
+{
+    struct pool_task *task;
+    struct pool_result result;
+    int error = pool_next(pool, POOL_FOREVER, &task);
+    if (error || (error = pool_task_result(task, &result)) != 0 || (error = result.status) != 0)
+        bench_fail("pool_next", error);
+    pool_task_free(task);
+}
+
 /* ---- failures and memory ---------------------------------------------------------------------------------- */
 
 void bench_fail(const char *what, int error)
@@ -267,4 +286,16 @@ void *bench_memory(size_t size)
     madvise(memory, size, MADV_NOHUGEPAGE);
     memset(memory, 1, size);
     return memory;
+}
+
+double bench_available_bytes(void)
+{
+    char line[256];
+    double kib = 0;
+    FILE *info = fopen("/proc/meminfo", "r");
+    while (info && fgets(line, sizeof line, info))
+        sscanf(line, "MemAvailable: %lf", &kib);
+    if (info)
+        fclose(info);
+    return kib * 1024;
 }

@@ -49,6 +49,8 @@ void bench_print(const struct bench *bench, const struct bench_series *series);
 /* CLOCK_MONOTONIC: the same in every process of the machine. */
 uint64_t bench_now_ns(void);
 double bench_seconds_since(uint64_t start_ns);
+/* The CPU time that this process has used. */
+double bench_cpu_us(void);
 
 /* The value below which `fraction` of the values lie; sorts them. */
 double bench_quantile(double *values, size_t count, double fraction);
@@ -64,6 +66,8 @@ int bench_pin_worker(const void *arg, size_t arg_size, void **state_out);
 /* A pool with all defaults but these. bench_await_workers: until each of them is ready to work. */
 struct pool *bench_pool(const struct bench *bench, unsigned workers);
 void bench_await_workers(struct pool *pool, unsigned workers);
+/* Take the task that ended next, which must have succeeded, and free it. */
+void bench_collect(struct pool *pool);
 
 /* error: a negative errno, or an error of the library, which is told with pool_message(). */
 _Noreturn void bench_fail(const char *what, int error);
@@ -71,5 +75,7 @@ _Noreturn void bench_fail(const char *what, int error);
 long bench_check(long result, const char *what);
 /* Memory of this process alone, every page of it touched, in 4 KiB pages. */
 void *bench_memory(size_t size);
+/* How much memory the machine could still give out. */
+double bench_available_bytes(void);
 
 #endif

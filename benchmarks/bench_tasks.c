@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum { WORKERS = 2, MILLION = 1000000, QUICK_TASKS = 20000, INPUT_BYTES = 8 };
@@ -101,34 +100,12 @@ static int do_nothing(struct pool_call *call)
     return 0;
 }
 
-static struct pool *make_pool(const struct bench *bench, unsigned workers)
-{
-    struct pool_options options = POOL_OPTIONS_INIT;
-    struct pool *pool;
-    options.workers = workers;
-    options.backend = bench->backend;
-    int error = pool_create(&options, &pool);
-    if (error < 0)
-        bench_fail("pool_create", error);
-    return pool;
-}
-
 static void submit(struct pool *pool)
 {
     static const char input[INPUT_BYTES];
     int error = pool_submit(pool, do_nothing, input, sizeof input, NULL, NULL);
     if (error < 0)
         bench_fail("pool_submit", error);
-}
-
-static void collect(struct pool *pool)
-{
-    struct pool_task *task;
-    struct pool_result result;
-    int error = pool_next(pool, POOL_FOREVER, &task);
-    if (error || (error = pool_task_result(task, &result)) != 0 || (error = result.status) != 0)
-        bench_fail("pool_next", error);
-    pool_task_free(task);
 }
 
 static double procpool_rate(struct pool *pool, size_t window, size_t total)
@@ -139,7 +116,7 @@ static double procpool_rate(struct pool *pool, size_t window, size_t total)
             submit(pool);
             submitted++;
         }
-        collect(pool);
+        bench_collect(pool);
     }
     return (double)total / bench_seconds_since(start_ns) / 1e6;
 }
@@ -148,7 +125,7 @@ static void measure_windows(const struct bench *bench)
 {
     static const size_t windows[] = {1, 64, 1000, MILLION};
     size_t most = bench->quick ? QUICK_TASKS : MILLION;
-    struct pool *pool = make_pool(bench, WORKERS);
+    struct pool *pool = bench_pool(bench, WORKERS);
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
         char what[64];
         size_t total = windows[i] == 1 ? most / 20 : most;
@@ -180,14 +157,6 @@ static double anonymous_bytes(void)
     return kib * 1024;
 }
 
-static double cpu_us(void)
-{
-    struct rusage usage;
-    bench_check(getrusage(RUSAGE_SELF, &usage), "getrusage");
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-}
-
 /* Until the other end of its pipe is closed, so that everything behind it stays queued. */
 static int await_end(struct pool_call *call)
 {
@@ -209,18 +178,18 @@ static void queue_many(const struct bench *bench, double *bytes_out, double *us_
 {
     size_t count = bench->quick ? QUICK_TASKS : MILLION;
     int gate[2];
-    struct pool *pool = make_pool(bench, 1);
+    struct pool *pool = bench_pool(bench, 1);
     bench_check(pipe2(gate, O_CLOEXEC), "pipe2");
     block(pool, gate);
-    double bytes = anonymous_bytes(), us = cpu_us();
+    double bytes = anonymous_bytes(), us = bench_cpu_us();
     for (size_t i = 0; i < count; i++)
         submit(pool);
     *bytes_out = (anonymous_bytes() - bytes) / (double)count - INPUT_BYTES;
     close(gate[1]);
     close(gate[0]);
     for (size_t i = 0; i < count + 1; i++)
-        collect(pool);
-    *us_out = (cpu_us() - us) / (double)count;
+        bench_collect(pool);
+    *us_out = (bench_cpu_us() - us) / (double)count;
     pool_destroy(pool);
 }
 

@@ -208,16 +208,6 @@ static int spend_task(struct pool_call *call)
     return 0;
 }
 
-static void collect(struct pool *pool)
-{
-    struct pool_task *task;
-    struct pool_result result;
-    int error = pool_next(pool, POOL_FOREVER, &task);
-    if (error || (error = pool_task_result(task, &result)) != 0 || (error = result.status) != 0)
-        bench_fail("pool_next", error);
-    pool_task_free(task);
-}
-
 static double tasks_ms(const struct bench *bench, const struct work *work)
 {
     struct pool *pool = bench_pool(bench, WORKERS);
@@ -229,7 +219,7 @@ static double tasks_ms(const struct bench *bench, const struct work *work)
             bench_fail("pool_submit", error);
     }
     for (size_t i = 0; i < work->count; i++)
-        collect(pool);
+        bench_collect(pool);
     double ms = bench_seconds_since(start_ns) * 1e3;
     pool_destroy(pool);
     return ms;
