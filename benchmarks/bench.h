@@ -26,7 +26,7 @@ struct bench {
 /* Reads the command line; wrong usage and --help end the program. Prints the head of the table. */
 void bench_begin(struct bench *bench, const char *name, const char *limit, int argc, char **argv);
 
-/* What is measured: a duration, of which less is better, or a rate, of which more is. */
+/* What is measured: a duration (or another cost), of which less is better, or a rate, of which more is. */
 enum bench_kind { BENCH_TIME, BENCH_RATE };
 
 struct bench_series {
