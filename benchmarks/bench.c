@@ -167,6 +167,28 @@ void bench_print(const struct bench *bench, const struct bench_series *series)
     fflush(stdout);
 }
 
+static void print_quantiles_json(const char *name, double *values, size_t count)
+{
+    static const double fractions[] = {0.5, 0.9, 0.99, 0.999};
+    printf(", \"%s\": {", name);
+    for (int i = 0; i < 4; i++)
+        printf("%s\"p%g\": %g", i ? ", " : "", fractions[i] * 100, bench_quantile(values, count, fractions[i]));
+    printf("}");
+}
+
+void bench_print_quantiles(const struct bench *bench, const char *what, const char *unit, double *limit,
+                           double *procpool, size_t count)
+{
+    if (!bench->json)
+        return;
+    printf("{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"unit\": \"%s\", \"quantiles\": "
+           "{\"count\": %zu",
+           bench->name, what, bench->backend, unit, count);
+    print_quantiles_json("limit", limit, count);
+    print_quantiles_json("procpool", procpool, count);
+    puts("}}");
+}
+
 /* ---- clock and CPUs --------------------------------------------------------------------------------------- */
 
 uint64_t bench_now_ns(void)

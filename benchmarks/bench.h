@@ -46,6 +46,10 @@ struct bench_series {
 void bench_add(struct bench_series *series, double limit, double procpool);
 void bench_print(const struct bench *bench, const struct bench_series *series);
 
+/* In JSON alone: the distribution of single times. Sorts both. */
+void bench_print_quantiles(const struct bench *bench, const char *what, const char *unit, double *limit,
+                           double *procpool, size_t count);
+
 /* CLOCK_MONOTONIC: the same in every process of the machine. */
 uint64_t bench_now_ns(void);
 double bench_seconds_since(uint64_t start_ns);

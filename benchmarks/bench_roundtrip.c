@@ -1,82 +1,93 @@
-/* How long does one task take that does nothing, from the call to its result?
+/* How long does one task take that does nothing, from its submission to its result?
  *
- * pool_map with one item and one worker. The limit: 64 bytes through a pipe to a forked child and back, each side asleep
+ * pool_submit and pool_wait with one worker. The limit: 64 bytes through a pipe to a forked child and back, each side asleep
  * while it waits. Where the two processes run decides what a wake-up costs, far more than anything either of them
  * does; so both are measured with the same placements: on one CPU, on two, and wherever the kernel puts them.
  *
- * A cost of 1.00 means a single pipe round trip and nothing else. It may be less on two CPUs: a library that spins before it sleeps
- * saves wake-ups that the plain pipe pays for. Unpinned, the kernel may well choose differently for the two. */
+ * Whoever does not go to sleep needs no wake-up: hence on two CPUs also the limit of a pipe whose both sides try for 50
+ * microseconds before they sleep. A cost below 1.00 against the plain pipe means that the library, too, tries before it sleeps.
+ * Unpinned, the kernel may well choose differently for the two. */
 #include "bench.h"
 #include "raw.h"
 #include <procpool.h>
 #include <stdio.h>
 
-enum { MESSAGE_BYTES = 64, TRIPS = 2000, QUICK_TRIPS = 200, WARM_UP_TRIPS = 100 };
+enum { MESSAGE_BYTES = 64, TRIPS = 2000, QUICK_TRIPS = 200, WARM_UP_TRIPS = 100, SPIN_NS = 50 * 1000 };
 
 struct placement {
-    const char *median, *p99; /* what the series are called */
+    const char *what;
     int caller_cpu, worker_cpu;
+    uint64_t pipe_spin_ns;
+    double target_cost, target_us;
 };
+
+/* ---- the ways ------------------------------------------------------------------------------------------------------ */
 
 static void answer(int in, int out, const void *arg)
 {
     const struct placement *placement = arg;
     char message[MESSAGE_BYTES];
     bench_pin(placement->worker_cpu);
-    while (raw_read(in, message, sizeof message))
+    raw_spin(in, placement->pipe_spin_ns);
+    while (raw_read_spinning(in, message, sizeof message, placement->pipe_spin_ns))
         raw_write(out, message, sizeof message);
 }
 
+struct pipe_trip {
+    struct raw_link link;
+    uint64_t spin_ns;
+};
+
 static void trip_by_pipe(void *context)
 {
-    struct raw_link *link = context;
+    struct pipe_trip *trip = context;
     char message[MESSAGE_BYTES] = {0};
-    raw_write(link->to, message, sizeof message);
-    raw_read(link->from, message, sizeof message);
+    raw_write(trip->link.to, message, sizeof message);
+    raw_read_spinning(trip->link.from, message, sizeof message, trip->spin_ns);
 }
 
-static int do_nothing(const void *item, void *result, void *state)
+static int do_nothing(struct pool_call *call)
 {
-    (void)state;
-    *(uint64_t *)result = *(const uint64_t *)item;
+    (void)call;
     return 0;
 }
 
 static void trip_by_pool(void *context)
 {
-    uint64_t item = 1, result;
-    int error = pool_map(context, do_nothing, &item, sizeof item, &result, sizeof result, 1);
-    if (error < 0)
-        bench_fail("pool_map", error);
+    static const uint64_t input = 1;
+    struct pool_task *task;
+    struct pool_result result;
+    int error = pool_submit(context, do_nothing, &input, sizeof input, NULL, &task);
+    if (error < 0 || (error = pool_wait(task, POOL_FOREVER)) < 0 || (error = pool_task_result(task, &result)) < 0 ||
+        (error = result.status) < 0)
+        bench_fail("pool_wait", error);
+    pool_task_free(task);
 }
 
-struct latency {
-    double median_us, p99_us;
-};
+/* ---- measuring ----------------------------------------------------------------------------------------------------- */
 
-static struct latency latency_of(void (*trip)(void *context), void *context, unsigned trips)
+static void take_times(void (*trip)(void *context), void *context, unsigned trips, double *us_out)
 {
-    double us[TRIPS];
     for (unsigned i = 0; i < WARM_UP_TRIPS; i++)
         trip(context);
     for (unsigned i = 0; i < trips; i++) {
         uint64_t start_ns = bench_now_ns();
         trip(context);
-        us[i] = bench_seconds_since(start_ns) * 1e6;
+        us_out[i] = bench_seconds_since(start_ns) * 1e6;
     }
-    return (struct latency){bench_quantile(us, trips, 0.5), bench_quantile(us, trips, 0.99)};
 }
 
-static struct latency limit_latency(const struct placement *placement, unsigned trips)
+static void take_pipe_times(const struct placement *placement, unsigned trips, double *us_out)
 {
-    struct raw_link link;
-    raw_link_start(&link, 0, answer, placement);
-    struct latency latency = latency_of(trip_by_pipe, &link, trips);
-    raw_link_stop(&link);
-    return latency;
+    struct pipe_trip trip = {.spin_ns = placement->pipe_spin_ns};
+    raw_link_start(&trip.link, 0, answer, placement);
+    raw_spin(trip.link.from, trip.spin_ns);
+    take_times(trip_by_pipe, &trip, trips, us_out);
+    raw_link_stop(&trip.link);
 }
 
-static struct latency procpool_latency(const struct bench *bench, const struct placement *placement, unsigned trips)
+static void take_pool_times(const struct bench *bench, const struct placement *placement, unsigned trips,
+                            double *us_out)
 {
     struct pool_options options = POOL_OPTIONS_INIT;
     options.workers = 1;
@@ -88,38 +99,47 @@ static struct latency procpool_latency(const struct bench *bench, const struct p
     int error = pool_create(&options, &pool);
     if (error < 0)
         bench_fail("pool_create", error);
-    struct latency latency = latency_of(trip_by_pool, pool, trips);
+    take_times(trip_by_pool, pool, trips, us_out);
     pool_destroy(pool);
-    return latency;
 }
 
+/* Median and 99th percentile of each round; and how the times of all rounds together are distributed. */
 static void measure(const struct bench *bench, const struct placement *placement)
 {
-    struct bench_series median = {.what = placement->median, .unit = "us", .kind = BENCH_TIME};
-    struct bench_series p99 = {.what = placement->p99, .unit = "us", .kind = BENCH_TIME};
+    static double limit_us[BENCH_MAX_ROUNDS * TRIPS], pool_us[BENCH_MAX_ROUNDS * TRIPS];
+    char names[2][64];
+    struct bench_series median = {.what = names[0], .unit = "us", .kind = BENCH_TIME};
+    struct bench_series p99 = {.what = names[1], .unit = "us", .kind = BENCH_TIME};
     unsigned trips = bench->quick ? QUICK_TRIPS : TRIPS;
+    snprintf(names[0], sizeof names[0], "%s, median", placement->what);
+    snprintf(names[1], sizeof names[1], "%s, p99", placement->what);
+    median.target_cost = placement->target_cost;
+    median.target_value = placement->target_us;
     bench_pin(placement->caller_cpu);
     for (unsigned round = 0; round < bench->rounds; round++) {
-        struct latency limit = limit_latency(placement, trips);
-        struct latency procpool = procpool_latency(bench, placement, trips);
-        bench_add(&median, limit.median_us, procpool.median_us);
-        bench_add(&p99, limit.p99_us, procpool.p99_us);
+        double *limit = &limit_us[round * trips], *procpool = &pool_us[round * trips];
+        take_pipe_times(placement, trips, limit);
+        take_pool_times(bench, placement, trips, procpool);
+        bench_add(&median, bench_quantile(limit, trips, 0.5), bench_quantile(procpool, trips, 0.5));
+        bench_add(&p99, bench_quantile(limit, trips, 0.99), bench_quantile(procpool, trips, 0.99));
     }
     bench_pin(BENCH_NO_CPU);
     bench_print(bench, &median);
     bench_print(bench, &p99);
+    bench_print_quantiles(bench, placement->what, "us", limit_us, pool_us, (size_t)trips * bench->rounds);
 }
 
 int main(int argc, char **argv)
 {
-    pool_init();
-
     struct bench bench;
+    pool_init();
     bench_begin(&bench, "roundtrip", "64 bytes through a pipe and back", argc, argv);
     int first = bench_cpu(0), second = bench_cpu(1);
-    measure(&bench, &(struct placement){"one CPU, median", "one CPU, p99", first, first});
-    if (second != BENCH_NO_CPU)
-        measure(&bench, &(struct placement){"two CPUs, median", "two CPUs, p99", first, second});
-    measure(&bench, &(struct placement){"unpinned, median", "unpinned, p99", BENCH_NO_CPU, BENCH_NO_CPU});
+    measure(&bench, &(struct placement){"one CPU", first, first, 0, 1.3, 0});
+    if (second != BENCH_NO_CPU) {
+        measure(&bench, &(struct placement){"two CPUs", first, second, 0, 1.2, 3});
+        measure(&bench, &(struct placement){"two CPUs, to a spinning pipe", first, second, SPIN_NS, 0, 0});
+    }
+    measure(&bench, &(struct placement){"unpinned", BENCH_NO_CPU, BENCH_NO_CPU, 0, 1.2, 0});
     return 0;
 }

@@ -36,6 +36,38 @@ void raw_write(int fd, const void *data, size_t size)
         done += (size_t)bench_check(write(fd, (const char *)data + done, size - done), "write");
 }
 
+void raw_spin(int fd, uint64_t spin_ns)
+{
+    if (spin_ns > 0)
+        bench_check(fcntl(fd, F_SETFL, O_NONBLOCK), "F_SETFL");
+}
+
+/* Read what there is; 0 at end of file. */
+static size_t read_spinning(int fd, void *data, size_t size, uint64_t spin_ns)
+{
+    uint64_t end_ns = bench_now_ns() + spin_ns;
+    for (;;) {
+        ssize_t got = read(fd, data, size);
+        if (got >= 0 || errno != EAGAIN)
+            return (size_t)bench_check(got, "read");
+        if (bench_now_ns() >= end_ns)
+            bench_check(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1), "poll");
+    }
+}
+
+bool raw_read_spinning(int fd, void *data, size_t size, uint64_t spin_ns)
+{
+    if (spin_ns == 0)
+        return raw_read(fd, data, size);
+    for (size_t done = 0; done < size;) {
+        size_t got = read_spinning(fd, (char *)data + done, size - done, spin_ns);
+        if (got == 0)
+            return false;
+        done += got;
+    }
+    return true;
+}
+
 static void close_pipe(int ends[2])
 {
     close(ends[0]);

@@ -14,6 +14,10 @@
 /* All of size bytes; false at end of file. */
 bool raw_read(int fd, void *data, size_t size);
 void raw_write(int fd, const void *data, size_t size);
+/* The same without sleeping for the first spin_ns: it tries again and again instead, then sleeps as long as it takes. raw_spin
+ * prepares fd for it; with 0 it is raw_read, and fd stays as it was. */
+void raw_spin(int fd, uint64_t spin_ns);
+bool raw_read_spinning(int fd, void *data, size_t size, uint64_t spin_ns);
 
 /* ---- links ------------------------------------------------------------------------------------------------- */
 
