@@ -34,8 +34,9 @@ struct bench_series {
     const char *unit;
     enum bench_kind kind;
     /* What the library promises; zero: nothing. */
-    double target_cost;  /* at most this cost */
-    double target_value; /* at most this duration, or at least this rate, in `unit` */
+    double target_cost;   /* at most this cost */
+    double target_excess; /* or at most so much more than the limit, in `unit` */
+    double target_value;  /* at most this duration, or at least this rate, in `unit` */
     /* A point of a curve, for whoever draws one: how it depends on `x`. NULL: it is no point of any. */
     const char *curve;
     double x;

@@ -41,11 +41,13 @@ static double mean_kib(const pid_t *pids)
 static double limit_kib(const struct bench *bench)
 {
     pid_t pids[WORKERS];
+    struct raw_hello hellos[WORKERS];
     struct raw_crew crew;
-    raw_crew_open(&crew, bench->backend);
-    raw_crew_start(&crew, WORKERS);
+    raw_crew_open(&crew, bench->backend, WORKERS);
+    raw_crew_start(&crew);
+    raw_crew_ask(&crew, hellos);
     for (int i = 0; i < WORKERS; i++)
-        pids[i] = raw_crew_await(&crew, 1).pid;
+        pids[i] = hellos[i].pid;
     double kib = mean_kib(pids);
     raw_crew_close(&crew);
     return kib;

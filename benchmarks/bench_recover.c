@@ -2,7 +2,7 @@
  *
  * A map of two items in a pool of one worker: the first kills the worker, the second answers; measured is the whole call.
  * The limit: a message to a bare process, which kills itself; the event of its pidfd; another process started by the means of the same
- * start method; its first words. Only the item that killed its worker fails: that is checked each time.
+ * start method; a message to it and its answer. Only the item that killed its worker fails: that is checked each time.
  *
  * The cost beyond 1.00 is a handshake and one more round trip, which the bare process does not need. */
 #include "bench.h"
@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { DEATHS = 50, QUICK_DEATHS = 5 };
 
@@ -18,14 +19,15 @@ static double limit_ms(const struct bench *bench, unsigned deaths)
 {
     double ms[DEATHS];
     struct raw_crew crew;
-    raw_crew_open(&crew, bench->backend);
-    raw_crew_start(&crew, 1);
-    pid_t pid = raw_crew_await(&crew, 1).pid;
+    struct raw_hello hello;
+    raw_crew_open(&crew, bench->backend, 1);
+    raw_crew_start(&crew);
+    raw_crew_ask(&crew, &hello);
     for (unsigned i = 0; i < deaths; i++) {
         uint64_t start_ns = bench_now_ns();
-        raw_crew_kill(&crew, pid);
-        raw_crew_start(&crew, 1);
-        pid = raw_crew_await(&crew, 1).pid;
+        raw_crew_kill(&crew, hello.pid);
+        raw_crew_start(&crew);
+        raw_crew_ask(&crew, &hello);
         ms[i] = bench_seconds_since(start_ns) * 1e3;
     }
     raw_crew_close(&crew);
@@ -84,6 +86,8 @@ int main(int argc, char **argv)
     bench_begin(&bench, "recover", "kill, event, start and first words of a bare process", argc, argv);
     unsigned deaths = bench.quick ? QUICK_DEATHS : DEATHS;
     struct bench_series series = {.what = "a death to the next result", .unit = "ms", .kind = BENCH_TIME};
+    series.target_cost = 1.3;
+    series.target_value = strcmp(bench.backend, "forkserver") == 0 ? 0.5 : 0;
     for (unsigned round = 0; round < bench.rounds; round++) {
         double limit = limit_ms(&bench, deaths);
         bench_add(&series, limit, procpool_ms(&bench, deaths));

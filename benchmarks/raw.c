@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -113,23 +114,31 @@ void raw_link_stop(struct raw_link *link)
 
 /* ---- what the processes of a crew do ------------------------------------------------------------------------ */
 
+/* What a worker is told, in one byte. */
+enum order { SPEAK, DIE, LEAVE };
+
 static _Noreturn void work(int order, int reply)
 {
-    struct raw_hello hello = {.born_ns = bench_now_ns(), .pid = getpid()};
-    raw_write(reply, &hello, sizeof hello);
     char byte;
-    if (raw_read(order, &byte, 1))
-        raise(SIGKILL);
+    while (raw_read(order, &byte, 1) && byte != LEAVE) {
+        struct raw_hello hello = {.asked_ns = bench_now_ns(), .pid = getpid()};
+        if (byte == DIE)
+            raise(SIGKILL);
+        raw_write(reply, &hello, sizeof hello);
+    }
     _exit(0);
 }
 
-static _Noreturn void serve(int demand, int order, int reply)
+/* Where the fds of a crew are in an image that it starts: those of the seats from here on, two each, then the demand. */
+enum { FIRST_FD = 200, DEMAND_FD = FIRST_FD + 2 * RAW_MAX_WORKERS };
+
+static _Noreturn void serve(void)
 {
     signal(SIGCHLD, SIG_IGN); /* the kernel reaps */
-    char byte;
-    while (raw_read(demand, &byte, 1))
+    char seat;
+    while (raw_read(DEMAND_FD, &seat, 1))
         if (bench_check(fork(), "fork") == 0)
-            work(order, reply);
+            work(FIRST_FD + 2 * seat, FIRST_FD + 2 * seat + 1);
     while (wait(NULL) > 0)
         ;
     _exit(0);
@@ -137,27 +146,30 @@ static _Noreturn void serve(int demand, int order, int reply)
 
 void raw_main(int argc, char **argv)
 {
-    if (argc == 4 && strcmp(argv[1], "--raw-worker") == 0)
-        work(atoi(argv[2]), atoi(argv[3]));
-    if (argc == 5 && strcmp(argv[1], "--raw-server") == 0)
-        serve(atoi(argv[4]), atoi(argv[2]), atoi(argv[3]));
+    if (argc != 2 || strncmp(argv[1], "--raw-", 6) != 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (strcmp(argv[1], "--raw-worker") == 0)
+        work(FIRST_FD, FIRST_FD + 1);
+    if (strcmp(argv[1], "--raw-server") == 0)
+        serve();
 }
 
 /* ---- crews ------------------------------------------------------------------------------------------------- */
 
-/* Start this executable again, with these of the crew's fds, and their numbers as arguments. */
-static pid_t start_image(const char *what, const int *fds, size_t count)
+/* Start this executable again, with these seats of the crew, and demand if there is any. */
+static pid_t start_image(const char *what, const struct raw_seat *seats, unsigned count, int demand)
 {
-    char numbers[3][12];
-    char *argv[6] = {"raw", (char *)what};
+    char *argv[] = {"raw", (char *)what, NULL};
     posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    for (size_t i = 0; i < count; i++) {
-        posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]); /* clears close-on-exec */
-        snprintf(numbers[i], sizeof numbers[i], "%d", fds[i]);
-        argv[2 + i] = numbers[i];
-    }
     pid_t pid;
+    posix_spawn_file_actions_init(&actions);
+    for (unsigned i = 0; i < count; i++) {
+        posix_spawn_file_actions_adddup2(&actions, seats[i].order[0], FIRST_FD + 2 * (int)i);
+        posix_spawn_file_actions_adddup2(&actions, seats[i].reply[1], FIRST_FD + 2 * (int)i + 1);
+    }
+    if (demand >= 0)
+        posix_spawn_file_actions_adddup2(&actions, demand, DEMAND_FD);
     int error = posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, environ);
     if (error)
         bench_fail("posix_spawn", -error);
@@ -170,51 +182,65 @@ static enum raw_method method_of(const char *backend)
     return strcmp(backend, "fork") == 0 ? RAW_FORK : strcmp(backend, "spawn") == 0 ? RAW_SPAWN : RAW_FORKSERVER;
 }
 
-void raw_crew_open(struct raw_crew *crew, const char *backend)
+void raw_crew_open(struct raw_crew *crew, const char *backend, unsigned count)
 {
-    *crew = (struct raw_crew){.method = method_of(backend)};
-    open_pipe(crew->order, 0);
-    open_pipe(crew->reply, 0);
+    *crew = (struct raw_crew){.method = method_of(backend), .count = count};
+    for (unsigned i = 0; i < count; i++) {
+        open_pipe(crew->seats[i].order, 0);
+        open_pipe(crew->seats[i].reply, 0);
+    }
     if (crew->method == RAW_FORKSERVER) {
         open_pipe(crew->demand, 0);
-        crew->server = start_image("--raw-server", (int[]){crew->order[0], crew->reply[1], crew->demand[0]}, 3);
+        crew->server = start_image("--raw-server", crew->seats, count, crew->demand[0]);
     }
 }
 
-static void fork_worker(struct raw_crew *crew)
+static void start_by_fork(struct raw_crew *crew, unsigned seat)
 {
     if (bench_check(fork(), "fork") != 0)
         return;
-    close(crew->order[1]); /* or no worker would see its end */
-    work(crew->order[0], crew->reply[1]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    work(crew->seats[seat].order[0], crew->seats[seat].reply[1]);
 }
 
-void raw_crew_start(struct raw_crew *crew, unsigned count)
+static void start_by_spawn(struct raw_crew *crew, unsigned seat)
 {
-    static const char bytes[64];
-    if (crew->method == RAW_FORKSERVER)
-        raw_write(crew->demand[1], bytes, count);
-    for (unsigned i = 0; i < count && crew->method == RAW_FORK; i++)
-        fork_worker(crew);
-    for (unsigned i = 0; i < count && crew->method == RAW_SPAWN; i++)
-        start_image("--raw-worker", (int[]){crew->order[0], crew->reply[1]}, 2);
+    start_image("--raw-worker", &crew->seats[seat], 1, -1);
 }
 
-struct raw_hello raw_crew_await(struct raw_crew *crew, unsigned count)
+static void start_by_server(struct raw_crew *crew, unsigned seat)
 {
-    struct raw_hello last = {0}, hello;
-    for (unsigned i = 0; i < count; i++) {
-        raw_read(crew->reply[0], &hello, sizeof hello);
-        if (hello.born_ns > last.born_ns)
-            last = hello;
-    }
-    return last;
+    raw_write(crew->demand[1], &(char){(char)seat}, 1);
+}
+
+void raw_crew_start(struct raw_crew *crew)
+{
+    static void (*const start[])(struct raw_crew * crew, unsigned seat) = {
+        [RAW_FORK] = start_by_fork,
+        [RAW_SPAWN] = start_by_spawn,
+        [RAW_FORKSERVER] = start_by_server,
+    };
+    for (unsigned i = 0; i < crew->count; i++)
+        start[crew->method](crew, i);
+}
+
+static void tell(struct raw_crew *crew, unsigned seat, enum order order)
+{
+    raw_write(crew->seats[seat].order[1], &(char){(char)order}, 1);
+}
+
+void raw_crew_ask(struct raw_crew *crew, struct raw_hello *hellos_out)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        tell(crew, i, SPEAK);
+    for (unsigned i = 0; i < crew->count; i++)
+        raw_read(crew->seats[i].reply[0], &hellos_out[i], sizeof *hellos_out);
 }
 
 void raw_crew_kill(struct raw_crew *crew, pid_t pid)
 {
     struct pollfd end = {.fd = (int)bench_check(syscall(SYS_pidfd_open, pid, 0), "pidfd_open"), .events = POLLIN};
-    raw_write(crew->order[1], "", 1);
+    tell(crew, 0, DIE);
     bench_check(poll(&end, 1, -1), "poll");
     if (crew->method != RAW_FORKSERVER)
         waitpid(pid, NULL, 0);
@@ -223,8 +249,11 @@ void raw_crew_kill(struct raw_crew *crew, pid_t pid)
 
 void raw_crew_close(struct raw_crew *crew)
 {
-    close_pipe(crew->order);
-    close_pipe(crew->reply);
+    for (unsigned i = 0; i < crew->count; i++) {
+        tell(crew, i, LEAVE);
+        close_pipe(crew->seats[i].order);
+        close_pipe(crew->seats[i].reply);
+    }
     if (crew->method == RAW_FORKSERVER)
         close_pipe(crew->demand);
     while (wait(NULL) > 0)

@@ -41,16 +41,21 @@ enum raw_method {
     RAW_FORKSERVER, /* fork in a process that was started by posix_spawn of this executable */
 };
 
+enum { RAW_MAX_WORKERS = 16 };
+
 struct raw_crew {
     enum raw_method method;
-    pid_t server;           /* RAW_FORKSERVER; it is started by raw_crew_open */
-    int order[2], reply[2]; /* pipes, shared by all workers */
-    int demand[2];          /* RAW_FORKSERVER: a byte for each worker to start */
+    unsigned count;
+    pid_t server; /* RAW_FORKSERVER; it is started by raw_crew_open */
+    struct raw_seat {
+        int order[2], reply[2]; /* pipes of one worker, and of whoever takes its place */
+    } seats[RAW_MAX_WORKERS];
+    int demand[2]; /* RAW_FORKSERVER: a byte for each worker to start */
 };
 
-/* What a worker says as soon as it lives. */
+/* What a worker says when it is asked. */
 struct raw_hello {
-    uint64_t born_ns; /* when it said so */
+    uint64_t asked_ns; /* when it read the question */
     pid_t pid;
     int reserved;
 };
@@ -58,11 +63,12 @@ struct raw_hello {
 /* For the second statement of main: a process that was started by a crew does not return from here. */
 void raw_main(int argc, char **argv);
 
-void raw_crew_open(struct raw_crew *crew, const char *backend);
-void raw_crew_start(struct raw_crew *crew, unsigned count);
-/* Wait for the hello of `count` workers; returns the last. */
-struct raw_hello raw_crew_await(struct raw_crew *crew, unsigned count);
-/* Have the only worker kill itself, and wait for its end by the event of a pidfd. */
+void raw_crew_open(struct raw_crew *crew, const char *backend, unsigned count);
+/* Start a worker in each seat. */
+void raw_crew_start(struct raw_crew *crew);
+/* Ask each worker, and wait for what they say. */
+void raw_crew_ask(struct raw_crew *crew, struct raw_hello *hellos_out);
+/* Have the worker of the first seat kill itself, and wait for its end by the event of a pidfd. */
 void raw_crew_kill(struct raw_crew *crew, pid_t pid);
 /* Let the workers end and wait for all of them. */
 void raw_crew_close(struct raw_crew *crew);
