@@ -173,26 +173,36 @@ void bench_print(const struct bench *bench, const struct bench_series *series)
     fflush(stdout);
 }
 
-static void print_quantiles_json(const char *name, double *values, size_t count)
+/* Closer together towards the end, where the rare long ones are. */
+static const double fractions[] = {0,   0.01, 0.05, 0.1,  0.2,  0.3,  0.4,   0.5,   0.6,
+                                   0.7, 0.8,  0.9,  0.95, 0.98, 0.99, 0.995, 0.999, 0.9999};
+enum { FRACTIONS = sizeof fractions / sizeof *fractions };
+
+static void print_json_array(const char *name, const double values[FRACTIONS])
 {
-    static const double fractions[] = {0.5, 0.9, 0.99, 0.999};
-    printf(", \"%s\": {", name);
-    for (int i = 0; i < 4; i++)
-        printf("%s\"p%g\": %g", i ? ", " : "", fractions[i] * 100, bench_quantile(values, count, fractions[i]));
-    printf("}");
+    printf(", \"%s\": [", name);
+    for (int i = 0; i < FRACTIONS; i++)
+        printf("%s%g", i > 0 ? ", " : "", values[i]);
+    printf("]");
 }
 
 void bench_print_quantiles(const struct bench *bench, const char *what, const char *unit, double *limit,
                            double *procpool, size_t count)
 {
+    double limit_quantiles[FRACTIONS], procpool_quantiles[FRACTIONS];
     if (!bench->json)
         return;
-    printf("{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"unit\": \"%s\", \"quantiles\": "
-           "{\"count\": %zu",
-           bench->name, what, bench->backend, unit, count);
-    print_quantiles_json("limit", limit, count);
-    print_quantiles_json("procpool", procpool, count);
-    puts("}}");
+    for (int i = 0; i < FRACTIONS; i++) {
+        limit_quantiles[i] = bench_quantile(limit, count, fractions[i]);
+        procpool_quantiles[i] = bench_quantile(procpool, count, fractions[i]);
+    }
+    printf("{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"unit\": \"%s\"", bench->name, what,
+           bench->backend, unit);
+    print_json_array("fractions", fractions);
+    print_json_array("limit_quantiles", limit_quantiles);
+    print_json_array("procpool_quantiles", procpool_quantiles);
+    puts("}");
+    fflush(stdout);
 }
 
 /* ---- clock and CPUs --------------------------------------------------------------------------------------- */

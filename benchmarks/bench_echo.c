@@ -99,7 +99,7 @@ static double procpool_rate(const struct bench *bench, const struct payload *pay
 
 static void measure(const struct bench *bench, const struct payload *payload)
 {
-    struct bench_series series = {.what = payload->what, .unit = "GB/s", .kind = BENCH_RATE};
+    struct bench_series series = {.what = payload->what, .unit = "GB/s", .kind = BENCH_RATE, .target_cost = 1 / 0.9};
     unsigned repeats = bench->quick ? payload->quick_repeats : payload->repeats;
     char *data = bench_memory(payload->size);
     for (unsigned round = 0; round < bench->rounds; round++) {

@@ -195,6 +195,8 @@ int main(int argc, char **argv)
 
     struct bench_series first = {.what = "first map after the start", .unit = "M items/s", .kind = BENCH_RATE};
     struct bench_series warm = {.what = "map", .unit = "M items/s", .kind = BENCH_RATE};
+    warm.target_cost = 1 / 0.9;
+    warm.target_value = 200;
     for (unsigned round = 0; round < bench.rounds; round++) {
         struct rates limit = limit_rates(&job), procpool = procpool_rates(&bench, &job);
         bench_add(&first, limit.first, procpool.first);

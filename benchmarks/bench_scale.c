@@ -66,11 +66,15 @@ static struct pool *ready_pool(const struct bench *bench, unsigned workers)
 static void measure_workers(const struct bench *bench, struct pool *few, unsigned workers, size_t window)
 {
     static const char *const curves[2] = {"tasks a second by workers", "parent's CPU by workers"};
+    static const char *const formats[2][2] = {
+        {"%u workers, %zu under way", "by %u workers, %zu under way"},
+        {"CPU, %u workers, %zu under way", "CPU, %u workers, %zu under way"},
+    };
     size_t total = bench->quick ? QUICK_TASKS : MANY;
     char names[2][80];
     struct bench_series series[2] = {{.unit = "M/s", .kind = BENCH_RATE}, {.unit = "us", .kind = BENCH_TIME}};
     for (int i = 0; i < 2; i++) {
-        snprintf(names[i], sizeof names[i], "%u workers, %zu under way%s", workers, window, i ? ", CPU" : "");
+        snprintf(names[i], sizeof names[i], formats[i][window > 1000], workers, window);
         series[i].what = names[i];
         series[i].target_cost = i ? flat : 1 / 0.85;
         series[i].curve = window == 1000 ? curves[i] : NULL;

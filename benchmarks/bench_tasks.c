@@ -130,6 +130,7 @@ static void measure_windows(const struct bench *bench)
         char what[64];
         size_t total = windows[i] == 1 ? most / 20 : most;
         struct bench_series series = {.what = what, .unit = "M/s", .kind = BENCH_RATE};
+        series.target_value = windows[i] >= 1000 ? 3 : 0;
         snprintf(what, sizeof what, "%zu under way", windows[i]);
         for (unsigned round = 0; round < bench->rounds; round++) {
             double limit = limit_rate(windows[i], total);
@@ -195,8 +196,9 @@ static void queue_many(const struct bench *bench, double *bytes_out, double *us_
 
 static void measure_queue(const struct bench *bench)
 {
-    struct bench_series memory = {.what = "memory of a queued task", .unit = "bytes", .kind = BENCH_TIME};
-    struct bench_series cpu = {.what = "parent's CPU for a task", .unit = "us", .kind = BENCH_TIME};
+    struct bench_series memory = {
+        .what = "memory of a queued task", .unit = "bytes", .kind = BENCH_TIME, .target_cost = 1};
+    struct bench_series cpu = {.what = "parent's CPU for a task", .unit = "us", .kind = BENCH_TIME, .target_cost = 1};
     for (unsigned round = 0; round < bench->rounds; round++) {
         double bytes, us;
         queue_many(bench, &bytes, &us);

@@ -239,15 +239,14 @@ static int compare_begin(const void *a, const void *b)
 
 static void print_stretch(const struct run *stretch, uint64_t start_ns, const char *separator)
 {
-    printf("%s[%.3f, %.3f]", separator, (double)(stretch->begin_ns - start_ns) / 1e6,
+    printf("%s[%u, %.3f, %.3f]", separator, stretch->worker, (double)(stretch->begin_ns - start_ns) / 1e6,
            (double)(stretch->end_ns - start_ns) / 1e6);
 }
 
-/* The stretches in which a worker was busy; runs are in order of their beginnings. */
-static void print_stretches(const struct run *runs, size_t count, unsigned worker)
+/* The stretches in which a worker was busy; runs are in order of their beginnings. Returns the separator of what comes next. */
+static const char *print_stretches(const struct run *runs, size_t count, unsigned worker, const char *separator)
 {
     struct run stretch = {0};
-    const char *separator = "";
     for (size_t i = 0; i < count; i++) {
         const struct run *run = &runs[i];
         if (run->worker != worker)
@@ -259,23 +258,23 @@ static void print_stretches(const struct run *runs, size_t count, unsigned worke
         }
         stretch = continues ? (struct run){stretch.begin_ns, run->end_ns, worker} : *run;
     }
-    if (stretch.end_ns)
-        print_stretch(&stretch, runs[0].begin_ns, separator);
+    if (!stretch.end_ns)
+        return separator;
+    print_stretch(&stretch, runs[0].begin_ns, separator);
+    return ", ";
 }
 
-/* In JSON alone: for each worker its stretches [begin, end] in ms since the first item began. */
+/* In JSON alone: [worker, begin, end] of each stretch, in ms since the first item began. */
 static void print_timeline(const struct bench *bench, const struct work *work)
 {
+    const char *separator = "";
     if (!bench->json)
         return;
     qsort(work->runs, work->count, sizeof *work->runs, compare_begin);
-    printf("{\"benchmark\": \"%s\", \"what\": \"%s: map\", \"backend\": \"%s\", \"ideal\": %.3f, \"timeline\": [",
-           bench->name, work->name, bench->backend, ideal_ms(work));
-    for (unsigned worker = 0; worker < WORKERS; worker++) {
-        printf(worker ? ", [" : "[");
-        print_stretches(work->runs, work->count, worker);
-        printf("]");
-    }
+    printf("{\"benchmark\": \"%s\", \"what\": \"%s: map\", \"backend\": \"%s\", \"unit\": \"ms\", \"timeline\": [",
+           bench->name, work->name, bench->backend);
+    for (unsigned worker = 0; worker < WORKERS; worker++)
+        separator = print_stretches(work->runs, work->count, worker, separator);
     puts("]}");
 }
 
