@@ -116,22 +116,22 @@ static void print_json(const char *name, struct spread spread)
 /* Whether the medians keep what is promised. */
 static bool is_met(const struct bench_series *series, struct spread limit, struct spread procpool, struct spread cost)
 {
-    bool excess_met = series->target_excess && procpool.median <= limit.median + series->target_excess;
-    bool cost_met = !series->target_cost || cost.median <= series->target_cost || excess_met;
+    bool excess_met = series->target_excess > 0 && procpool.median <= limit.median + series->target_excess;
+    bool cost_met = series->target_cost <= 0 || cost.median <= series->target_cost || excess_met;
     bool value_met =
         series->kind == BENCH_TIME ? procpool.median <= series->target_value : procpool.median >= series->target_value;
-    return cost_met && (!series->target_value || value_met);
+    return cost_met && (series->target_value <= 0 || value_met);
 }
 
 static void print_targets_json(const struct bench_series *series, bool met)
 {
-    if (series->target_cost)
+    if (series->target_cost > 0)
         printf(", \"target_cost\": %g", series->target_cost);
-    if (series->target_excess)
+    if (series->target_excess > 0)
         printf(", \"target_excess\": %g", series->target_excess);
-    if (series->target_value)
+    if (series->target_value > 0)
         printf(", \"target_value\": %g", series->target_value);
-    if (series->target_cost || series->target_value)
+    if (series->target_cost > 0 || series->target_value > 0)
         printf(", \"met\": %s", met ? "true" : "false");
     if (series->curve)
         printf(", \"curve\": \"%s\", \"x\": %.10g", series->curve, series->x);
@@ -139,13 +139,13 @@ static void print_targets_json(const struct bench_series *series, bool met)
 
 static void print_targets(const struct bench_series *series, bool met)
 {
-    if (series->target_cost)
+    if (series->target_cost > 0)
         printf("  cost <= %g", series->target_cost);
-    if (series->target_excess)
+    if (series->target_excess > 0)
         printf(" or + %g %s", series->target_excess, series->unit);
-    if (series->target_value)
+    if (series->target_value > 0)
         printf("  %s %g %s", series->kind == BENCH_TIME ? "<=" : ">=", series->target_value, series->unit);
-    puts(series->target_cost || series->target_value ? met ? " (met)" : " (missed)" : "");
+    puts(series->target_cost > 0 || series->target_value > 0 ? met ? " (met)" : " (missed)" : "");
 }
 
 void bench_print(const struct bench *bench, const struct bench_series *series)
