@@ -35,8 +35,8 @@ sub rate_of_map {
     setup(WORKERS, $chunk);
     for (my $count = 1000;; $count *= 10) {
         my @items = (1 .. $count);
-        MCE::Map::run($same, @items[0 .. 1]);
-        my $took = seconds(sub { my @results = MCE::Map::run($same, @items) });
+        &MCE::Map::run($same, @items[0 .. 1]);
+        my $took = seconds(sub { my @results = &MCE::Map::run($same, @items) });
         return $count / $took if $took >= 0.2 || $count >= $most;
     }
 }
@@ -58,7 +58,7 @@ sub ask_tasks {
 sub ask_roundtrip {
     setup(1, 1);
     my @item = (1);
-    my $trip = sub { my @result = MCE::Map::run($same, @item) };
+    my $trip = sub { my @result = &MCE::Map::run($same, @item) };
     $trip->() for 1 .. 50;
     my @us = sort { $a <=> $b } map { 1e6 * seconds($trip) } 1 .. 1000;
     answer('roundtrip', 'median', $us[$#us / 2], 'us', 'mce_map of one item');
@@ -87,7 +87,7 @@ sub ask_start {
 sub ask_echo {
     setup(1, 1);
     my @payload = ('x' x PAYLOAD);
-    my $send = sub { my @result = MCE::Map::run($same, @payload) };
+    my $send = sub { my @result = &MCE::Map::run($same, @payload) };
     $send->();
     my $took = seconds(sub { $send->() for 1 .. 40 });
     answer('echo', '1 MiB', 2 * PAYLOAD * 40 / $took / 1e9, 'GB/s', 'mce_map of one item');
@@ -112,8 +112,8 @@ sub ask_uneven {
         my ($setting, $chunk) = @$_;
         setup(WORKERS, $chunk);
         my @warm_up = (0, 0);
-        MCE::Map::run($spin, @warm_up);
-        answer('uneven', $setting, seconds(sub { MCE::Map::run($spin, @costs) }) / $ideal, 'x ideal');
+        &MCE::Map::run($spin, @warm_up);
+        answer('uneven', $setting, seconds(sub { &MCE::Map::run($spin, @costs) }) / $ideal, 'x ideal');
     }
 }
 

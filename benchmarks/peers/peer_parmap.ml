@@ -26,7 +26,7 @@ let ask_map () =
   let best, chunk = List.fold_left max (0., 0) rates in
   answer "map" "best chunk size" (best /. 1e6) "M items/s" (Printf.sprintf "chunks of %d" chunk)
 
-let ask_tasks () = answer "tasks" "default" (rate 1_000_000 (fun count -> map ~chunksize:1 count) /. 1e6) "M/s" "chunks of 1"
+let ask_tasks () = answer "tasks" "default" (rate 10_000 (fun count -> map ~chunksize:1 count) /. 1e6) "M/s" "chunks of 1"
 
 let ask_roundtrip () =
   let trip () = ignore (Parmap.parmap ~ncores:2 ~chunksize:1 (fun item -> item) (Parmap.L [1])) in
