@@ -25,6 +25,7 @@ PEER_QUESTIONS = ("map", "tasks", "roundtrip", "start", "echo", "uneven")
 PEER_ROUNDS = 5
 PEER_SHARE = 0.45  # of the time, at least, is for the peers
 PROGRAM_SECONDS, ANSWER_SECONDS = 180, 40
+SHARES = 3  # no program takes more of the time that is left than three times its share
 
 
 class Clock:
@@ -109,8 +110,10 @@ def benchmark_runs(programs):
 
 
 def run_benchmarks(programs, clock, limit_s, quick, report):
-    for name, command in benchmark_runs(programs):
-        left = min(PROGRAM_SECONDS, limit_s - clock.elapsed())
+    runs = list(benchmark_runs(programs))
+    for number, (name, command) in enumerate(runs):
+        left = limit_s - clock.elapsed()
+        left = min(PROGRAM_SECONDS, left, left * SHARES / (len(runs) - number))
         if left <= 0:
             report["skipped"].append({"name": name, "why": "the time was up"})
             continue
