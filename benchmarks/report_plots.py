@@ -14,8 +14,8 @@ from collections import namedtuple
 Plot = namedtuple("Plot", "script table height")
 Series = namedtuple("Series", "label colour points")  # points: {name: (median, min, max)}
 
-PROCPOOL, LIMIT, PEER, OTHER = "#1f6feb", "#8c959f", "#bc4c00", "#1a7f37"
-METHOD_COLOURS = {"fork": "#1a7f37", "spawn": "#bc4c00", "forkserver": "#1f6feb"}
+PROCPOOL, LIMIT, PEER = "#1f6feb", "#8c959f", "#bc4c00"
+METHOD_COLOURS = {"fork": ("#1a7f37", "#a7d8b2"), "spawn": ("#bc4c00", "#f0c2a2"), "forkserver": ("#1f6feb", "#a8c8f8")}
 WIDTH = 900
 
 
@@ -126,7 +126,7 @@ def costs(report):
     rows = series_rows(report)
     points = {"%s: %s [%s]" % (row["benchmark"], row["what"], row["backend"]): point_of(row, "cost") for row in rows}
     settings = "set logscale x\nset arrow 1 from 1, graph 0 to 1, graph 1 nohead lw 1.5 lc rgb '%s'\n" % PEER
-    return dots([Series("procpool", PROCPOOL, points)], "cost: how many times slower than the limit", settings) if rows else None
+    return dots([Series("procpool", PROCPOOL, points)], "times slower than the limit", settings) if rows else None
 
 
 def map_rates(report):
@@ -160,7 +160,7 @@ def latency(report):
             table[0].append("%s, %s" % (kind, row["what"]))
     for fraction, i in tails:
         table.append(["%g %%" % (100 * fraction), *(number(row[kind + "_quantiles"][i]) for kind in ("procpool", "limit") for row in rows)])
-    settings = ("set logscale x\nset ytics ('0' 0, '50 %' 0.301, '90 %' 1, '99 %' 2, '99.9 %' 3, '99.99 %' 4)\n"
+    settings = ("set logscale x\nset ytics ('0' 0, '50 %%' 0.301, '90 %%' 1, '99 %%' 2, '99.9 %%' 3, '99.99 %%' 4)\n"
                 "set xlabel 'microseconds for a round trip'\nset ylabel 'so many were faster'\n")
     return Plot(script(460, settings, blocks, curves), table, 460)
 
@@ -171,9 +171,9 @@ def trips(report):
 
 def starts(report):
     series = []
-    for method, colour in METHOD_COLOURS.items():
+    for method, (colour, pale) in METHOD_COLOURS.items():
         own = {"rows": [row for row in report["rows"] if row["backend"] == method]}
-        for which, shade in (("procpool", colour), ("limit", LIMIT)):
+        for which, shade in (("procpool", colour), ("limit", pale)):
             small = [(0,) + point[1:] for point in by_number(own, "start", r"^(16) working$", which)]
             large = by_number(own, "start", r"^16 working, parent ([\d,]+) MiB$", which)
             if small + large:
