@@ -23,7 +23,7 @@ BY_START_METHOD = ("start", "recover", "memory")
 START_METHODS = ("fork", "spawn", "forkserver")
 PEER_QUESTIONS = ("map", "tasks", "roundtrip", "start", "echo", "uneven")
 PEER_ROUNDS = 5
-PEER_SHARE = 0.45  # of the time, at least, is for the peers
+PEER_SHARE = 0.35  # of the time, at least, is for the peers
 PROGRAM_SECONDS, ANSWER_SECONDS = 180, 40
 SHARES = 3  # no program takes more of the time that is left than three times its share
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum tag { SAME = 1, SPIN, STOP };
+enum { SAME = 1, SPIN, STOP };
 enum { SMALL_BYTES = 2000, MAX_RANKS = 64, AHEAD = 2, TASKS = 1000000 };
 
 /* ---- the workers ------------------------------------------------------------------------------------------------ */
@@ -56,7 +56,7 @@ struct farm {
     int workers;
     char *items, *results;
     size_t piece_bytes;
-    enum tag tag;
+    int tag;                         /* what is to be done with a piece */
     size_t places[MAX_RANKS][AHEAD]; /* where the pieces under way at a worker belong */
     unsigned sent[MAX_RANKS], received[MAX_RANKS];
 };
