@@ -162,7 +162,8 @@ def latency(report):
         table.append(["%g %%" % (100 * fraction), *(number(row[kind + "_quantiles"][i]) for kind in ("procpool", "limit") for row in rows)])
     settings = ("set logscale x\nset ytics ('0' 0, '50 %%' 0.301, '90 %%' 1, '99 %%' 2, '99.9 %%' 3, '99.99 %%' 4)\n"
                 "set xlabel 'microseconds for a round trip'\nset ylabel 'so many were faster'\n")
-    return Plot(script(460, settings, blocks, curves), table, 460)
+    height = 340 + 21 * len(curves)  # a line of the key for each
+    return Plot(script(height, settings, blocks, curves), table, height)
 
 
 def trips(report):
@@ -221,7 +222,7 @@ def by_workers(report):
 
 def by_queue(report):
     pool = by_number(report, "scale", r"([\d,]+) queued", "procpool")
-    return lines([("procpool", PROCPOOL, pool)], "tasks queued", "microseconds of the parent's CPU for a task",
+    return lines([("procpool", PROCPOOL, pool)], "tasks queued", "us of the parent's CPU for a task",
                  "set logscale x\nset yrange [0:*]\n") if pool else None
 
 
