@@ -173,6 +173,38 @@ void bench_print(const struct bench *bench, const struct bench_series *series)
     fflush(stdout);
 }
 
+/* Closer together towards the end, where the rare long ones are. */
+static const double fractions[] = {0,   0.01, 0.05, 0.1,  0.2,  0.3,  0.4,   0.5,   0.6,
+                                   0.7, 0.8,  0.9,  0.95, 0.98, 0.99, 0.995, 0.999, 0.9999};
+enum { FRACTIONS = sizeof fractions / sizeof *fractions };
+
+static void print_json_array(const char *name, const double values[FRACTIONS])
+{
+    printf(", \"%s\": [", name);
+    for (int i = 0; i < FRACTIONS; i++)
+        printf("%s%g", i > 0 ? ", " : "", values[i]);
+    printf("]");
+}
+
+void bench_print_quantiles(const struct bench *bench, const char *what, const char *unit, double *limit,
+                           double *procpool, size_t count)
+{
+    double limit_quantiles[FRACTIONS], procpool_quantiles[FRACTIONS];
+    if (!bench->json)
+        return;
+    for (int i = 0; i < FRACTIONS; i++) {
+        limit_quantiles[i] = bench_quantile(limit, count, fractions[i]);
+        procpool_quantiles[i] = bench_quantile(procpool, count, fractions[i]);
+    }
+    printf("{\"benchmark\": \"%s\", \"what\": \"%s\", \"backend\": \"%s\", \"unit\": \"%s\"", bench->name, what,
+           bench->backend, unit);
+    print_json_array("fractions", fractions);
+    print_json_array("limit_quantiles", limit_quantiles);
+    print_json_array("procpool_quantiles", procpool_quantiles);
+    puts("}");
+    fflush(stdout);
+}
+
 /* ---- clock and CPUs --------------------------------------------------------------------------------------- */
 
 uint64_t bench_now_ns(void)
