@@ -137,6 +137,11 @@ int callable_describe(callable_fn *fn, uint8_t *bytes, size_t *size_out, char *m
     return result;
 }
 
+bool callable_is_lasting(const uint8_t *bytes)
+{
+    return bytes[0] == OBJECT_EXECUTABLE;
+}
+
 /* ---- resolve ------------------------------------------------------------------------------------------------------- */
 
 static bool is_id(const struct elfid *id)

@@ -9,6 +9,7 @@
 #ifndef PROCPOOL_CALLABLE_H
 #define PROCPOOL_CALLABLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,9 @@ int callable_describe(callable_fn *fn, uint8_t *bytes, size_t *size_out, char *m
 /* Changes whenever an object is loaded or unloaded: a description made under another generation may be of code that is gone, with
  * other code at its address. */
 uint64_t callable_generation(void);
+
+/* Whether a description is of the executable's own code, which is never unloaded: it stays right under every generation. */
+bool callable_is_lasting(const uint8_t *bytes);
 
 /* The other way, in a worker. The bytes come from the pool's own process but are checked all the same.
  * 0; POOL_EBUILD (the message says: file gone, other build: both ids, offset outside of executable segments, what

@@ -7,10 +7,13 @@
 #include <stdlib.h>
 #include <time.h>
 
-static _Thread_local bool holds_a_lock;
-static _Thread_local struct drive_callback *callbacks; /* innermost first */
-static _Thread_local unsigned calls;                   /* of this thread that are inside a pool, nested by callbacks */
-static _Thread_local int cancel_state;                 /* what it was before the outermost */
+/* What the calling thread is doing in pools. In one piece: to find a thread's own memory costs more than to use it. */
+static _Thread_local struct {
+    struct drive_callback *callbacks; /* innermost first */
+    unsigned calls;                   /* that are inside a pool, nested by callbacks */
+    int cancel_state;                 /* what it was before the outermost */
+    bool holds_a_lock;
+} thread;
 
 /* ---- the object ---- */
 
@@ -52,18 +55,18 @@ void drive_deallocate(struct pool *pool)
 void drive_lock(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    holds_a_lock = true;
+    thread.holds_a_lock = true;
 }
 
 void drive_unlock(struct pool *pool)
 {
-    holds_a_lock = false;
+    thread.holds_a_lock = false;
     pthread_mutex_unlock(&pool->lock);
 }
 
 bool drive_holds_a_lock(void)
 {
-    return holds_a_lock;
+    return thread.holds_a_lock;
 }
 
 void drive_forget_threads(struct pool *pool)
@@ -76,22 +79,22 @@ void drive_forget_threads(struct pool *pool)
 
 void drive_reset_thread(void)
 {
-    holds_a_lock = false;
+    thread.holds_a_lock = false;
 }
 
 /* ---- entering and leaving ---- */
 
 void drive_begin_call(void)
 {
-    if (!calls++)
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    if (!thread.calls++)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &thread.cancel_state);
 }
 
 void drive_end_call(void)
 {
     int unused;
-    if (!--calls)
-        pthread_setcancelstate(cancel_state, &unused);
+    if (!--thread.calls)
+        pthread_setcancelstate(thread.cancel_state, &unused);
 }
 
 int drive_enter(struct pool *pool)
@@ -176,18 +179,26 @@ static bool tell(struct pool *pool)
     return any_task || any_job || down;
 }
 
+static void wake_driver(struct pool *pool)
+{
+    if (!pool->driving)
+        return;
+    drive_begin_call();
+    loop_wake(&pool->loop);
+    drive_end_call();
+}
+
 void drive_wake_all(struct pool *pool)
 {
     if (pool->sleepers)
         pthread_cond_broadcast(&pool->changed);
-    if (pool->driving)
-        loop_wake(&pool->loop);
+    wake_driver(pool);
 }
 
 void drive_note(struct pool *pool)
 {
-    if (tell(pool) && pool->driving)
-        loop_wake(&pool->loop); /* what the driver waits for may have happened */
+    if (tell(pool))
+        wake_driver(pool); /* what it waits for may have happened */
 }
 
 /* ---- turns ---- */
@@ -220,12 +231,12 @@ static void sleep_until_changed(struct pool *pool, uint64_t until_ns)
 {
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     pool->sleepers++;
-    holds_a_lock = false;
+    thread.holds_a_lock = false;
     if (until_ns == DRIVE_FOREVER)
         pthread_cond_wait(&pool->changed, &pool->lock);
     else
         pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
-    holds_a_lock = true;
+    thread.holds_a_lock = true;
     pool->sleepers--;
 }
 
@@ -237,7 +248,7 @@ void drive_await_leavers(struct pool *pool)
 
 int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out)
 {
-    uint64_t now_ns = loop_now_ns();
+    uint64_t now_ns = timeout_ms > 0 ? loop_now_ns() : 0; /* what need not wait need not ask */
     if (timeout_ms < POOL_FOREVER || timeout_ms > (int64_t)((UINT64_MAX - now_ns) / 1000001u))
         return error_set(-EINVAL, "%s: timeout_ms is %" PRId64 ": 0 or more, or POOL_FOREVER", function, timeout_ms);
     *until_ns_out = timeout_ms == POOL_FOREVER ? DRIVE_FOREVER : now_ns + (uint64_t)timeout_ms * 1000000u;
@@ -245,18 +256,18 @@ int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out
 }
 
 /* -1: no limit. Rounded up, so that nobody wakes before the time is past. */
-static int left_ms(uint64_t until_ns, uint64_t now_ns)
+static int left_ms(uint64_t until_ns)
 {
-    uint64_t left = until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
     if (until_ns == DRIVE_FOREVER)
         return -1;
+    uint64_t now_ns = until_ns ? loop_now_ns() : 0;
+    uint64_t left = until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
     return left < 3600000 ? (int)left : 3600000;
 }
 
 bool drive_turn(struct pool *pool, uint64_t until_ns, bool first)
 {
-    bool limited = until_ns != DRIVE_FOREVER;
-    int timeout_ms = limited ? left_ms(until_ns, loop_now_ns()) : -1;
+    int timeout_ms = left_ms(until_ns);
     if (!timeout_ms && !first)
         return false;
     if (!pool->driving && !pool->in_place)
@@ -270,20 +281,20 @@ bool drive_turn(struct pool *pool, uint64_t until_ns, bool first)
 
 void drive_begin_callback(struct pool *pool, struct drive_callback *callback)
 {
-    *callback = (struct drive_callback){.pool = pool, .outer = callbacks};
-    callbacks = callback;
+    *callback = (struct drive_callback){.pool = pool, .outer = thread.callbacks};
+    thread.callbacks = callback;
     drive_unlock(pool);
 }
 
 void drive_end_callback(struct drive_callback *callback)
 {
-    callbacks = callback->outer;
+    thread.callbacks = callback->outer;
     drive_lock(callback->pool);
 }
 
 bool drive_in_callback(const struct pool *pool)
 {
-    for (struct drive_callback *callback = callbacks; callback; callback = callback->outer)
+    for (struct drive_callback *callback = thread.callbacks; callback; callback = callback->outer)
         if (callback->pool == pool)
             return true;
     return false;

@@ -59,7 +59,8 @@ bool drive_holds_a_lock(void);
 void drive_forget_threads(struct pool *pool);
 void drive_reset_thread(void);
 
-/* No call is a cancellation point: a thread that is cancelled inside would leave the lock behind. Nest. */
+/* No call is a cancellation point: a thread that is cancelled inside would leave the lock behind. Nest. Not needed by who makes no
+ * system call between drive_lock and drive_unlock. */
 void drive_begin_call(void);
 void drive_end_call(void);
 
@@ -69,7 +70,8 @@ int drive_enter_for_work(struct pool *pool);
 int drive_enter(struct pool *pool);
 void drive_leave(struct pool *pool);
 
-/* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. */
+/* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. 0 ms is a time long past, POOL_FOREVER is
+ * DRIVE_FOREVER: neither looks at the clock. */
 int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out);
 
 /* Drive, or sleep until something has changed, at most until then. False: it is past. A time that is past still drives once without

@@ -65,8 +65,18 @@ static struct function_entry *find(const struct functions *functions, callable_f
     return entry;
 }
 
+/* Code of the executable cannot be replaced: no need to ask what has been loaded since. */
+static bool is_last(const struct functions *functions, callable_fn *fn)
+{
+    return functions->last && functions->last->fn == fn;
+}
+
 int functions_number(struct functions *functions, callable_fn *fn, uint32_t *number_out, char *message)
 {
+    if (is_last(functions, fn)) {
+        *number_out = functions->last->number;
+        return 0;
+    }
     uint64_t generation = callable_generation();
     struct function_entry *entry = find(functions, fn);
     if (!entry || entry->generation != generation) {
@@ -83,6 +93,8 @@ int functions_number(struct functions *functions, callable_fn *fn, uint32_t *num
         entry = same ? entry : functions->by_number[functions->count - 1];
         entry->generation = generation;
     }
+    if (callable_is_lasting(entry->bytes))
+        functions->last = entry;
     *number_out = entry->number;
     return 0;
 }

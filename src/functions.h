@@ -14,6 +14,7 @@ struct functions {
     struct function_entry *by_pointer; /* uthash */
     struct function_entry **by_number;
     uint32_t count, capacity;
+    const struct function_entry *last; /* that was asked for among those that need no second look; NULL: none yet */
 };
 
 void functions_clear(struct functions *functions);

@@ -206,6 +206,13 @@ int pool_wait(struct pool_task *task, int64_t timeout_ms)
     return rc;
 }
 
+static void hand_over(struct pool *pool, struct pool_task *task, struct pool_task **task_out)
+{
+    claim(pool, task);
+    task->held = true;
+    *task_out = task;
+}
+
 static int take_next(struct pool *pool, uint64_t until_ns, struct pool_task **task_out)
 {
     for (bool first = true; !pool->ended.first; first = false) {
@@ -216,11 +223,21 @@ static int take_next(struct pool *pool, uint64_t until_ns, struct pool_task **ta
         if (!drive_turn(pool, until_ns, first))
             return POOL_PENDING;
     }
-    struct pool_task *task = pool->ended.first;
-    claim(pool, task);
-    task->held = true;
-    *task_out = task;
+    hand_over(pool, pool->ended.first, task_out);
     return 0;
+}
+
+/* The common case, when many are under way: nothing to wait for, and nothing that a cancelled thread could be in. */
+static bool take_ended(struct pool *pool, struct pool_task **task_out)
+{
+    if (pool->forked)
+        return false;
+    drive_lock(pool);
+    struct pool_task *task = pool->ended.first;
+    if (task)
+        hand_over(pool, task, task_out);
+    drive_unlock(pool);
+    return task;
 }
 
 int pool_next(struct pool *pool, int64_t timeout_ms, struct pool_task **task_out)
@@ -231,6 +248,8 @@ int pool_next(struct pool *pool, int64_t timeout_ms, struct pool_task **task_out
     int rc = drive_until(timeout_ms, "pool_next", &until_ns);
     if (rc)
         return rc;
+    if (take_ended(pool, task_out))
+        return 0;
     rc = drive_enter(pool);
     if (!rc) {
         rc = take_next(pool, until_ns, task_out);
@@ -260,14 +279,12 @@ int pool_task_result(const struct pool_task *task, struct pool_result *result_ou
 {
     if (!task || !result_out)
         return error_set(-EINVAL, "pool_task_result: %s is NULL", task ? "result_out" : "task");
-    int rc = drive_enter(task->pool);
-    if (rc)
-        return rc;
-    rc = task->ended ? 0 : POOL_PENDING;
-    if (!rc)
-        task_describe(task, result_out);
-    drive_leave(task->pool);
-    return rc;
+    if (task->pool->forked)
+        return drive_enter(task->pool); /* which says why not */
+    if (!task_has_ended(task))
+        return POOL_PENDING;
+    task_describe(task, result_out);
+    return 0;
 }
 
 void *pool_task_tag(const struct pool_task *task)
@@ -280,7 +297,6 @@ void pool_task_free(struct pool_task *task)
     if (!task)
         return;
     struct pool *pool = task->pool;
-    drive_begin_call();
     drive_lock(pool);
     claim(pool, task);
     if (task->ended || pool->forked) { /* a copy's tasks never end */
@@ -290,5 +306,4 @@ void pool_task_free(struct pool_task *task)
         task->dropped = true;
     }
     pool_release(pool);
-    drive_end_call();
 }

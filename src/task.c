@@ -101,9 +101,9 @@ void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64
     task->message = outcome->text ? strdup(outcome->text) : NULL;
     task->reply = outcome->reply;
     task->reply_size = outcome->reply_size;
-    task->ended = true;
     task->lane = NULL;
     release_input(task);
+    __atomic_store_n(&task->ended, true, __ATOMIC_RELEASE); /* pool_task_result reads it without the lock */
 }
 
 void task_describe(const struct pool_task *task, struct pool_result *result_out)

@@ -34,8 +34,9 @@ struct pool_task {
     int status, code, signal, exit_code;
     unsigned worker_id, attempts;
     pid_t worker_pid;
-    bool ended, held; /* held: somebody has the handle */
-    bool dropped;     /* to be destroyed as soon as it has ended */
+    bool ended;   /* nothing of its outcome changes any more: see task_has_ended */
+    bool held;    /* somebody has the handle */
+    bool dropped; /* to be destroyed as soon as it has ended */
 };
 
 /* With a copy of input, or, if owned_input is not NULL, with that memory (input_size bytes), which is taken on success, and duplicates of
@@ -61,6 +62,11 @@ void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64
  * use by a copy of this process. */
 void task_close_fds(struct pool_task *task);
 
+/* With the lock or without: once true, the outcome may be read. */
+static inline bool task_has_ended(const struct pool_task *task)
+{
+    return __atomic_load_n(&task->ended, __ATOMIC_ACQUIRE);
+}
 void task_describe(const struct pool_task *task, struct pool_result *result_out);
 
 void task_queue_append(struct task_queue *queue, struct pool_task *task);
