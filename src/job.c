@@ -46,11 +46,6 @@ uint64_t job_timeout_ns(const struct job *job, uint64_t i)
     return job->has_deadlines && job_is_live(job, i) ? job->ring[i & job->ring_mask]->timeout_ns : job->timeout_ns;
 }
 
-bool job_is_live(const struct job *job, uint64_t i)
-{
-    return job->kind != JOB_LANE || (i >= job->ring_base && job->ring[i & job->ring_mask]);
-}
-
 uint64_t job_count_live(const struct job *job, const struct span *span)
 {
     uint64_t count = job->kind == JOB_LANE ? 0 : span->count;
@@ -150,7 +145,7 @@ uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t m
     uint64_t fit = 0;
     size_t bytes = 0;
     while (fit < count && job_is_live(job, first + fit)) {
-        size_t size = job_item(job, first + fit).size + ITEM_OVERHEAD_BYTES;
+        size_t size = job_input_size(job, first + fit) + ITEM_OVERHEAD_BYTES;
         if (fit && (bytes >= max_bytes || size > max_bytes - bytes))
             break;
         bytes += size;

@@ -100,11 +100,24 @@ struct job {
 /* After the given fields are set: all items pending, the caller's outputs as if all had succeeded with nothing. */
 void job_begin(struct job *job);
 
-/* Item i as a payload. Not of JOB_FIXED. */
+/* Item i as a payload. Not of JOB_FIXED. job_input_size: its size alone. */
 struct job_item job_item(const struct job *job, uint64_t i);
+static inline size_t job_input_size(const struct job *job, uint64_t i)
+{
+    return job->kind == JOB_LANE ? job->ring[i & job->ring_mask]->size
+                                 : job->inputs[job->kind == JOB_BROADCAST ? 0 : i].size;
+}
+/* What a worker knows it by. */
+static inline uint64_t job_item_index(const struct job *job, uint64_t i)
+{
+    return job->kind == JOB_LANE ? job->ring[i & job->ring_mask]->index : job->kind == JOB_BROADCAST ? 0 : i;
+}
 uint64_t job_timeout_ns(const struct job *job, uint64_t i);
 /* Whether item i is still to be dealt with: of a lane it may have been cancelled. */
-bool job_is_live(const struct job *job, uint64_t i);
+static inline bool job_is_live(const struct job *job, uint64_t i)
+{
+    return job->kind != JOB_LANE || (i >= job->ring_base && job->ring[i & job->ring_mask]);
+}
 uint64_t job_count_live(const struct job *job, const struct span *span);
 /* The place of its first pending item among all that was submitted. */
 uint64_t job_front_number(const struct job *job);

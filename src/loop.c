@@ -1,4 +1,5 @@
 #include "loop.h"
+#include "bits.h"
 #include "error.h"
 #include "fd.h"
 #include "loop_inner.h"
@@ -12,6 +13,8 @@
 
 enum { CONGESTED_SENDS = 2 };         /* for one item, before it fails of that */
 #define UNDRIVEN_NS UINT64_C(1000000) /* after this long it is worth a look before work is handed out */
+/* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers would run dry. */
+enum { GATHER_TASKS = 32, GATHER_SHARE = 16, GATHER_BYTES = 32 << 10 };
 
 uint64_t loop_now_ns(void)
 {
@@ -61,7 +64,7 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
         return;
     }
     note_sent(peer, effect->span);
-    loop_flush_requests(loop, effect->slot);
+    bit_set(loop->unsent, effect->slot, true);
 }
 
 static void do_signal(struct loop *loop, const struct sched_effect *effect)
@@ -76,7 +79,7 @@ static void put_command(struct loop *loop, unsigned slot, enum wire_type type)
     if (peer_put_command(&loop->peers[slot], type))
         sched_garbage(&loop->sched, slot); /* no memory to ask it: end it without asking */
     else
-        loop_flush_requests(loop, slot);
+        bit_set(loop->unsent, slot, true);
 }
 
 static void do_refresh(struct loop *loop, const struct sched_effect *effect)
@@ -95,6 +98,18 @@ static void do_break(struct loop *loop, const struct sched_effect *effect)
     loop->broken = true;
 }
 
+/* Whether there was anything: the scheduler may have been told that a worker cannot be reached. */
+static bool flush_unsent(struct loop *loop)
+{
+    unsigned slot = bit_first(loop->unsent, loop->sched.slot_count);
+    bool any = slot != BITS_NONE;
+    for (; slot != BITS_NONE; slot = bit_first(loop->unsent, loop->sched.slot_count)) {
+        bit_set(loop->unsent, slot, false);
+        loop_flush_requests(loop, slot);
+    }
+    return any;
+}
+
 static void perform(struct loop *loop)
 {
     static void (*const performers[])(struct loop *, const struct sched_effect *) = {
@@ -103,8 +118,12 @@ static void perform(struct loop *loop)
         [SCHED_END_JOB] = loop_end_job,    [SCHED_BREAK] = do_break,
     };
     struct sched_effect effect;
-    while (sched_next(&loop->sched, &effect))
-        performers[effect.kind](loop, &effect);
+    do
+        while (sched_next(&loop->sched, &effect))
+            performers[effect.kind](loop, &effect);
+    while (flush_unsent(loop));
+    loop->gathered_tasks = 0;
+    loop->gathered_bytes = 0;
     set_timer(loop);
 }
 
@@ -192,6 +211,12 @@ void loop_cancel(struct loop *loop, struct job *job, int status)
     perform(loop);
 }
 
+static bool has_gathered(const struct loop *loop)
+{
+    return loop->gathered_tasks >= GATHER_TASKS || loop->gathered_bytes >= GATHER_BYTES ||
+           (uint64_t)loop->gathered_tasks * GATHER_SHARE >= loop->sched.unended_items;
+}
+
 int loop_submit_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind)
 {
     catch_up(loop);
@@ -200,7 +225,10 @@ int loop_submit_task(struct loop *loop, struct pool_task *task, uint32_t functio
     if (rc)
         return rc;
     loop->counts.submitted++;
-    perform(loop);
+    loop->gathered_tasks++;
+    loop->gathered_bytes += task->item.size;
+    if (has_gathered(loop) || !sched_may_gather(&loop->sched))
+        perform(loop);
     return 0;
 }
 
@@ -293,9 +321,10 @@ int loop_init(struct loop *loop, const struct loop_options *options)
     if (rc)
         return rc;
     loop->peers = calloc(loop->sched.slot_count, sizeof *loop->peers);
+    loop->unsent = calloc((loop->sched.slot_count + 63) / 64, sizeof *loop->unsent);
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++)
         peer_init(&loop->peers[i]);
-    rc = loop->peers ? 0 : -ENOMEM;
+    rc = loop->peers && loop->unsent ? 0 : -ENOMEM;
     if (!rc)
         rc = keep_fd(&loop->epoll_fd, fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC)));
     if (!rc)
@@ -323,7 +352,9 @@ static void release(struct loop *loop)
     free(loop->setup.replays);
     free(loop->setup.config);
     free(loop->peers);
+    free(loop->unsent);
     loop->peers = NULL;
+    loop->unsent = NULL;
     loop->backend_state = NULL;
     functions_clear(&loop->setup.functions);
     loop->setup = (struct peer_setup){0};

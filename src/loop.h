@@ -3,6 +3,7 @@
  * One epoll watches every worker's reply pipe and exit fd, its request pipe while it is full, and one timerfd. A pass
  * reads everything that is readable, tells the scheduler, then lets it act on the time, then performs its effects. Nothing here
  * blocks but loop_wait, which touches nothing but the epoll and so may run without the pool's lock; every other call needs it.
+ * What a pass has for a worker is written at its end, in one go.
  * Must not know: the public API's objects, threads, locks. */
 #ifndef PROCPOOL_LOOP_H
 #define PROCPOOL_LOOP_H
@@ -28,6 +29,9 @@ struct loop {
     struct peer_setup setup;
     struct lanes lanes;
     int epoll_fd, timer_fd, wake_fd;
+    uint64_t *unsent;              /* bitmap over slots: with frames that are to be written at the end of a pass */
+    unsigned gathered_tasks;       /* that were submitted since the scheduler was last asked what it wants */
+    size_t gathered_bytes;         /* of their inputs */
     uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
     unsigned jobs_ended;           /* counts up, so that waiters can see that something has happened */
     struct task_queue ended_tasks; /* for the caller to take away */
@@ -59,7 +63,8 @@ int loop_number(struct loop *loop, callable_fn *fn, uint32_t *number_out, char *
 void loop_submit(struct loop *loop, struct job *job);
 void loop_cancel(struct loop *loop, struct job *job, int status);
 
-/* The same for a task, which is the loop's until it is in ended_tasks. kind: see lanes_add. -ENOMEM: it stays the caller's. */
+/* The same for a task, which is the loop's until it is in ended_tasks. While every worker is busy tasks gather, so that many are handed
+ * out and written at once. kind: see lanes_add. -ENOMEM: it stays the caller's. */
 int loop_submit_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind);
 /* A task that has not ended: now it has, with POOL_ECANCELED. */
 void loop_cancel_task(struct loop *loop, struct pool_task *task);

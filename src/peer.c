@@ -156,7 +156,7 @@ static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
 {
     size_t body_bytes = 0;
     for (uint64_t i = span->first; i < span->first + span->count; i++)
-        body_bytes += job_item(span->job, i).size;
+        body_bytes += job_input_size(span->job, i);
     int rc = chan_reserve(&peer->chan, (size_t)span->count, body_bytes);
     for (uint64_t i = span->first; !rc && i < span->first + span->count; i++) {
         struct job_item item = job_item(span->job, i);
@@ -190,14 +190,14 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise)
     span->sent_position = peer->chan.put_bytes;
     span->begin_position = span->sent_position;
     if (job->kind != JOB_FIXED)
-        span->begin_position = start + WIRE_HEADER_BYTES + job_item(job, span->first).size;
+        span->begin_position = start + WIRE_HEADER_BYTES + job_input_size(job, span->first);
     return 0;
 }
 
 void peer_note_answered(struct span *head)
 {
     if (head->job->kind != JOB_FIXED)
-        head->begin_position += WIRE_HEADER_BYTES + job_item(head->job, head->first).size;
+        head->begin_position += WIRE_HEADER_BYTES + job_input_size(head->job, head->first);
 }
 
 void peer_mute(struct peer *peer)
@@ -240,7 +240,7 @@ static bool ready_is_due(const struct peer *peer, const struct span *head)
 static bool expected_id(const struct span *span, uint64_t *id_out)
 {
     bool live = job_is_live(span->job, span->first);
-    *id_out = !live || span->job->kind == JOB_FIXED ? span->first : job_item(span->job, span->first).index;
+    *id_out = !live || span->job->kind == JOB_FIXED ? span->first : job_item_index(span->job, span->first);
     return live;
 }
 

@@ -153,6 +153,9 @@ void sched_eof(struct sched *sched, unsigned slot);
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
 
+/* Whether what was added just now can wait for company: nobody is idle, nobody is to be started, nothing has ended by it. */
+bool sched_may_gather(const struct sched *sched);
+
 /* Effects: false when there is nothing to do now. */
 bool sched_next(struct sched *sched, struct sched_effect *effect_out);
 

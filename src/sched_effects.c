@@ -76,6 +76,11 @@ static bool wants_start(const struct sched *sched)
     return needed && !over && live < sched->config.workers && sched->now_ns >= sched->next_start_ns;
 }
 
+bool sched_may_gather(const struct sched *sched)
+{
+    return bit_first(sched->idle, sched->slot_count) == SCHED_NO_SLOT && !sched->refusal && !wants_start(sched);
+}
+
 static bool next_start(struct sched *sched, struct sched_effect *effect)
 {
     unsigned i = wants_start(sched) ? bit_first(sched->empty, sched->slot_count) : SCHED_NO_SLOT;

@@ -40,7 +40,7 @@ functions    callable
 peer         backend chan functions job error fd procpool
 task         lane error fd procpool
 lanes        sched task
-loop         sched lanes peer backend error fd procpool
+loop         sched lanes peer backend bits error fd procpool
 options      backend table cpus error procpool
 drive        loop error fd procpool
 registry     drive
