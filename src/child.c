@@ -1,32 +1,25 @@
 /* child: see child.h.
  *
- * Three parts: the state that a new process is put into (child_enter), the marks by which a fresh image knows what
- * it is (child_exec, child_adopt), and the way back to that state by exec in place (child_remember, child_restart).
+ * Two parts: the state that a new process is put into (child_enter), and the mark by which a fresh image knows what it is
+ * (child_exec, child_adopt). The way back to that state by exec in place is child_restart.c.
  *
- * The first two run in a process that may share its memory with the parent, which the kernel suspends meanwhile, or that
+ * Both run in a process that may share its memory with the parent, which the kernel suspends meanwhile, or that
  * is the copy of one thread out of many. Hence raw system calls wherever a libc or a sanitizer would keep books, and numbers
  * written by hand. Such a child shares even the parent's errno: whoever starts one puts that back. */
-#include "child.h"
+#include "child_inner.h"
 #include "fd.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-/* Where the executable's fd stands until child_adopt closes it: behind the others. It outlives exec since tools that exec
- * themselves and then load the program (valgrind) need it there. */
-static int exe_place(enum child_role role)
+int child_exe_place(enum child_role role)
 {
     return role == CHILD_SERVER ? CHILD_SOCKET_FD : CHILD_SOCKET_FD + 1;
 }
@@ -53,7 +46,7 @@ static void set_disposition(int signal, void (*handler)(int))
 
 /* Not those between the classic signals and SIGRTMIN: libc uses them between its threads, and a copy made by fork goes
  * on with libc's belief that their handlers are in place. */
-static void set_all_dispositions(void (*handler)(int))
+void child_set_dispositions(void (*handler)(int))
 {
     for (int signal = 1; signal <= SIGNAL_COUNT; signal++)
         if (signal < FIRST_REALTIME_SIGNAL || signal >= SIGRTMIN)
@@ -62,7 +55,7 @@ static void set_all_dispositions(void (*handler)(int))
 
 static void reset_dispositions(void)
 {
-    set_all_dispositions(SIG_DFL);
+    child_set_dispositions(SIG_DFL);
     set_disposition(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole process group; the parent decides */
     set_disposition(SIGQUIT, SIG_IGN);
 }
@@ -255,11 +248,11 @@ int child_is_unborn(void)
 
 /* Returns only on failure, a negative errno. Not instrumented, like child_exec: these frames are never left, and what
  * a sanitizer noted on entry would stay behind in the parent's memory. */
-static __attribute__((no_sanitize_address, no_sanitize_thread)) int execute(const struct child_plan *plan)
+__attribute__((no_sanitize_address, no_sanitize_thread)) int child_execute(const struct child_plan *plan)
 {
     char path[FD_PATH_BYTES];
-    fd_path(exe_place(plan->role), path);
-    for (int fd = CHILD_IN_FD; fd <= exe_place(plan->role); fd++)
+    fd_path(child_exe_place(plan->role), path);
+    for (int fd = CHILD_IN_FD; fd <= child_exe_place(plan->role); fd++)
         if (fcntl(fd, F_SETFD, 0))
             return -errno;
     syscall(SYS_execve, path, plan->argv, plan->envp);
@@ -272,7 +265,7 @@ __attribute__((no_sanitize_address, no_sanitize_thread)) int child_exec(void *ar
     write_mark(plan);
     int error = child_enter(plan);
     if (!error)
-        error = execute(plan);
+        error = child_execute(plan);
     plan->error = -error;
     return CHILD_EXEC_FAILED;
 }
@@ -310,6 +303,12 @@ static void raise_oom_score(void)
     oom_score_before = (int)strtol(text, NULL, 10);
     int raised = oom_score_before + OOM_STEP;
     write_oom_score(raised < OOM_MOST ? raised : OOM_MOST);
+}
+
+void child_lower_oom_score(void)
+{
+    if (oom_score_before != OOM_UNKNOWN)
+        write_oom_score(oom_score_before);
 }
 
 static void settle(void)
@@ -366,7 +365,7 @@ enum child_role child_adopt(void)
     unsetenv(MARK_NAME);
     if (role == CHILD_NONE)
         return CHILD_NONE;
-    int exe_fd = exe_place(role);
+    int exe_fd = child_exe_place(role);
     for (int fd = CHILD_IN_FD; fd < exe_fd; fd++)
         fd_set_cloexec(fd, true);
     fd_close_range((unsigned)exe_fd, (unsigned)exe_fd);
@@ -376,221 +375,4 @@ enum child_role child_adopt(void)
     else
         child_name("pool-server"); /* its workers are what takes memory: its score stays, and each raises its own */
     return role;
-}
-
-/* ---- exec in place ------------------------------------------------------------------------------------------------ */
-
-/* An fd that tasks might close, and another file take its number. */
-struct kept_fd {
-    int fd;
-    dev_t device;
-    ino_t inode;
-};
-
-/* What prlimit64 takes on every architecture; libc's own types for it differ. */
-struct limit {
-    uint64_t soft, hard;
-};
-
-enum { CPU_SET_BYTES = 1024 }; /* 8192 CPUs */
-
-/* What exec leaves as it is, as the first image found it. */
-static struct {
-    char *arguments, *environment; /* the texts */
-    char *argv[2];
-    char **envp;
-    struct kept_fd cwd, output[2]; /* output: stdout and stderr */
-    struct limit limits[RLIM_NLIMITS];
-    mode_t umask;
-    int nice;
-    unsigned char cpus[CPU_SET_BYTES];
-    long cpu_bytes;
-} first;
-
-/* All of a file of unknown size and a NUL behind it; malloc'd. */
-static int read_file(const char *path, char **text_out, size_t *size_out)
-{
-    size_t size = 0, room = 4096;
-    char *text = malloc(room);
-    int fd = fd_open(path, O_RDONLY);
-    ssize_t count = fd < 0 ? fd : text ? 1 : -ENOMEM;
-    while (count > 0 && (count = fd_read(fd, text + size, room - size - 1)) > 0) {
-        size += (size_t)count;
-        if (size + 1 < room)
-            continue;
-        char *larger = realloc(text, room *= 2);
-        if (!larger)
-            count = -ENOMEM;
-        else
-            text = larger;
-    }
-    fd_close(&fd);
-    if (count < 0) {
-        free(text);
-        return (int)count;
-    }
-    text[size] = 0;
-    *text_out = text;
-    *size_out = size;
-    return 0;
-}
-
-/* The environment that exec was given: from /proc, since environ may have been changed before main, and early, since
- * programs that change their title write over it. */
-static int remember_environment(void)
-{
-    size_t size, count = 0;
-    int error = read_file("/proc/self/environ", &first.environment, &size);
-    if (error)
-        return error;
-    for (size_t i = 0; i < size; i++)
-        count += !first.environment[i];
-    first.envp = malloc((count + 2) * sizeof *first.envp);
-    if (!first.envp)
-        return -ENOMEM;
-    char **next = first.envp;
-    for (char *entry = first.environment; entry < first.environment + size; entry += strlen(entry) + 1)
-        *next++ = entry;
-    *next = NULL;
-    return 0;
-}
-
-static int remember_arguments(void)
-{
-    size_t size;
-    int error = read_file("/proc/self/cmdline", &first.arguments, &size);
-    first.argv[0] = first.arguments;
-    return error;
-}
-
-/* Takes fd. */
-static int keep_fd(struct kept_fd *kept, int fd)
-{
-    struct stat identity;
-    if (fd < 0)
-        return fd;
-    if (fstat(fd, &identity)) {
-        fd_close(&fd);
-        return -errno;
-    }
-    *kept = (struct kept_fd){.fd = fd, .device = identity.st_dev, .inode = identity.st_ino};
-    return 0;
-}
-
-static bool is_intact(const struct kept_fd *kept)
-{
-    struct stat identity;
-    return !fstat(kept->fd, &identity) && identity.st_dev == kept->device && identity.st_ino == kept->inode;
-}
-
-static int remember_files(void)
-{
-    int error = keep_fd(&first.cwd, fd_open(".", O_PATH | O_DIRECTORY));
-    if (!error)
-        error = keep_fd(&first.output[0], fd_dup(STDOUT_FILENO));
-    if (!error)
-        error = keep_fd(&first.output[1], fd_dup(STDERR_FILENO));
-    return error;
-}
-
-static void remember_attributes(void)
-{
-    first.umask = umask(0);
-    umask(first.umask);
-    first.nice = getpriority(PRIO_PROCESS, 0);
-    first.cpu_bytes = syscall(SYS_sched_getaffinity, 0, sizeof first.cpus, first.cpus);
-    for (int i = 0; i < RLIM_NLIMITS; i++)
-        syscall(SYS_prlimit64, 0, i, NULL, &first.limits[i]);
-}
-
-int child_remember(void)
-{
-    int error = remember_arguments();
-    if (!error)
-        error = remember_environment();
-    if (!error)
-        error = remember_files();
-    remember_attributes();
-    return error;
-}
-
-/* Only what differs: a process that may not raise its hard limits may still say that they are the same. */
-static int restore_limits(void)
-{
-    for (int i = 0; i < RLIM_NLIMITS; i++) {
-        struct limit now = {0}, *wanted = &first.limits[i];
-        if (syscall(SYS_prlimit64, 0, i, NULL, &now))
-            return -errno;
-        bool same = now.soft == wanted->soft && now.hard == wanted->hard;
-        if (!same && syscall(SYS_prlimit64, 0, i, wanted, NULL))
-            return -errno;
-    }
-    return 0;
-}
-
-static int restore_attributes(void)
-{
-    umask(first.umask);
-    if (getpriority(PRIO_PROCESS, 0) != first.nice && setpriority(PRIO_PROCESS, 0, first.nice))
-        return -errno;
-    if (first.cpu_bytes > 0)
-        syscall(SYS_sched_setaffinity, 0, first.cpu_bytes, first.cpus); /* CPUs may have gone offline since */
-    prctl(PR_SET_PDEATHSIG, 0);
-    prctl(PR_SET_CHILD_SUBREAPER, 0);
-    return restore_limits();
-}
-
-/* No signal that the old image asked for may reach the new one: timers are stopped (POSIX ones end with exec), and a
- * signal is no longer pending once it has been ignored. */
-static void drop_signals(void)
-{
-    static const struct itimerval off;
-    struct child_signals unused;
-    child_block_signals(&unused);
-    setitimer(ITIMER_REAL, &off, NULL);
-    setitimer(ITIMER_VIRTUAL, &off, NULL);
-    setitimer(ITIMER_PROF, &off, NULL);
-    set_all_dispositions(SIG_IGN);
-}
-
-static int restore_output(void)
-{
-    for (int i = 0; i < 2; i++)
-        if (is_intact(&first.output[i]) && syscall(SYS_dup3, first.output[i].fd, STDOUT_FILENO + i, 0) < 0)
-            return -errno;
-    return 0;
-}
-
-/* The rest needs fds, of which a task may have left none: the old image's are closed first. */
-static int restore_files(void)
-{
-    if (fchdir(first.cwd.fd))
-        return -errno;
-    int error = restore_output();
-    if (error)
-        return error;
-    fd_close_range((unsigned)exe_place(CHILD_WORKER), ~0U);
-    if (oom_score_before != OOM_UNKNOWN)
-        write_oom_score(oom_score_before); /* the fresh image raises it again */
-    return fd_open("/proc/self/exe", O_PATH);
-}
-
-int child_restart(void)
-{
-    struct child_plan plan = {
-        .fds = {CHILD_IN_FD, CHILD_OUT_FD, CHILD_LIFELINE_FD, CHILD_SOCKET_FD}, .cwd_fd = -1, .role = CHILD_WORKER};
-    plan.argv = first.argv;
-    plan.envp = first.envp;
-    if (!first.envp || !is_intact(&first.cwd))
-        return -EBADF;
-    drop_signals();
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
-        /* zombies that the tasks left; the fresh image would not know them */
-    }
-    int error = restore_attributes();
-    plan.exe_fd = error ? error : restore_files();
-    if (plan.exe_fd < 0)
-        return plan.exe_fd;
-    error = child_enter(&plan);
-    return error ? error : execute(&plan);
 }
