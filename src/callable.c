@@ -150,27 +150,27 @@ static bool is_id(const struct elfid *id)
            (id->bytes[0] == ELFID_FILE && id->size == ELFID_FILE_BYTES);
 }
 
-/* Whether the bytes are what encode writes, and nothing else. */
-static bool decode(const uint8_t *bytes, size_t size, struct reference *reference_out)
+/* Whether the bytes are what encode writes, and nothing else. The rest of path's room is not touched: in a new process each
+ * page of it would have to be made. */
+static bool decode(const uint8_t *bytes, size_t size, struct reference *reference)
 {
-    struct reference reference = {0};
     struct buf_reader reader = buf_reader(bytes, size);
     uint8_t object = buf_read_u8(&reader);
-    reference.offset = buf_read_u64(&reader);
-    reference.id.size = buf_read_u8(&reader);
-    const uint8_t *id = buf_borrow(&reader, reference.id.size);
+    reference->offset = buf_read_u64(&reader);
+    reference->id.size = buf_read_u8(&reader);
+    const uint8_t *id = buf_borrow(&reader, reference->id.size);
     size_t path_size = buf_read_u16(&reader);
     const uint8_t *path = buf_borrow(&reader, path_size);
-    if (!buf_finished(&reader) || object > OBJECT_SHARED || reference.id.size > sizeof reference.id.bytes ||
-        path_size >= sizeof reference.path || memchr(path, '\0', path_size))
+    if (!buf_finished(&reader) || object > OBJECT_SHARED || reference->id.size > sizeof reference->id.bytes ||
+        path_size >= sizeof reference->path || memchr(path, '\0', path_size))
         return false;
-    memcpy(reference.id.bytes, id, reference.id.size);
-    memcpy(reference.path, path, path_size);
-    reference.is_executable = object == OBJECT_EXECUTABLE;
-    *reference_out = reference;
-    if (reference.is_executable)
-        return reference.id.size == 0 && path_size == 0;
-    return is_id(&reference.id) && reference.path[0] == '/';
+    memcpy(reference->id.bytes, id, reference->id.size);
+    memcpy(reference->path, path, path_size);
+    reference->path[path_size] = '\0';
+    reference->is_executable = object == OBJECT_EXECUTABLE;
+    if (reference->is_executable)
+        return reference->id.size == 0 && path_size == 0;
+    return is_id(&reference->id) && reference->path[0] == '/';
 }
 
 /* The object behind a handle of dlopen: the one that holds its dynamic section. */
@@ -244,18 +244,26 @@ int callable_resolve(const uint8_t *bytes, size_t size, callable_fn **fn_out, ch
 
 /* ---- for handshakes and messages ------------------------------------------------------------------------------------ */
 
-/* In the executable the file is left out of the identity: workers run the very same file, which may be touched meanwhile. */
+/* Without these facts the layout must do. */
+static void add_own_file(uintptr_t own_code, struct elfid *id)
+{
+    char path[ELFOBJECT_PATH_BYTES];
+    bool is_gone;
+    if (elfobject_path(own_code, path, &is_gone) == 0 && !is_gone)
+        (void)elfid_add_file(id, path);
+}
+
+/* In the executable the file is left out of the identity: workers run the very same file, which may be touched meanwhile. With a
+ * build-id, which this library has, its path is not looked up: that takes longer than starting a process. */
 size_t callable_library_id(uint8_t *bytes)
 {
     uintptr_t own_code = (uintptr_t)callable_library_id;
     struct elfobject object = {0};
-    char path[ELFOBJECT_PATH_BYTES];
-    bool is_gone;
     int result = elfobject_at(own_code, &object);
     assert(result == 0);
     (void)result;
-    if (!object.is_executable && elfobject_path(own_code, path, &is_gone) == 0 && !is_gone)
-        (void)elfid_add_file(&object.id, path); /* without these facts the layout must do */
+    if (!object.is_executable && object.id.bytes[0] == ELFID_FILE)
+        add_own_file(own_code, &object.id);
     memcpy(bytes, object.id.bytes, object.id.size);
     return object.id.size;
 }

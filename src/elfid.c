@@ -31,19 +31,6 @@ static bool is_loaded(const struct elfimage *image, const ElfW(Phdr) * segment)
     return false;
 }
 
-/* At most NOTES_MAX_BYTES of the segment; fewer when the file ends early. */
-static size_t copy_segment(const struct elfimage *image, const ElfW(Phdr) * segment, uint8_t *bytes_out)
-{
-    size_t size = segment->p_filesz < NOTES_MAX_BYTES ? (size_t)segment->p_filesz : NOTES_MAX_BYTES;
-    if (!image->file) {
-        memcpy(bytes_out, (const void *)(image->base + segment->p_vaddr), size);
-        return size;
-    }
-    if (fseeko(image->file, (off_t)segment->p_offset, SEEK_SET) != 0)
-        return 0;
-    return fread(bytes_out, 1, size, image->file);
-}
-
 /* A build-id too long for our ids counts as none: half of one could be that of another build too. */
 static bool find_build_id(const uint8_t *notes, size_t size, uint64_t alignment, struct elfid *id_out)
 {
@@ -65,6 +52,33 @@ static bool find_build_id(const uint8_t *notes, size_t size, uint64_t alignment,
         at = round_up(description + note.n_descsz, alignment);
     }
     return false;
+}
+
+static uint64_t note_alignment(const ElfW(Phdr) * segment)
+{
+    return segment->p_align == 8 ? 8 : 4;
+}
+
+static size_t notes_size(const ElfW(Phdr) * segment)
+{
+    return segment->p_filesz < NOTES_MAX_BYTES ? (size_t)segment->p_filesz : NOTES_MAX_BYTES;
+}
+
+/* Where they are: a new process pays for each page of stack that it touches. */
+static bool find_in_memory(const struct elfimage *image, const ElfW(Phdr) * segment, struct elfid *id_out)
+{
+    const uint8_t *notes = (const uint8_t *)(image->base + segment->p_vaddr);
+    return find_build_id(notes, notes_size(segment), note_alignment(segment), id_out);
+}
+
+/* Fewer bytes than the segment has when the file ends early. */
+static bool find_in_file(const struct elfimage *image, const ElfW(Phdr) * segment, struct elfid *id_out)
+{
+    uint8_t notes[NOTES_MAX_BYTES];
+    if (fseeko(image->file, (off_t)segment->p_offset, SEEK_SET) != 0)
+        return false;
+    size_t size = fread(notes, 1, notes_size(segment), image->file);
+    return find_build_id(notes, size, note_alignment(segment), id_out);
 }
 
 /* FNV-1a over what the loader goes by. */
@@ -96,13 +110,11 @@ static void write_file_id(struct elfid *id, const struct stat *file, uint64_t la
 
 void elfid_of_image(const struct elfimage *image, struct elfid *id_out)
 {
-    uint8_t notes[NOTES_MAX_BYTES];
     for (size_t i = 0; i < image->header_count; i++) {
         const ElfW(Phdr) *segment = &image->headers[i];
         if (segment->p_type != PT_NOTE || segment->p_align > 8 || !is_loaded(image, segment))
             continue;
-        size_t size = copy_segment(image, segment, notes);
-        if (find_build_id(notes, size, segment->p_align == 8 ? 8 : 4, id_out))
+        if (image->file ? find_in_file(image, segment, id_out) : find_in_memory(image, segment, id_out))
             return;
     }
     write_file_id(id_out, &(struct stat){0}, hash_layout(image));
