@@ -191,7 +191,9 @@ static pid_t fork_without_pidfd_open(int *pidfd_out)
 
 static void fork_process(struct local_process *process)
 {
-    bool unknown = syscall(SYS_pidfd_open, 0, 0) < 0 && errno == ENOSYS; /* else EINVAL */
+    static _Atomic(int) unknown = -1;
+    if (unknown < 0)
+        unknown = syscall(SYS_pidfd_open, 0, 0) < 0 && errno == ENOSYS; /* else EINVAL */
     process->pidfd = -1;
     process->pid = unknown ? fork_without_pidfd_open(&process->pidfd) : fork();
 }

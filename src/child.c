@@ -232,10 +232,11 @@ static enum child_role read_mark(const char *text)
         role--; /* CHILD_NONE's name is empty, which every text begins with */
     if (role == CHILD_NONE)
         return CHILD_NONE;
-    char *end;
-    long pid = strtol(text + strlen(role_names[role]), &end, 10);
+    char own[24];
+    *append_number(own, (unsigned long)getpid()) = 0;
     int flags = fcntl(CHILD_LIFELINE_FD, F_GETFL);
-    return pid == getpid() && !*end && flags >= 0 && flags & O_ASYNC ? role : CHILD_NONE;
+    bool is_own = !strcmp(text + strlen(role_names[role]), own);
+    return is_own && flags >= 0 && flags & O_ASYNC ? role : CHILD_NONE;
 }
 
 int child_is_unborn(void)
@@ -277,38 +278,61 @@ void child_name(const char *name)
     prctl(PR_SET_NAME, name);
 }
 
+void child_name_worker(unsigned worker_id)
+{
+    char name[] = "pool-worker/4294967295"; /* the kernel takes 15 bytes of it */
+    *append_number(name + sizeof "pool-worker", worker_id) = 0;
+    child_name(name);
+}
+
 enum { OOM_STEP = 200, OOM_MOST = 1000, OOM_UNKNOWN = -2000 };
 
 /* What it was before it was raised. */
 static int oom_score_before = OOM_UNKNOWN;
 
-static void write_oom_score(int score)
+static int open_oom_score(void)
 {
-    char text[24];
-    int fd = fd_open("/proc/self/oom_score_adj", O_WRONLY);
-    int size = snprintf(text, sizeof text, "%d", score);
-    (void)fd_write(fd, text, (size_t)size); /* a refusal, or no such file, costs nothing but the preference */
-    fd_close(&fd);
+    return fd_open("/proc/self/oom_score_adj", O_RDWR);
+}
+
+/* Numbers by hand here: each function of libc that a new process calls first brings pages that have to be mapped. */
+static void write_oom_score(int fd, int score)
+{
+    char text[24], *at = text;
+    if (score < 0)
+        *at++ = '-';
+    at = append_number(at, (unsigned long)(score < 0 ? -score : score));
+    (void)fd_write(fd, text, (size_t)(at - text)); /* a refusal costs nothing but the preference */
+}
+
+static int parse_score(const char *text)
+{
+    int score = 0;
+    bool negative = *text == '-';
+    for (text += negative; *text >= '0' && *text <= '9'; text++)
+        score = score * 10 + (*text - '0');
+    return negative ? -score : score;
 }
 
 /* When memory runs out, rather a worker than the program it works for. */
 static void raise_oom_score(void)
 {
     char text[24] = "";
-    int fd = fd_open("/proc/self/oom_score_adj", O_RDONLY);
-    ssize_t size = fd_read(fd, text, sizeof text - 1);
+    int fd = open_oom_score();
+    if (fd_read(fd, text, sizeof text - 1) > 0) {
+        oom_score_before = parse_score(text);
+        int raised = oom_score_before + OOM_STEP;
+        write_oom_score(fd, raised < OOM_MOST ? raised : OOM_MOST);
+    }
     fd_close(&fd);
-    if (size <= 0)
-        return;
-    oom_score_before = (int)strtol(text, NULL, 10);
-    int raised = oom_score_before + OOM_STEP;
-    write_oom_score(raised < OOM_MOST ? raised : OOM_MOST);
 }
 
 void child_lower_oom_score(void)
 {
-    if (oom_score_before != OOM_UNKNOWN)
-        write_oom_score(oom_score_before);
+    int fd = oom_score_before == OOM_UNKNOWN ? -1 : open_oom_score();
+    if (fd >= 0)
+        write_oom_score(fd, oom_score_before);
+    fd_close(&fd);
 }
 
 static void settle(void)

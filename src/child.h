@@ -80,6 +80,7 @@ void child_settle(void);
 
 /* The name that ps and top show. */
 void child_name(const char *name);
+void child_name_worker(unsigned worker_id);
 
 /* Exec this process's own program in place, with the same pid and the fixed fds: a fresh image in the state that
  * the first one was given (environment, interval timers, signal mask and dispositions, rlimits, umask, nice value, CPU

@@ -2,6 +2,7 @@
 #include "child.h"
 #include "fd.h"
 #include "work.h"
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,14 +96,15 @@ static void run_config(const struct wire_header *request)
         work_end(1);
     if (wire_decode_config(body.data, (size_t)request->body_bytes, &config))
         decline(POOL_EPROTO, "malformed configuration");
-    char name[16];
-    snprintf(name, sizeof name, "pool-worker/%u", (unsigned)request->id);
-    child_name(name);
+    child_name_worker((unsigned)request->id);
     call_place.worker_id = (unsigned)request->id;
     work.call.max_reply_bytes = (size_t)config.max_result_bytes;
     work.max_worker_bytes = (size_t)config.max_worker_bytes;
     if (config.flags & WIRE_CONFIG_RECYCLES && child_remember())
         decline(POOL_EBROKEN, "cannot save the state that recycling restores");
+    bool runs_code = config.initializer.size || config.finalizer.size || config.flags & WIRE_CONFIG_PRELOAD;
+    if (runs_code || request->count)
+        work_flush(); /* what user code does now, it does after the hello */
     if (config.flags & WIRE_CONFIG_PRELOAD)
         run_preload(&config);
     run_initializer(&config);
@@ -179,12 +181,22 @@ static void (*const handlers[WIRE_TYPE_COUNT])(const struct wire_header *) = {
     [WIRE_SHUTDOWN] = run_shutdown,
 };
 
+/* Where it is there already, the hello can wait for what it leads to: being ready. An image that starts afresh in place is greeted
+ * after its hello, so nobody waits for that here. */
+static void await_greeting(void)
+{
+    const uint8_t *unused;
+    if (fd_poll(CHILD_IN_FD, POLLIN, 0) && chan_peek(&work.chan, WIRE_HEADER_BYTES, &unused))
+        work_end(0);
+}
+
 void worker_run(void)
 {
     work = (struct work){0};
     if (chan_init(&work.chan, CHILD_IN_FD, CHILD_OUT_FD, true) || pthread_atfork(NULL, NULL, become_copy))
         work_end(1);
     say_hello();
+    await_greeting();
     for (;;) {
         struct wire_header request;
         work_next(&request);
