@@ -179,6 +179,30 @@ int chan_flush(struct chan *chan)
     return 0;
 }
 
+int chan_keep_output(struct chan *chan)
+{
+    size_t size = 0, borrowed = 0;
+    for (size_t i = chan->piece_first; i < chan->piece_end; i++) {
+        size += chan->pieces[i].size;
+        borrowed += chan->pieces[i].borrowed ? chan->pieces[i].size : 0;
+    }
+    uint8_t *copies = borrowed ? malloc(size) : NULL;
+    if (!borrowed || !copies)
+        return borrowed ? -ENOMEM : 0;
+    size_t end = 0;
+    for (size_t i = chan->piece_first; i < chan->piece_end; i++) {
+        const struct chan_piece *piece = &chan->pieces[i];
+        memcpy(copies + end, piece->borrowed ? piece->borrowed : chan->copies + piece->offset, piece->size);
+        end += piece->size;
+    }
+    free(chan->copies);
+    chan->copies = copies;
+    chan->copies_size = chan->copies_capacity = size;
+    chan->pieces[chan->piece_first] = (struct chan_piece){.size = size};
+    chan->piece_end = chan->piece_first + 1;
+    return 0;
+}
+
 void chan_forget_output(struct chan *chan)
 {
     forget_sent(chan);

@@ -57,6 +57,8 @@ int chan_reserve(struct chan *chan, size_t frames, size_t body_bytes);
 /* Write what is queued. 0: all of it; CHAN_AGAIN; a negative errno. */
 int chan_flush(struct chan *chan);
 bool chan_has_output(const struct chan *chan);
+/* What is queued and borrowed is copied: the memory may go. -ENOMEM: nothing has changed. */
+int chan_keep_output(struct chan *chan);
 /* Drop what is queued: borrowed bodies are not touched any more, and the stream is of no further use. */
 void chan_forget_output(struct chan *chan);
 

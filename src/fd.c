@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -62,6 +63,19 @@ int fd_take_above_stdio(int fd)
 int fd_dup(int fd)
 {
     return dup_above_stdio(fd);
+}
+
+int fd_memory(const char *name, size_t size)
+{
+    int fd = fd_take_above_stdio(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (fd < 0)
+        return fd;
+    if (ftruncate(fd, (off_t)size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+        int rc = -errno;
+        fd_close(&fd);
+        return rc;
+    }
+    return fd;
 }
 
 int fd_open(const char *path, int flags)

@@ -29,6 +29,10 @@ int fd_take_unbreakable(int write_fd);
 /* socketpair(AF_UNIX, SOCK_SEQPACKET), both ends above stdio. */
 int fd_socketpair(int ends_out[2]);
 
+/* Memory of `size` bytes, zero, that others may map by the fd and nobody can shrink, so that reading it never faults. Above stdio. The fd or a
+ * negative errno. */
+int fd_memory(const char *name, size_t size);
+
 /* open, and a duplicate: close-on-exec, above stdio. The fd or a negative errno. */
 int fd_open(const char *path, int flags);
 int fd_dup(int fd);

@@ -41,6 +41,67 @@ struct span *flight_drop_last(struct flight *flight)
     return take(flight, link);
 }
 
+/* Those in doubt run where they are, as they were sent; a broadcast is for this worker; and what is alone is begun at once. */
+static bool must_stay(const struct span *span)
+{
+    return span->suspect || span->job->alone || span->job->kind == JOB_BROADCAST;
+}
+
+uint64_t flight_takeable(const struct flight *flight, uint64_t *cost_ns_out)
+{
+    uint64_t items = 0;
+    *cost_ns_out = 0;
+    for (const struct span *span = flight->head; span && !flight->taken; span = span->next) {
+        uint64_t count = span->count - (span == flight->head);
+        bool stays = must_stay(span);
+        items = stays ? 0 : items + count;
+        *cost_ns_out = stays ? 0 : *cost_ns_out + span->cost_ns / span->count * count;
+    }
+    return items;
+}
+
+static struct span *last_of(const struct flight *flight)
+{
+    struct span *span = flight->head;
+    while (span->next)
+        span = span->next;
+    return span;
+}
+
+static void cut_end(struct flight *flight, struct span *span, uint64_t items, struct span *cut_out)
+{
+    uint64_t cost_ns = span->cost_ns / span->count * items;
+    size_t bytes = span->bytes / span->count * items;
+    *cut_out = *span;
+    cut_out->first += span->count - items;
+    cut_out->count = items;
+    cut_out->attempts = 0;
+    cut_out->next = NULL;
+    span->count -= items;
+    span->cost_ns -= cost_ns;
+    span->bytes -= bytes;
+    flight->cost_ns -= cost_ns;
+    flight->bytes -= bytes;
+}
+
+struct span *flight_take_back(struct flight *flight, uint64_t items, struct span *spare)
+{
+    struct span *returned = NULL;
+    flight->taken += items;
+    while (items) {
+        struct span *span = last_of(flight);
+        if (span->count > items) {
+            cut_end(flight, span, items, spare);
+            span = spare;
+        } else {
+            flight_drop_last(flight);
+        }
+        items -= span->count;
+        LL_APPEND(returned, span);
+    }
+    return returned;
+}
+
 bool flight_is_stepwise(const struct span *span)
 {
     return span->suspect || span->job->stepwise;
@@ -84,6 +145,7 @@ struct span *flight_settle(struct flight *flight, const struct flight_death *dea
 {
     struct span *returned = NULL;
     *blame_out = (struct flight_blame){0};
+    flight->taken = 0;
     if (!flight->head)
         return NULL;
     bool alone = flight->run_count == 1 && flight->head->count == 1;

@@ -5,6 +5,9 @@
  * of, and nothing behind it had begun. Otherwise every span before the first stepwise one is in doubt, and is sent
  * again stepwise. A lone item is alone in doubt. What the worker had not even read has not begun. A worker that was killed for what is no
  * longer wanted, or since it could not be reached, blames nobody, but for an item that must not run twice.
+ *
+ * From the end of the queue items can be taken back, if the worker agrees that it has not begun them (see claims.h): they are in flight no
+ * more, wherever they run next.
  * Must not know: slots, processes, time. */
 #ifndef PROCPOOL_FLIGHT_H
 #define PROCPOOL_FLIGHT_H
@@ -17,6 +20,7 @@ struct flight {
     struct span *head, **tail;
     unsigned run_count;
     uint64_t cost_ns; /* expected, of all */
+    uint64_t taken;   /* items behind all spans that were taken back: the worker still has to step over them */
     size_t bytes;
 };
 
@@ -24,6 +28,12 @@ void flight_init(struct flight *flight);
 void flight_append(struct flight *flight, struct span *span);
 struct span *flight_pop(struct flight *flight);       /* the first */
 struct span *flight_drop_last(struct flight *flight); /* the one appended last */
+
+/* Items at the end that can be taken back, and what they are expected to cost: those that are not begun for certain, so never the first
+ * of all; and not behind one that must stay. */
+uint64_t flight_takeable(const struct flight *flight, uint64_t *cost_ns_out);
+/* Take the last `items` of these. Their spans, last first; `spare` is one of them when a span had to be cut. */
+struct span *flight_take_back(struct flight *flight, uint64_t items, struct span *spare);
 
 /* Whether the span's items are to be reported one by one. */
 bool flight_is_stepwise(const struct span *span);

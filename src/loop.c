@@ -54,7 +54,8 @@ static bool is_congestion(int rc)
 static void do_send(struct loop *loop, const struct sched_effect *effect)
 {
     struct peer *peer = &loop->peers[effect->slot];
-    int rc = peer_put_span(peer, effect->span, effect->stepwise);
+    bool behind = sched_head(&loop->sched, effect->slot) != effect->span;
+    int rc = peer_put_span(peer, effect->span, effect->stepwise, behind || effect->span->count > 1);
     if (is_congestion(rc) && effect->span->unread_deaths < CONGESTED_SENDS) {
         sched_unreachable(&loop->sched, effect->slot);
         return;
@@ -65,6 +66,28 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
     }
     note_sent(peer, effect->span);
     bit_set(loop->unsent, effect->slot, true);
+}
+
+/* The tasks among the last `count` items that slot has in flight were not tried there. */
+static void note_taken_back(struct loop *loop, unsigned slot, uint64_t count)
+{
+    uint64_t before = -count; /* how many stay */
+    for (const struct span *span = sched_head(&loop->sched, slot); span; span = span->next)
+        before += span->count;
+    for (const struct span *span = sched_head(&loop->sched, slot); span; span = span->next) {
+        uint64_t stays = before < span->count ? before : span->count;
+        before -= stays;
+        for (uint64_t i = span->first + stays; span->job->kind == JOB_LANE && i < span->first + span->count; i++)
+            if (job_is_live(span->job, i))
+                lanes_task(span->job, i)->attempts--;
+    }
+}
+
+static void do_take_back(struct loop *loop, const struct sched_effect *effect)
+{
+    uint64_t count = peer_take_back(&loop->peers[effect->slot], effect->count);
+    note_taken_back(loop, effect->slot, count);
+    sched_taken_back(&loop->sched, effect->slot, count);
 }
 
 static void do_signal(struct loop *loop, const struct sched_effect *effect)
@@ -115,7 +138,7 @@ static void perform(struct loop *loop)
     static void (*const performers[])(struct loop *, const struct sched_effect *) = {
         [SCHED_START] = loop_start_worker, [SCHED_SEND] = do_send,       [SCHED_SIGNAL] = do_signal,
         [SCHED_REFRESH] = do_refresh,      [SCHED_DISMISS] = do_dismiss, [SCHED_FAIL] = loop_fail_items,
-        [SCHED_END_JOB] = loop_end_job,    [SCHED_BREAK] = do_break,
+        [SCHED_END_JOB] = loop_end_job,    [SCHED_BREAK] = do_break,     [SCHED_TAKE_BACK] = do_take_back,
     };
     struct sched_effect effect;
     do
@@ -384,6 +407,7 @@ void loop_abandon(struct loop *loop)
         if (child->pidfd != child->exit_fd)
             fd_close(&child->pidfd);
         fd_close(&child->exit_fd);
+        peer_abandon_claims(&loop->peers[i]);
         peer_close(&loop->peers[i]);
     }
     if (loop->backend_state)

@@ -168,6 +168,9 @@ static bool take_news(struct loop *loop, unsigned slot)
         loop_stop_writing(loop, slot);
         sched_eof(&loop->sched, slot);
         return false;
+    case PEER_SKIPPED:
+        sched_skipped(&loop->sched, slot, report.count);
+        return true;
     case PEER_GARBAGE:
         stop_reading(loop, peer);
         loop_stop_writing(loop, slot);

@@ -101,6 +101,7 @@ int peer_open(struct peer *peer, const struct backend_child *child, unsigned wor
 
 void peer_close(struct peer *peer)
 {
+    claims_clear(&peer->claims);
     chan_clear(&peer->chan);
     free(peer->body);
     free(peer->told);
@@ -165,6 +166,38 @@ static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
     return rc;
 }
 
+/* ---- taking back ---- */
+
+/* Without memory, fds or a socket that takes them nothing is taken back from this worker. */
+static void tell_claims(struct peer *peer)
+{
+    struct wire_header header = {.type = WIRE_CLAIMS};
+    const uint64_t number = 0;
+    int fd = -1;
+    peer->claims_told = true;
+    if (chan_reserve(&peer->chan, 1, 0) || claims_create(&peer->claims, &fd))
+        return;
+    if (fd_send(peer->child.socket_fd, &number, sizeof number, &fd, 1))
+        claims_clear(&peer->claims);
+    else
+        chan_put(&peer->chan, &header, NULL); /* there is room */
+    peer->tickets = 0;
+    fd_close(&fd);
+}
+
+uint64_t peer_take_back(struct peer *peer, uint64_t most)
+{
+    if (!peer->claims.page || chan_keep_output(&peer->chan))
+        return 0;
+    peer->taken += claims_take_back(&peer->claims, peer->tickets, (uint32_t)most);
+    return peer->taken;
+}
+
+void peer_abandon_claims(struct peer *peer)
+{
+    peer->claims.page = NULL;
+}
+
 static void enlarge_pipes(struct peer *peer)
 {
     if (peer->large_pipes)
@@ -174,17 +207,20 @@ static void enlarge_pipes(struct peer *peer)
     fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
 }
 
-int peer_put_span(struct peer *peer, struct span *span, bool stepwise)
+int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)
 {
     uint8_t flags = stepwise ? WIRE_STEPWISE : 0;
     const struct job *job = span->job;
     span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
+    if (may_wait && !peer->claims_told)
+        tell_claims(peer);
     int rc = tell_function(peer, job->function);
     uint64_t start = peer->chan.put_bytes;
     if (!rc)
         rc = job->kind == JOB_FIXED ? put_run(peer, span, flags) : put_tasks(peer, span, flags);
     if (rc)
         return rc;
+    peer->tickets += (uint32_t)span->count;
     if (span->bytes > LARGE_BODY_BYTES)
         enlarge_pipes(peer);
     span->sent_position = peer->chan.put_bytes;
@@ -219,6 +255,8 @@ int peer_put_command(struct peer *peer, enum wire_type type)
     peer->greets_late = true;
     peer->expects = PEER_EXPECTS_HELLO;
     memset(peer->told, 0, peer->told_count / 8);
+    claims_clear(&peer->claims);
+    peer->claims_told = false;
     return 0;
 }
 
@@ -272,9 +310,14 @@ static bool error_fits(const struct peer *peer, const struct span *head)
     return peer->header.code < 0 && fits;
 }
 
+static bool skipped_fits(const struct peer *peer, const struct span *head)
+{
+    return peer->expects == PEER_EXPECTS_RESULTS && !head && peer->header.count && peer->header.count <= peer->taken;
+}
+
 static bool (*const is_due[WIRE_TYPE_COUNT])(const struct peer *, const struct span *) = {
     [WIRE_HELLO] = hello_is_due,  [WIRE_READY] = ready_is_due, [WIRE_RESULT] = result_fits,
-    [WIRE_RESULTS] = results_fit, [WIRE_ERROR] = error_fits,
+    [WIRE_RESULTS] = results_fit, [WIRE_ERROR] = error_fits,   [WIRE_SKIPPED] = skipped_fits,
 };
 
 static int read_header(struct peer *peer, const struct span *head)
@@ -427,6 +470,14 @@ static enum peer_news take_results(struct peer *peer, struct peer_report *report
     return PEER_RESULTS;
 }
 
+static enum peer_news take_skipped(struct peer *peer)
+{
+    peer->taken -= peer->header.count;
+    if (!peer->taken)
+        claims_lift_stop(&peer->claims);
+    return PEER_SKIPPED;
+}
+
 /* How far a worker that keeps the protocol has read when it answers the first of head's items: a run to its end, tasks one by one. An
  * answer before that would end items whose memory is still to be written from. */
 static uint64_t read_when_answered(const struct span *head)
@@ -454,6 +505,8 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
         return take_result(peer, report);
     case WIRE_RESULTS:
         return take_results(peer, report);
+    case WIRE_SKIPPED:
+        return take_skipped(peer);
     default:
         return take_error(peer, report);
     }
@@ -462,7 +515,7 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
 /* Who has nothing to do has nothing to say, not even the beginning of a frame. */
 static bool speaks_unasked(const struct peer *peer, const struct span *head)
 {
-    return peer->expects == PEER_EXPECTS_RESULTS && !head && chan_staged(&peer->chan);
+    return peer->expects == PEER_EXPECTS_RESULTS && !head && !peer->taken && chan_staged(&peer->chan);
 }
 
 static enum peer_news no_frame(const struct peer *peer, const struct span *head, int rc)

@@ -10,6 +10,7 @@
 
 #include "backend.h"
 #include "chan.h"
+#include "claims.h"
 #include "functions.h"
 #include "job.h"
 
@@ -59,6 +60,11 @@ struct peer {
     struct child_exit end;
     bool explained; /* it said itself why it cannot become ready */
 
+    struct claims claims;
+    bool claims_told; /* or they cannot be had, and nothing is taken back */
+    uint32_t tickets; /* items that were put since */
+    uint64_t taken;   /* items that were taken back, and that it has not said to have skipped */
+
     uint64_t *told; /* bitmap over function numbers */
     uint32_t told_count;
 };
@@ -71,6 +77,7 @@ enum peer_news {
     PEER_RESULT,  /* one item of any size ended */
     PEER_RESULTS, /* items of one size ended; their results are in place */
     PEER_ERROR,   /* items could not be run; report.text says why */
+    PEER_SKIPPED, /* report.count items that were taken back */
     PEER_GARBAGE,
 };
 
@@ -96,8 +103,13 @@ void peer_forget(struct peer *peer);
 bool peer_is_open(const struct peer *peer);
 
 /* Queue all of span, and send the fds of its item. -ENOMEM, or what sending fds failed with: nothing was queued. Sets the span's
- * positions in the stream. */
-int peer_put_span(struct peer *peer, struct span *span, bool stepwise);
+ * positions in the stream. may_wait: some
+ * of it will wait at the worker, and may be taken back: the worker is given a page for that first. */
+int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
+/* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory may go. */
+uint64_t peer_take_back(struct peer *peer, uint64_t most);
+/* In a forked child, which does not have the page. */
+void peer_abandon_claims(struct peer *peer);
 /* Items of head were answered, and head->first is the next: its positions follow. */
 void peer_note_answered(struct span *head);
 /* Send nothing more, not even what is queued: the worker is being killed, and the memory may go. */

@@ -2,6 +2,7 @@
 #include "pool.h"
 #include "call.h"
 #include "child.h"
+#include "cpus.h"
 #include "error.h"
 #include "options.h"
 #include "procpool.h"
@@ -86,6 +87,7 @@ static struct sched_config make_sched_config(const struct pool_options *options,
 {
     return (struct sched_config){
         .workers = workers,
+        .cpus = cpus_available(),
         .restarts = backend->capabilities & BACKEND_RESTARTS,
         .wears_out = options->max_tasks_per_worker || options->max_worker_bytes,
         .max_tasks_per_worker = options->max_tasks_per_worker,

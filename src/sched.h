@@ -11,6 +11,10 @@
  *   4. Starts that fail are tried again after growing pauses; three in a row with no worker ready break the pool for good.
  *   5. What is in flight at a slot is bounded in runs, bytes and expected time.
  *
+ * What a worker has not begun is not lost to it: it is taken back (if the worker agrees: see claims.h) when another has nothing to do,
+ * when the worker has been at one item for long, and when it was cancelled. The first item stays, so two workers cannot pass
+ * one item to and fro for ever.
+ *
  * A broadcast is a job with an item for each slot; a worker runs its own before anything that is sent to it later. Who is ready or on the
  * way when it is submitted takes part, and who is started until it has ended or failed for one of them; a worker that dies or retires
  * without having run it leaves that to its replacement.
@@ -34,9 +38,10 @@ enum {
 };
 
 struct sched_config {
-    unsigned workers;              /* that take items, at most; worker numbers are below it */
-    bool restarts;                 /* worn out workers start afresh in place; else they end while replacements start */
-    bool wears_out;                /* max_tasks_per_worker is set, or workers may report themselves worn */
+    unsigned workers; /* that take items, at most; worker numbers are below it */
+    unsigned cpus;    /* that they may use: with more of them busy, short items wait for these; 0: no bound */
+    bool restarts;    /* worn out workers start afresh in place; else they end while replacements start */
+    bool wears_out;   /* max_tasks_per_worker is set, or workers may report themselves worn */
     uint64_t max_tasks_per_worker; /* 0: no bound */
     unsigned max_attempts;         /* at least 1 */
     uint64_t start_timeout_ns;
@@ -53,6 +58,7 @@ enum sched_effect_kind {
                  * SCHED_NO_SLOT */
     SCHED_END_JOB, /* every item of job has ended, and no more will come; the scheduler has forgotten it */
     SCHED_BREAK,   /* the pool is broken */
+    SCHED_TAKE_BACK, /* slot is not to begin the last `count` items in flight there; tell sched_taken_back how many of them */
 };
 
 #define SCHED_NO_SLOT ((unsigned)-1)
@@ -84,13 +90,14 @@ struct sched {
     struct sched_config config;
     unsigned slot_count;
     struct sched_slot *slots;
-    uint64_t *idle, *room, *empty, *commanded, *owing; /* bitmaps over slots */
-    uint64_t *worker_ids;                              /* bitmap of numbers in use */
+    uint64_t *idle, *room, *empty, *commanded, *owing, *tails; /* bitmaps over slots */
+    uint64_t *worker_ids;                                      /* bitmap of numbers in use */
     unsigned state_count[SLOT_STATE_COUNT];
     unsigned busy_count;  /* slots with spans in flight */
     unsigned starts_owed; /* first starts, and those that failed: to be made whatever there is to do */
 
     uint64_t now_ns, wake_ns, next_start_ns;
+    uint64_t look_ns;       /* when to look for workers that do not get on while others' items wait behind theirs */
     unsigned failed_starts; /* in a row */
     bool broken, tell_broken, closing;
     enum pool_shutdown_mode mode; /* how it is closing */
@@ -128,8 +135,8 @@ void sched_retire(struct sched *sched, struct job *lane);
 /* JOB_BROADCAST with an item for each slot; while there is none. */
 void sched_broadcast(struct sched *sched, struct job *job);
 void sched_cancel(struct sched *sched, struct job *job, int status); /* what has not been sent ends with status */
-/* Item i of a lane, which has not ended, is cancelled: it has ended with this call, and is to be dropped from the lane. Its worker, if
- * one has it, is killed for it. */
+/* Item i of a lane, which has not ended, is cancelled: it has ended with this call, and is to be dropped from the lane. If a worker has it,
+ * it is taken back, or the worker is killed for it: take the effects before anything that workers say is told. */
 void sched_cancel_item(struct sched *sched, struct job *lane, uint64_t i);
 /* End the workers when the last item has ended (POOL_DRAIN), cancelling what was not sent (POOL_CANCEL), or now. The mode only becomes
  * stronger. */
@@ -145,6 +152,10 @@ void sched_items_ended(struct sched *sched, unsigned slot, uint64_t items, uint6
                        bool worn);
 /* The last SCHED_SEND to slot could not be carried out, and nothing of it was: its items end with status. */
 void sched_unsent(struct sched *sched, unsigned slot, int status);
+/* Of what SCHED_TAKE_BACK named the last `items` will not be begun. Before any other event. */
+void sched_taken_back(struct sched *sched, unsigned slot, uint64_t items);
+/* The worker has stepped over so many of them. */
+void sched_skipped(struct sched *sched, unsigned slot, uint64_t items);
 void sched_garbage(struct sched *sched, unsigned slot);
 /* Nothing can be sent to it: it is killed, and of what it had nothing is to blame. */
 void sched_unreachable(struct sched *sched, unsigned slot);

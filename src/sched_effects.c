@@ -9,6 +9,11 @@
 #include <errno.h>
 #include <utlist.h>
 
+#define SHORT_ITEM_NS UINT64_C(20000) /* to wake a worker costs more */
+#define WORTH_NS      UINT64_C(50000) /* what it is worth to move elsewhere */
+#define LONG_ITEM_NS                                                                                                   \
+    UINT64_C(250000) /* at an item for so long a worker is taken for one that does not come to the next soon */
+
 static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_effect *effect)
 {
     static const struct {
@@ -31,6 +36,17 @@ static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_ef
     effect->attempts = slot->blame.attempts;
 }
 
+/* Ask the slot for all that it may not have begun, which may need a span more. */
+static bool ask_back(struct sched *sched, struct sched_slot *slot, struct sched_effect *effect)
+{
+    uint64_t unused, items = flight_takeable(&slot->flight, &unused);
+    bool asks = items && slot->state == SLOT_READY && (sched->free_spans || !sched_add_spans(sched, 64));
+    slot->asked = asks || !items; /* for want of memory again soon */
+    sched_note_capacity(sched, slot);
+    *effect = (struct sched_effect){.kind = SCHED_TAKE_BACK, .slot = (unsigned)(slot - sched->slots), .count = items};
+    return asks;
+}
+
 static bool next_command(struct sched *sched, struct sched_effect *effect)
 {
     unsigned i = bit_first(sched->commanded, sched->slot_count);
@@ -40,7 +56,11 @@ static bool next_command(struct sched *sched, struct sched_effect *effect)
     unsigned first = slot->commands & -slot->commands;
     slot->commands &= ~first;
     bit_set(sched->commanded, i, slot->commands != 0);
-    if (!first)
+    if (first == COMMAND_TAKE && ask_back(sched, slot, effect))
+        return true;
+    if (first == COMMAND_TAKE)
+        sched_taken_back(sched, i, 0);
+    if (!first || first == COMMAND_TAKE)
         return next_command(sched, effect);
     effect->slot = i;
     fill_command(slot, first, effect);
@@ -104,14 +124,34 @@ static unsigned choose_room(const struct sched *sched)
     return SCHED_NO_SLOT;
 }
 
+/* More workers than CPUs do not make short items faster, and to wake one costs more than a hundred of them: those that are at work are
+ * filled first. Items that are not short may be waiting for something else than a CPU. */
+static bool may_crowd(const struct sched *sched, const struct job *job)
+{
+    uint64_t item_ns = job_item_ns(job);
+    return item_ns && item_ns < SHORT_ITEM_NS && !job->alone && sched->busy_count >= sched->config.cpus;
+}
+
+/* For how many workers there is work to be shared out. */
+static unsigned count_sharers(const struct sched *sched, const struct job *job)
+{
+    bool crowds = may_crowd(sched, job) && sched->config.cpus < sched->config.workers;
+    return crowds ? sched->config.cpus : sched->config.workers;
+}
+
 /* An idle slot; else, for items that are known to be short, one that can queue a little more. */
 static unsigned choose_slot(const struct sched *sched, const struct job *job)
 {
-    unsigned slot = bit_first(sched->idle, sched->slot_count);
+    unsigned idle = bit_first(sched->idle, sched->slot_count), room = SCHED_NO_SLOT;
     uint64_t item_ns = job_item_ns(job);
-    bool may_queue =
-        item_ns && item_ns < SCHED_QUEUED_NS && !job->pending->suspect && chunk_may_queue(job, sched->config.workers);
-    return slot == SCHED_NO_SLOT && may_queue ? choose_room(sched) : slot;
+    bool queues = item_ns && item_ns < SCHED_QUEUED_NS && !job->pending->suspect;
+    bool crowds = idle != SCHED_NO_SLOT && may_crowd(sched, job);
+    if (queues && (crowds || idle == SCHED_NO_SLOT))
+        room = choose_room(sched);
+    if (room == SCHED_NO_SLOT)
+        return idle;
+    return chunk_may_queue(job, count_sharers(sched, job)) ? room
+                                                           : SCHED_NO_SLOT; /* more will come, or a worker free */
 }
 
 /* While anybody is busy a span will come free; otherwise nothing would ever happen again. */
@@ -135,7 +175,8 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
         return false;
     struct sched_slot *slot = &sched->slots[i];
     size_t bytes;
-    struct span *span = sched_take_span(sched, job, chunk_choose(job, sched->config.workers, slot->tasks_left, &bytes));
+    struct span *span =
+        sched_take_span(sched, job, chunk_choose(job, count_sharers(sched, job), slot->tasks_left, &bytes));
     if (!span)
         return give_up_without_memory(sched, job, effect);
     job->spans_out++;
@@ -153,6 +194,38 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
     return true;
 }
 
+/* Whether what waits at the slot is worth another's while: much of it, if there is a CPU for that; or what is before it takes long. If it
+ * is not now it may be soon. */
+static bool is_worth_taking(struct sched *sched, const struct sched_slot *slot, uint64_t cost_ns)
+{
+    bool spare = sched->busy_count < sched->config.cpus;
+    uint64_t stays_until_ns = slot->moved_ns + LONG_ITEM_NS;
+    if ((spare && cost_ns >= WORTH_NS) || stays_until_ns <= sched->now_ns)
+        return true;
+    sched_look_at(sched, stays_until_ns);
+    return false;
+}
+
+/* There is somebody with nothing to do, and nothing to be done but what waits at others. */
+static bool next_take_back(struct sched *sched, struct sched_effect *effect)
+{
+    struct sched_slot *best = NULL;
+    uint64_t best_ns = 0;
+    if (sched->queue || sched->refusal || bit_first(sched->idle, sched->slot_count) == SCHED_NO_SLOT)
+        return false;
+    for (unsigned word = 0; word * 64 < sched->slot_count; word++)
+        for (uint64_t bits = sched->tails[word]; bits; bits &= bits - 1) {
+            struct sched_slot *slot = &sched->slots[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            uint64_t cost_ns;
+            bool better = flight_takeable(&slot->flight, &cost_ns) && cost_ns >= best_ns;
+            if (!better || !is_worth_taking(sched, slot, cost_ns))
+                continue;
+            best = slot;
+            best_ns = cost_ns;
+        }
+    return best && ask_back(sched, best, effect);
+}
+
 /* That a job has ended comes first: a worker that is told to start afresh after that is not part of a broadcast. And again, since a
  * span that had gaps alone may have been the last that kept a lane. */
 bool sched_next(struct sched *sched, struct sched_effect *effect_out)
@@ -160,5 +233,5 @@ bool sched_next(struct sched *sched, struct sched_effect *effect_out)
     return sched_next_ended(sched, effect_out) || next_command(sched, effect_out) ||
            sched_next_doomed(sched, effect_out) || sched_next_ended(sched, effect_out) ||
            next_broken(sched, effect_out) || next_start(sched, effect_out) || sched_next_part(sched, effect_out) ||
-           next_send(sched, effect_out);
+           next_send(sched, effect_out) || next_take_back(sched, effect_out);
 }

@@ -12,12 +12,20 @@
 
 #include "sched.h"
 
-/* What waits at a worker is bounded in time, since it cannot be taken back, and in bytes, since it fills pipes. */
+/* What waits at a worker is bounded in time, since taking it back costs something, and in bytes, since it fills pipes. An item that takes
+ * longer than that time is taken for one that may never end. */
 #define SCHED_QUEUED_NS    UINT64_C(4000000)
 #define SCHED_QUEUED_BYTES ((size_t)512 << 10)
 
 /* Commands that wait to be taken as effects, in the order in which they are taken. */
-enum { COMMAND_FAIL = 1, COMMAND_START = 2, COMMAND_SIGNAL = 4, COMMAND_REFRESH = 8, COMMAND_DISMISS = 16 };
+enum {
+    COMMAND_FAIL = 1,
+    COMMAND_START = 2,
+    COMMAND_SIGNAL = 4,
+    COMMAND_REFRESH = 8,
+    COMMAND_DISMISS = 16,
+    COMMAND_TAKE = 32
+};
 
 struct sched_slot {
     enum slot_state state;
@@ -28,6 +36,7 @@ struct sched_slot {
     bool renewing; /* starts afresh in place: what it was before ends in order first */
     bool cut_off;  /* was killed since nothing could be sent to it */
     bool owes;     /* takes part in the broadcast, and has not ended it */
+    bool asked;    /* for what it has not begun, and nothing has changed since */
     int verdict;
     unsigned worker_id;
     bool numbered; /* worker_id is this worker's; one that was dismissed leaves it to its replacement */
@@ -70,6 +79,7 @@ bool sched_next_ended(struct sched *sched, struct sched_effect *effect);
 /* ---- slots ---- */
 
 void sched_clear_slot(struct sched_slot *slot);
+void sched_command(struct sched *sched, struct sched_slot *slot, unsigned commands);
 enum slot_action sched_step(struct sched *sched, struct sched_slot *slot, enum slot_event event);
 /* Whether a slot can be sent items now: at once, or behind what it has. After whatever changes that. */
 void sched_note_capacity(struct sched *sched, struct sched_slot *slot);
@@ -77,6 +87,10 @@ void sched_append_run(struct sched *sched, struct sched_slot *slot, struct span 
 struct span *sched_pop_run(struct sched *sched, struct sched_slot *slot);
 /* The deadline of the item that slot is at, which begins now. */
 void sched_arm_deadline(struct sched *sched, struct sched_slot *slot);
+/* Wake up at the latest then to look for workers that do not get on. */
+void sched_look_at(struct sched *sched, uint64_t ns);
+/* Items that were in flight at a slot are to run elsewhere, if they are still wanted. */
+void sched_give_back(struct sched *sched, struct span *span);
 /* A worker that has nothing in flight and is worn out starts afresh, here or elsewhere. */
 void sched_replace_if_worn(struct sched *sched, struct sched_slot *slot);
 

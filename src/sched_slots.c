@@ -45,13 +45,20 @@ void sched_arm_deadline(struct sched *sched, struct sched_slot *slot)
     uint64_t timeout_ns = head ? job_timeout_ns(head->job, head->first) : 0;
     slot->due_ns = SCHED_NEVER;
     slot->moved_ns = sched->now_ns;
+    slot->asked = false;
     if (timeout_ns)
         set_due(sched, slot, timeout_ns);
 }
 
+void sched_look_at(struct sched *sched, uint64_t ns)
+{
+    sched->look_ns = ns < sched->look_ns ? ns : sched->look_ns;
+    sched->wake_ns = ns < sched->wake_ns ? ns : sched->wake_ns;
+}
+
 /* ---- slots ---- */
 
-static void command(struct sched *sched, struct sched_slot *slot, unsigned commands)
+void sched_command(struct sched *sched, struct sched_slot *slot, unsigned commands)
 {
     slot->commands |= commands;
     bit_set(sched->commanded, (unsigned)(slot - sched->slots), true);
@@ -61,19 +68,25 @@ static void command(struct sched *sched, struct sched_slot *slot, unsigned comma
 void sched_note_capacity(struct sched *sched, struct sched_slot *slot)
 {
     unsigned i = (unsigned)(slot - sched->slots);
-    bool takes = slot->state == SLOT_READY && !slot->worn && slot->tasks_left;
+    bool ready = slot->state == SLOT_READY && !slot->flight.taken; /* what it has to step over comes first */
+    bool takes = ready && !slot->worn && slot->tasks_left;
     bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && slot->flight.cost_ns < SCHED_QUEUED_NS &&
                      slot->flight.bytes < SCHED_QUEUED_BYTES && !slot->owes;
     const struct span *head = slot->flight.head;
     bit_set(sched->idle, i, takes && !head && !slot->owes);
     bool is_short = head && !head->suspect && !head->job->alone && job_item_ns(head->job);
     bit_set(sched->room, i, takes && may_queue && is_short);
-    bit_set(sched->owing, i, slot->state == SLOT_READY && slot->owes && !slot->broadcast.count);
+    bit_set(sched->owing, i, ready && slot->owes && !slot->broadcast.count);
+    bool has_tail = ready && head && (head->next || head->count > 1) && !slot->asked && sched->config.workers > 1;
+    bit_set(sched->tails, i, has_tail);
+    if (has_tail && sched->look_ns == SCHED_NEVER)
+        sched_look_at(sched, sched->now_ns + SCHED_QUEUED_NS);
 }
 
 void sched_append_run(struct sched *sched, struct sched_slot *slot, struct span *span)
 {
     sched->busy_count += !slot->flight.head;
+    slot->asked = false;
     flight_append(&slot->flight, span);
     if (slot->tasks_left != UINT64_MAX)
         slot->tasks_left -= span->count < slot->tasks_left ? span->count : slot->tasks_left;
@@ -88,6 +101,17 @@ struct span *sched_pop_run(struct sched *sched, struct sched_slot *slot)
 
 /* ---- deaths ---- */
 
+void sched_give_back(struct sched *sched, struct span *span)
+{
+    struct job *job = span->job;
+    if (job_count_live(job, span)) {
+        sched_put_back(sched, span);
+        return;
+    }
+    sched_use_up(sched, span);
+    sched_end_if_over(sched, job);
+}
+
 /* A worker is gone: the item that it died of fails, the others run again elsewhere. */
 static void settle(struct sched *sched, struct sched_slot *slot)
 {
@@ -98,7 +122,7 @@ static void settle(struct sched *sched, struct sched_slot *slot)
     sched->busy_count -= slot->flight.head != NULL;
     struct span *returned = flight_settle(&slot->flight, &death, &slot->blame);
     if (slot->blame.job)
-        command(sched, slot, COMMAND_FAIL);
+        sched_command(sched, slot, COMMAND_FAIL);
     if (slot->blame.job && slot->blame.job->kind == JOB_BROADCAST) {
         slot->blame.job->failed = true;
         slot->owes = false; /* its part ends when that is told */
@@ -106,20 +130,13 @@ static void settle(struct sched *sched, struct sched_slot *slot)
     while (returned) {
         struct span *span = returned;
         LL_DELETE(returned, span);
-        uint64_t live = job_count_live(span->job, span);
         if (span->job->kind == JOB_BROADCAST) {
             span->count = 0; /* not told as having run it: its replacement will */
             span->job->spans_out--;
             continue;
         }
-        sched->counts.retried += live;
-        if (live) {
-            sched_put_back(sched, span);
-            continue;
-        }
-        struct job *job = span->job;
-        sched_use_up(sched, span);
-        sched_end_if_over(sched, job);
+        sched->counts.retried += job_count_live(span->job, span);
+        sched_give_back(sched, span);
     }
 }
 
@@ -142,8 +159,8 @@ static void count_failed_start(struct sched *sched)
 static void give_signal(struct sched *sched, struct sched_slot *slot, int signal, uint64_t then_after_ns)
 {
     slot->signal = signal;
-    slot->commands &= ~(unsigned)(COMMAND_REFRESH | COMMAND_DISMISS); /* too late to ask */
-    command(sched, slot, COMMAND_SIGNAL);
+    slot->commands &= ~(unsigned)(COMMAND_REFRESH | COMMAND_DISMISS | COMMAND_TAKE); /* too late to ask */
+    sched_command(sched, slot, COMMAND_SIGNAL);
     set_due(sched, slot, then_after_ns);
 }
 
@@ -182,7 +199,7 @@ static void do_launch(struct sched *sched, struct sched_slot *slot)
     bit_set(sched->worker_ids, slot->worker_id, true);
     slot->numbered = true;
     await_ready(sched, slot);
-    command(sched, slot, COMMAND_START);
+    sched_command(sched, slot, COMMAND_START);
 }
 
 static void release_number(struct sched *sched, struct sched_slot *slot)
@@ -235,7 +252,7 @@ static void do_refresh(struct sched *sched, struct sched_slot *slot)
     sched_take_part(sched, slot); /* it is another worker from now on */
     sched->counts.recycled++;
     slot->renewing = true;
-    command(sched, slot, COMMAND_REFRESH);
+    sched_command(sched, slot, COMMAND_REFRESH);
 }
 
 static void do_dismiss(struct sched *sched, struct sched_slot *slot)
@@ -244,7 +261,7 @@ static void do_dismiss(struct sched *sched, struct sched_slot *slot)
     sched_leave_broadcast(sched, slot);
     sched->counts.recycled += slot->worn || !slot->tasks_left;
     set_due(sched, slot, sched->config.start_timeout_ns);
-    command(sched, slot, COMMAND_DISMISS);
+    sched_command(sched, slot, COMMAND_DISMISS);
 }
 
 static void do_kill_garbage(struct sched *sched, struct sched_slot *slot)
@@ -334,6 +351,7 @@ enum slot_action sched_step(struct sched *sched, struct sched_slot *slot, enum s
 void sched_replace_if_worn(struct sched *sched, struct sched_slot *slot)
 {
     bool worn = slot->worn || !slot->tasks_left;
-    if (slot->state == SLOT_READY && !slot->flight.head && worn && !sched_must_not_wear_out(sched))
+    bool is_idle = slot->state == SLOT_READY && !slot->flight.head && !slot->flight.taken;
+    if (is_idle && worn && !sched_must_not_wear_out(sched))
         sched_step(sched, slot, sched->config.restarts ? SLOT_RESTART : SLOT_RETIRE);
 }

@@ -42,6 +42,8 @@ static const struct wire_rule {
     [WIRE_ERROR] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_CODE, WIRE_WORN, WIRE_TEXT_BYTES},
     [WIRE_RECYCLE] = {WIRE_FROM_PARENT, 0, 0, 0},
     [WIRE_SHUTDOWN] = {WIRE_FROM_PARENT, 0, 0, 0},
+    [WIRE_CLAIMS] = {WIRE_FROM_PARENT, 0, 0, 0},
+    [WIRE_SKIPPED] = {WIRE_FROM_WORKER, HAS_COUNT, 0, 0},
 };
 
 static void store_u64(uint8_t *bytes, uint64_t value)

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 2,
+    WIRE_VERSION = 3,
     WIRE_HEADER_BYTES = 40,
     WIRE_TEXT_BYTES = 1023, /* longest text in an error */
     WIRE_FAILURE_BYTES = 8, /* one entry of the list of failed items in a WIRE_RESULTS body */
@@ -33,6 +33,8 @@ enum wire_type {
     WIRE_ERROR,    /* worker: the next items could not be run; before WIRE_READY: the worker cannot be had */
     WIRE_RECYCLE,  /* parent: start afresh in place; nothing follows until the next hello */
     WIRE_SHUTDOWN, /* parent: end in order */
+    WIRE_CLAIMS,   /* parent: the page of claims comes through the socket; tickets are counted from here on */
+    WIRE_SKIPPED,  /* worker: the next `count` items were taken back, and it has not begun them */
     WIRE_TYPE_COUNT
 };
 

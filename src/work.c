@@ -96,6 +96,49 @@ void work_put_error(const struct wire_header *request, int error, uint64_t elaps
     work_put(&header, text);
 }
 
+/* ---- what may be begun ---- */
+
+void work_take_claims(const struct wire_header *request)
+{
+    uint64_t number;
+    int fd = -1;
+    size_t fd_count = 1;
+    (void)request;
+    ssize_t size = fd_receive(CHILD_SOCKET_FD, &number, sizeof number, &fd, &fd_count);
+    if (size != sizeof number || number)
+        work_end(1);   /* not the parent that said hello */
+    if (fd_count == 1) /* else this process's table is full: nothing will be taken back */
+        claims_map(&work.claims, fd);
+    work.ticket = 0;
+    fd_close(&fd);
+}
+
+/* How many of the next `most` items are not taken back. They are begun with this. */
+static uint32_t begin_items(uint32_t most)
+{
+    uint32_t count = claims_begin(&work.claims, work.ticket, most);
+    work.ticket += count;
+    return count;
+}
+
+static void skip_items(uint32_t count)
+{
+    work.ticket += count;
+    work_put(&(struct wire_header){.type = WIRE_SKIPPED, .count = count}, NULL);
+}
+
+/* The request cannot be run: so it ends for all of its items that were not taken back. A task was begun as it came. */
+static void refuse(const struct wire_header *request, int error, const char *text)
+{
+    struct wire_header begun = *request;
+    if (request->type == WIRE_RUN)
+        begun.count = begin_items(request->count);
+    if (begun.count)
+        work_put_error(&begun, error, 0, text);
+    if (begun.count < request->count)
+        skip_items(request->count - begun.count);
+}
+
 /* ---- buffers and bodies ---- */
 
 /* Room for `size` bytes; what was there is lost. */
@@ -158,7 +201,7 @@ bool work_read_request(const struct wire_header *request, struct work_buffer *bu
     size_t done = 0;
     work_flush();
     check_stream(chan_discard(&work.chan, (size_t)request->body_bytes, &done));
-    work_put_error(request, -ENOMEM, 0, "the worker has no memory for the input");
+    refuse(request, -ENOMEM, "the worker has no memory for the input");
     return false;
 }
 
@@ -207,8 +250,7 @@ static callable_fn *find_function(const struct wire_header *request)
     struct work_function *function = request->function < work.function_count ? work.functions[request->function] : NULL;
     if (function && function->fn)
         return function->fn;
-    work_put_error(request, function ? function->error : POOL_EPROTO, 0,
-                   function ? function->text : "unknown function number");
+    refuse(request, function ? function->error : POOL_EPROTO, function ? function->text : "unknown function number");
     return NULL;
 }
 
@@ -256,6 +298,16 @@ static void close_fds(struct pool_call *call)
     call->fd_count = 0;
 }
 
+/* The task was taken back. */
+static void skip_task(const struct wire_header *request)
+{
+    size_t done = 0;
+    if (chan_staged(&work.chan) < request->body_bytes)
+        work_flush();
+    check_stream(chan_discard(&work.chan, (size_t)request->body_bytes, &done));
+    skip_items(1);
+}
+
 static int call_task(const struct wire_header *request, pool_task_fn *fn)
 {
     call_begin(&work.call, work.input.data, (size_t)request->body_bytes);
@@ -284,6 +336,10 @@ static void run_task(const struct wire_header *request, pool_task_fn *fn)
 
 void work_run_task(const struct wire_header *request)
 {
+    if (!begin_items(1)) { /* one with fds never waits behind another, so it is not taken back */
+        skip_task(request);
+        return;
+    }
     bool has_input = work_read_request(request, &work.input);
     bool has_fds = !(request->flags & WIRE_FDS) || receive_fds(request);
     pool_task_fn *fn = has_input ? (pool_task_fn *)find_function(request) : NULL;
@@ -322,6 +378,7 @@ struct run {
     uint8_t *results;
     size_t item_size, result_size;
     uint32_t reported, done; /* items [reported, done) wait to be reported */
+    uint32_t begun;          /* items [done, begun) may be run; the others have to be begun first */
     uint32_t failure_count;  /* among them; listed in work.failures */
     uint64_t begun_ns;       /* when `reported` was reached */
 };
@@ -392,7 +449,10 @@ static void work_through(struct run *run)
     while (going && run->done < run->request->count) {
         uint32_t left = run->request->count - run->done, step = stepwise ? 1 : look < left ? look : left;
         uint64_t before_ns = work.clock_ns;
-        going = run_items(run, run->done + step);
+        run->begun += begin_items(step);
+        if (run->begun == run->done)
+            break;
+        going = run_items(run, run->begun);
         work.clock_ns = clock_ns();
         uint64_t elapsed_ns = work.clock_ns - before_ns;
         if (elapsed_ns > LOOK_NS)
@@ -406,6 +466,10 @@ static void work_through(struct run *run)
     }
     if (run->reported < run->done)
         report_run(run);
+    if (!going) /* a failure ends the run: what could have been begun is not told of */
+        run->begun += begin_items(run->request->count - run->begun);
+    if (run->begun < run->request->count)
+        skip_items(run->request->count - run->begun);
 }
 
 void work_run_run(const struct wire_header *request)
@@ -419,7 +483,7 @@ void work_run_run(const struct wire_header *request)
     if (!request->count || __builtin_mul_overflow(request->count, result_size, &result_bytes))
         work_end(1);
     if (!reserve_results(result_bytes)) {
-        work_put_error(request, -ENOMEM, 0, "the worker has no memory for the results");
+        refuse(request, -ENOMEM, "the worker has no memory for the results");
         return;
     }
     if (request->flags & WIRE_STEPWISE)

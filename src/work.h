@@ -10,6 +10,7 @@
 #include "call.h"
 #include "callable.h"
 #include "chan.h"
+#include "claims.h"
 
 struct work_buffer {
     uint8_t *data; /* aligned to 64 bytes */
@@ -29,6 +30,8 @@ struct work {
     uint64_t clock_ns;    /* the last look at the clock */
     uint64_t reported_ns; /* when results were last sent */
     uint64_t weighed_ns;
+    struct claims claims;  /* what has not been begun may be taken back */
+    uint32_t ticket;       /* of the next item */
     uint32_t replays_left; /* before it is ready */
     volatile int is_copy;  /* this is a fork that a task made of the worker */
 };
@@ -51,7 +54,8 @@ void work_next(struct wire_header *header_out);
 void work_read(void *destination, uint64_t size);
 bool work_read_request(const struct wire_header *request, struct work_buffer *buffer);
 
-/* Handlers of WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
+/* Handlers of WIRE_CLAIMS, WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
+void work_take_claims(const struct wire_header *request);
 void work_take_function(const struct wire_header *request);
 void work_run_task(const struct wire_header *request);
 void work_run_run(const struct wire_header *request);

@@ -120,10 +120,14 @@ static void save_requests(void)
     save("recycle");
     put_frame((struct wire_header){.type = WIRE_SHUTDOWN}, NULL);
     save("shutdown");
+    put_frame((struct wire_header){.type = WIRE_CLAIMS}, NULL);
+    save("claims");
 }
 
 static void save_replies(void)
 {
+    put_frame((struct wire_header){.type = WIRE_SKIPPED, .count = 3}, NULL);
+    save("skipped");
     put_frame((struct wire_header){.type = WIRE_READY}, NULL);
     save("ready");
     put_result(5, 100);

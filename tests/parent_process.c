@@ -282,7 +282,7 @@ struct backend fake_backend = {.name = "fuzz",
 /* ---- what the parent puts into the stream ---- */
 
 int __real_chan_put(struct chan *chan, const struct wire_header *header, const void *body);
-int __real_peer_put_span(struct peer *peer, struct span *span, bool stepwise);
+int __real_peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
 ssize_t __real_writev(int fd, const struct iovec *parts, int count);
 
 static void ask(struct process *process, const struct wire_header *header, uint64_t index, uint64_t id)
@@ -372,6 +372,9 @@ static void note_frame(struct process *process, const struct wire_header *header
         else
             note_items(process, header);
         break;
+    case WIRE_CLAIMS: /* these processes never look at the page: nothing is taken back from them */
+        process->fd_numbers[process->fd_tasks++ % 8] = 0;
+        break;
     case WIRE_RECYCLE:
         REQUIRE(!has_questions(process));
         process->since_ns = world.now_ns;
@@ -398,7 +401,7 @@ int __wrap_chan_put(struct chan *chan, const struct wire_header *header, const v
     return rc;
 }
 
-int __wrap_peer_put_span(struct peer *peer, struct span *span, bool stepwise)
+int __wrap_peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)
 {
     bury_reaped();
     struct process *process = PROCESS_BY(put_fd, peer->child.request_fd);
@@ -407,7 +410,7 @@ int __wrap_peer_put_span(struct peer *peer, struct span *span, bool stepwise)
     size_t before = process->question_count;
     process->span_count++;
     process->putting = span;
-    int rc = __real_peer_put_span(peer, span, stepwise);
+    int rc = __real_peer_put_span(peer, span, stepwise, may_wait);
     process->putting = NULL;
     REQUIRE(process->question_count - before == (rc ? 0 : span->count));
     return rc;

@@ -38,6 +38,8 @@ static bool is_due(const struct process *process)
         if (process->stage == READY_DUE)
             return header->code < 0 && !header->count;
         return header->code < 0 && answers_head(process) && (head_of(process)->in_run || header->count == 1);
+    case WIRE_SKIPPED: /* nothing was taken back */
+        return false;
     case WIRE_RESULT:
         return answers_head(process) && !head_of(process)->in_run && header->count == 1;
     default:

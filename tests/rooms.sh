@@ -30,6 +30,7 @@ chan         wire fd
 job          procpool
 lane         job
 bits
+claims       fd
 flight       job procpool
 chunk        job
 sched        slot job flight chunk bits
@@ -37,7 +38,7 @@ child        fd
 error        procpool
 call         procpool
 functions    callable
-peer         backend chan functions job error fd procpool
+peer         backend chan claims functions job error fd procpool
 task         lane error fd procpool
 lanes        sched task
 loop         sched lanes peer backend bits error fd procpool
@@ -45,13 +46,13 @@ options      backend table cpus error procpool
 drive        loop error fd procpool
 registry     drive
 place        job call procpool
-pool         drive loop options registry call child error pool_hooks pool_is_initialized procpool
+pool         drive loop options registry call child cpus error pool_hooks pool_is_initialized procpool
 map          pool options place error procpool
 submit       pool options place call error
 stream       submit options call error
 broadcast    pool error
 process      pool options error fd
-work         call callable chan child fd procpool
+work         call callable chan claims child fd procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child

@@ -26,6 +26,8 @@ enum { SIM_ALWAYS = 255 };
 /* The longest that a frame takes to reach a worker, and a report to be written. Far below every deadline. */
 #define SIM_LATENCY_NS (50 * SIM_US)
 #define SIM_WRITE_NS   (100 * SIM_US)
+/* Documented bounds of the engine: of what waits at a worker, and after which an item may never end. */
+#define SIM_LONG_NS (4 * SIM_MS)
 
 /* ---- chance ---- */
 
@@ -105,7 +107,7 @@ struct sim_job {
 
 /* ---- workers: the truth ---- */
 
-enum sim_say { SAY_READY, SAY_FAILED, SAY_ENDED, SAY_GARBAGE, SAY_EOF, SAY_EXITED };
+enum sim_say { SAY_READY, SAY_FAILED, SAY_ENDED, SAY_SKIPPED, SAY_GARBAGE, SAY_EOF, SAY_EXITED };
 
 struct sim_report {
     struct sim_job *job;
@@ -152,6 +154,7 @@ struct sim_worker {
     uint64_t sent_position, read_position;
     bool read_is_known; /* to the host, when it is gone */
     uint64_t flushed_ns;
+    uint64_t to_skip;                           /* items behind all of these that were taken back */
     struct sim_report reports[SIM_MAX_REPORTS]; /* not written yet */
     unsigned report_count;
 
@@ -183,9 +186,13 @@ struct sim_slot {
     uint64_t moved_ns; /* when it came to the item that it is at */
     struct sim_flight flights[SIM_MAX_RUNS];
     unsigned flight_count;
+    uint64_t taken;   /* items that were taken back, and not said to have been stepped over */
+    uint64_t sent_ns; /* when it was sent something last */
+    bool asked;       /* for what it has not begun, and nothing has changed since */
+    bool is_stalled;  /* it has been at one item for long: may be asked */
     /* what has to come with the next effects */
     int signal;
-    bool refresh, dismiss;
+    bool refresh, dismiss, take;
     struct sim_job *fail_job;
     uint64_t fail_item;
     int fail_status;
@@ -194,7 +201,7 @@ struct sim_slot {
 
 struct sim_totals {
     uint64_t events, effects, items, deaths, blamed, doubted, unread, timeouts, garbage, canceled, refused, unsent,
-        refreshed, dismissed, broken, tasks, task_kills, broadcasts, no_memory, shutdowns[4];
+        refreshed, dismissed, broken, tasks, task_kills, broadcasts, no_memory, asked, taken, shutdowns[4];
 };
 
 struct sim {
@@ -224,6 +231,7 @@ struct sim {
     uint64_t steps, step_limit;
     bool submitted_any, closing;
     bool memory_is_short, memory_was_refused; /* from now on; since effects were last taken */
+    uint64_t refused_ns;                      /* when memory was refused last: what needs it is tried again */
     uint64_t stamp, task_number;
     unsigned next_process;
     struct sim_worker workers[SIM_MAX_SLOTS];
@@ -256,6 +264,8 @@ const char *sim_fate_name(enum sim_fate fate);
 void sim_worker_start(struct sim *sim, unsigned slot);
 /* Gives the position of what is sent. */
 uint64_t sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run);
+/* The last items of at most `most` that were sent and that it has not begun: it will not. How many. */
+uint64_t sim_worker_take_back(struct sim *sim, unsigned slot, uint64_t most);
 void sim_worker_signal(struct sim *sim, unsigned slot, int signal);
 void sim_worker_refresh(struct sim *sim, unsigned slot);
 void sim_worker_dismiss(struct sim *sim, unsigned slot);
@@ -291,6 +301,8 @@ void model_said(struct sim *sim, unsigned slot, enum sim_say say);
 void model_ended(struct sim *sim, unsigned slot, const struct sim_report *report);
 void model_sent(struct sim *sim, unsigned slot, uint64_t position);
 void model_unsent(struct sim *sim, unsigned slot, int status);
+void model_taken_back(struct sim *sim, unsigned slot, uint64_t items);
+void model_skipped(struct sim *sim, unsigned slot, uint64_t items);
 void model_unreachable(struct sim *sim, unsigned slot);
 void model_exited(struct sim *sim, const struct sim_worker *worker);
 void model_expire(struct sim *sim);
@@ -317,7 +329,14 @@ void model_end_broadcast_if_due(struct sim *sim);
 
 /* of sim_model.c, for sim_items.c and sim_judge.c */
 void model_wind_down(struct sim *sim);
-void model_kill_for_task(struct sim *sim, unsigned slot);
+/* Items at the end that may be taken back, by what is known here; and what they cost. */
+uint64_t model_takeable(const struct sim_slot *slot, uint64_t *cost_ns_out);
+bool model_has_gap(const struct sim_slot *slot);
+/* Nothing that workers say may be told now: one has a task that was cancelled. */
+bool model_wants_effects(const struct sim *sim);
+void model_end_taking(struct sim *sim, unsigned slot);
+/* A task that was cancelled is there: it is taken back, or the worker is killed for it. */
+void model_take_for_task(struct sim *sim, unsigned slot, const struct sim_job *lane, uint64_t i);
 void model_await_ready(struct sim *sim, struct sim_slot *slot);
 void model_arm_deadline(struct sim *sim, struct sim_slot *slot);
 void model_replace_if_worn(struct sim *sim, unsigned slot);

@@ -351,6 +351,14 @@ static void send(struct sim *sim, const struct sched_effect *effect)
     maybe_be_cut_off(sim, effect->slot);
 }
 
+static void take_back(struct sim *sim, const struct sched_effect *effect)
+{
+    uint64_t items = sim_worker_take_back(sim, effect->slot, effect->count);
+    sim_trace(sim, "slot %u: %llu items are taken back", effect->slot, U(items));
+    model_taken_back(sim, effect->slot, items);
+    sched_taken_back(&sim->sched, effect->slot, items);
+}
+
 void host_perform(struct sim *sim, const struct sched_effect *effect)
 {
     switch (effect->kind) {
@@ -380,6 +388,9 @@ void host_perform(struct sim *sim, const struct sched_effect *effect)
         free_job(model_find_job(sim, effect->job));
         break;
     case SCHED_BREAK:
+        break;
+    case SCHED_TAKE_BACK:
+        take_back(sim, effect);
         break;
     }
 }

@@ -167,7 +167,7 @@ void model_cancel_item(struct sim *sim, struct sim_job *lane, uint64_t i)
     item->excused = true;
     model_end_item(sim, lane, i, state, POOL_ECANCELED);
     if (state == ITEM_IN_FLIGHT)
-        model_kill_for_task(sim, item->slot);
+        model_take_for_task(sim, item->slot, lane, i);
     if (state == ITEM_FAILING)
         sim->slots[item->slot].fail_job = NULL;
     model_note_ended(sim, lane);

@@ -5,7 +5,10 @@
 #include <signal.h>
 
 /* The documented bounds of what is in flight at a slot. */
-#define QUEUED_NS    (4 * SIM_MS)
+#define QUEUED_NS    SIM_LONG_NS
+#define SHORT_NS     (20 * SIM_US)  /* an item that waits for a busy worker, if CPUs are short */
+#define WORTH_NS     (50 * SIM_US)  /* that much is taken back for an idle worker, if a CPU is free */
+#define STAYS_NS     (250 * SIM_US) /* or what is behind an item that has run so long */
 #define QUEUED_BYTES ((uint64_t)512 << 10)
 #define CHUNK_NS     (500 * SIM_US)
 #define CHUNK_BYTES  ((uint64_t)128 << 10)
@@ -166,6 +169,56 @@ static void judge_turn(struct sim *sim, const struct sim_job *job, uint64_t firs
     }
 }
 
+static unsigned count_busy(const struct sim *sim)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        count += sim->slots[i].flight_count > 0;
+    return count;
+}
+
+/* More workers than CPUs would be woken for short items. */
+static bool crowds(const struct sim *sim, const struct sim_job *job)
+{
+    uint64_t item_ns = job_item_ns(job->job);
+    return item_ns && item_ns < SHORT_NS && !goes_alone(&job->given) && count_busy(sim) >= sim->config.cpus;
+}
+
+static unsigned count_sharers(const struct sim *sim, const struct sim_job *job)
+{
+    return crowds(sim, job) && sim->config.cpus < sim->config.workers ? sim->config.cpus : sim->config.workers;
+}
+
+static bool is_idle(const struct sim_slot *slot)
+{
+    return slot->state == SLOT_READY && !slot->flight_count && !slot->taken && !slot->worn && slot->tasks_left;
+}
+
+/* Whether somebody without work could have what waits at slot. */
+static bool is_worth_taking(const struct sim *sim, const struct sim_slot *slot, uint64_t cost_ns)
+{
+    bool worth =
+        sim->now_ns - slot->moved_ns >= STAYS_NS || (count_busy(sim) < sim->config.cpus && cost_ns >= WORTH_NS);
+    bool any_idle = false;
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        any_idle |= is_idle(&sim->slots[i]) && !model_is_live_part(sim, i);
+    return worth && any_idle && !sim->refusal && !pending_items(sim);
+}
+
+static void take_effect(struct sim *sim, const struct sched_effect *effect)
+{
+    struct sim_slot *slot = &sim->slots[effect->slot];
+    uint64_t cost_ns, items = model_takeable(slot, &cost_ns);
+    if (slot->state != SLOT_READY || !items || effect->count != items)
+        sim_fail(sim, "slot %u, which is %s, is asked for the last %llu items; it should be %llu", effect->slot,
+                 slot_state_name(slot->state), U(effect->count), U(items));
+    if (!slot->take && !slot->is_stalled && !is_worth_taking(sim, slot, cost_ns))
+        sim_fail(sim, "slot %u is asked for what waits there, and nobody needs it", effect->slot);
+    sim->totals.asked++;
+    slot->asked = true;
+    slot->is_stalled = false;
+}
+
 static void send_effect(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_slot *slot = &sim->slots[effect->slot];
@@ -175,7 +228,7 @@ static void send_effect(struct sim *sim, const struct sched_effect *effect)
         broadcast_effect(sim, effect, job);
         return;
     }
-    if (slot->state != SLOT_READY || slot->worn)
+    if (slot->state != SLOT_READY || slot->worn || slot->taken)
         sim_fail(sim, "items for slot %u, which is %s", effect->slot, slot_state_name(slot->state));
     if (job->cancel_status || span->job != effect->job || !span->count)
         sim_fail(sim, "items of job %u are sent though they must not be", job->number);
@@ -197,9 +250,11 @@ static void send_effect(struct sim *sim, const struct sched_effect *effect)
     judge_chunk(sim, slot, &flight);
     judge_queue(sim, effect->slot);
     uint64_t were_pending = job->in_state[ITEM_PENDING] + flight.count;
-    if (job->given.kind == JOB_LANE && slot->flight_count && were_pending < MANY_TASKS * sim->config.workers)
+    if (job->given.kind == JOB_LANE && slot->flight_count && were_pending < MANY_TASKS * count_sharers(sim, job))
         sim_fail(sim, "tasks of job %u are queued, and there are %llu only", job->number, U(were_pending));
     slot->flights[slot->flight_count++] = flight;
+    slot->sent_ns = sim->now_ns;
+    slot->asked = false;
     if (slot->tasks_left != SIM_NEVER)
         slot->tasks_left -= flight.count;
     if (slot->flight_count == 1)
@@ -263,6 +318,8 @@ static void fail_pending(struct sim *sim, const struct sched_effect *effect)
 static void signal_effect(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_slot *slot = &sim->slots[effect->slot];
+    if (slot->take) /* nothing could be asked for any more */
+        model_end_taking(sim, effect->slot);
     if (!slot->signal || slot->signal != effect->signal)
         sim_fail(sim, "signal %d for slot %u, not %d", effect->signal, effect->slot, slot->signal);
     slot->signal = 0;
@@ -315,6 +372,9 @@ void judge_effect(struct sim *sim, const struct sched_effect *effect)
         if (!sim->broken || sim->break_told)
             sim_fail(sim, "the pool is not broken, or was told to be before");
         sim->break_told = true;
+        break;
+    case SCHED_TAKE_BACK:
+        take_effect(sim, effect);
         break;
     }
 }
@@ -393,14 +453,45 @@ static bool has_room(const struct sim *sim)
     return empty && sim->sched.slot_count - empty - ending < sim->config.workers;
 }
 
+/* Whether a busy worker takes more, and so short items wait for it. Which job is the first in the queue is the engine's to know; that it is
+ * the right one is judged when it is sent. */
+static bool may_wait_for_others(const struct sim *sim)
+{
+    const struct sim_job *first = sim->sched.queue ? model_find_job(sim, sim->sched.queue) : NULL;
+    for (unsigned i = 0; first && crowds(sim, first) && i < sim->sched.slot_count; i++) {
+        const struct sim_slot *slot = &sim->slots[i];
+        const struct sim_flight *head = &slot->flights[0];
+        if (slot->state == SLOT_READY && slot->flight_count && !slot->taken && !head->doubted &&
+            !goes_alone(&head->job->given) && job_item_ns(head->job->job) && sim->now_ns - slot->moved_ns < QUEUED_NS)
+            return true;
+    }
+    return false;
+}
+
+/* What waits behind an item that takes long is asked for. */
+static void judge_tails(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->sched.slot_count; i++) {
+        const struct sim_slot *slot = &sim->slots[i];
+        uint64_t cost_ns, since_ns = slot->moved_ns > slot->sent_ns ? slot->moved_ns : slot->sent_ns;
+        since_ns = since_ns > sim->refused_ns ? since_ns : sim->refused_ns;
+        if (slot->state != SLOT_READY || slot->asked || sim->config.workers == 1 || !model_takeable(slot, &cost_ns))
+            continue;
+        if (is_worth_taking(sim, slot, cost_ns))
+            sim_fail(sim, "somebody has nothing to do, and slot %u is not asked for what waits there", i);
+        if (sched_wake_ns(&sim->sched) > since_ns + QUEUED_NS)
+            sim_fail(sim, "slot %u will not be asked for what waits there", i);
+    }
+}
+
 /* Whether work lies about that a worker without any could have. */
 static bool is_idle_for_nothing(const struct sim *sim)
 {
     bool waiting = pending_items(sim) && !sim->memory_was_refused;
     for (unsigned i = 0; waiting && i < sim->sched.slot_count; i++) {
         const struct sim_slot *slot = &sim->slots[i];
-        if (slot->state == SLOT_READY && !slot->flight_count && !slot->worn && slot->tasks_left)
-            return true;
+        if (is_idle(slot))
+            return !may_wait_for_others(sim);
     }
     return false;
 }
@@ -408,15 +499,20 @@ static bool is_idle_for_nothing(const struct sim *sim)
 void judge_quiet(const struct sim *sim)
 {
     uint64_t due_ns = SIM_NEVER;
+    if (!sim->memory_was_refused)
+        judge_tails(sim);
     for (unsigned i = 0; i < sim->sched.slot_count; i++) {
         const struct sim_slot *slot = &sim->slots[i];
+        if (slot->state == SLOT_READY && model_has_gap(slot))
+            sim_fail(sim, "slot %u has a task that was cancelled, and is not killed for it", i);
         due_ns = earlier(due_ns, slot->due_ns);
         if (slot->signal || slot->refresh || slot->dismiss || slot->fail_job)
             sim_fail(sim, "slot %u: the engine still owes signal %d, a fresh start (%d), an end (%d), a failure (%d)",
                      i, slot->signal, slot->refresh, slot->dismiss, slot->fail_job != NULL);
-        if (slot->state == SLOT_READY && model_owes(sim, i))
+        if (slot->state == SLOT_READY && model_owes(sim, i) && !slot->taken)
             sim_fail(sim, "slot %u is ready, and is not sent the broadcast", i);
-        bool worn = slot->state == SLOT_READY && !slot->flight_count && (slot->worn || !slot->tasks_left);
+        bool worn =
+            slot->state == SLOT_READY && !slot->flight_count && !slot->taken && (slot->worn || !slot->tasks_left);
         if (worn && model_may_wear_out(sim))
             sim_fail(sim, "slot %u is worn out, and is not replaced", i);
     }

@@ -22,7 +22,7 @@ static void kill_slot(struct sim *sim, struct sim_slot *slot, int signal)
 {
     slot->state = SLOT_DYING;
     slot->signal = signal;
-    slot->refresh = slot->dismiss = false;
+    slot->refresh = slot->dismiss = slot->take = false;
     set_due(sim, slot, signal == SIGTERM ? sim->config.kill_grace_ns : EXIT_PAUSE_NS);
 }
 
@@ -53,7 +53,7 @@ static void dismiss(struct sim *sim, struct sim_slot *slot)
 static void vacate(struct sim *sim, struct sim_slot *slot)
 {
     slot->state = SLOT_EMPTY;
-    slot->numbered = slot->refresh = slot->dismiss = false;
+    slot->numbered = slot->refresh = slot->dismiss = slot->take = false;
     slot->signal = 0;
     slot->due_ns = SIM_NEVER;
     model_leave_broadcast(sim, index_of(sim, slot));
@@ -73,6 +73,7 @@ void model_arm_deadline(struct sim *sim, struct sim_slot *slot)
     uint64_t timeout_ns = slot->flight_count ? flight->job->items[flight->first].timeout_ns : 0;
     slot->due_ns = timeout_ns ? sim->now_ns + timeout_ns : SIM_NEVER;
     slot->moved_ns = sim->now_ns;
+    slot->asked = false;
 }
 
 static void kill_softly(struct sim *sim, struct sim_slot *slot)
@@ -99,7 +100,7 @@ void model_unreachable(struct sim *sim, unsigned slot)
     kill_slot(sim, &sim->slots[slot], SIGKILL);
 }
 
-void model_kill_for_task(struct sim *sim, unsigned index)
+static void kill_for_task(struct sim *sim, unsigned index)
 {
     struct sim_slot *slot = &sim->slots[index];
     if (slot->state != SLOT_READY)
@@ -107,6 +108,97 @@ void model_kill_for_task(struct sim *sim, unsigned index)
     sim->totals.task_kills++;
     slot->verdict = POOL_ECANCELED;
     kill_softly(sim, slot);
+}
+
+/* ---- taking back ---- */
+
+/* Not the first of all, and not what has to stay, nor what is before that. */
+uint64_t model_takeable(const struct sim_slot *slot, uint64_t *cost_ns_out)
+{
+    uint64_t items = 0;
+    *cost_ns_out = 0;
+    for (unsigned i = 0; i < slot->flight_count && !slot->taken; i++) {
+        const struct sim_flight *flight = &slot->flights[i];
+        const struct job *given = &flight->job->given;
+        bool alone = given->at_most_once || given->has_fds || (given->stop_on_error && given->kind == JOB_BYTES);
+        bool stays = flight->doubted || alone || given->kind == JOB_BROADCAST;
+        uint64_t count = flight->count - !i;
+        items = stays ? 0 : items + count;
+        *cost_ns_out = stays ? 0 : *cost_ns_out + flight->cost_ns / flight->count * count;
+    }
+    return items;
+}
+
+bool model_has_gap(const struct sim_slot *slot)
+{
+    for (unsigned i = 0; i < slot->flight_count; i++)
+        for (uint64_t k = 0; k < slot->flights[i].count; k++)
+            if (!model_is_live(slot->flights[i].job, slot->flights[i].first + k))
+                return true;
+    return false;
+}
+
+bool model_wants_effects(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        if (sim->slots[i].take)
+            return true;
+    return false;
+}
+
+/* It keeps one that was cancelled: so it is killed. */
+void model_end_taking(struct sim *sim, unsigned index)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    slot->take = false;
+    if (model_has_gap(slot))
+        kill_for_task(sim, index);
+}
+
+void model_take_for_task(struct sim *sim, unsigned index, const struct sim_job *lane, uint64_t i)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    const struct sim_flight *head = &slot->flights[0];
+    uint64_t unused;
+    bool is_first = slot->flight_count && head->job == lane && head->first == i;
+    if (slot->state == SLOT_READY && !is_first && model_takeable(slot, &unused))
+        slot->take = true;
+    else
+        kill_for_task(sim, index);
+}
+
+void model_taken_back(struct sim *sim, unsigned index, uint64_t items)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    slot->taken += items;
+    sim->totals.taken += items;
+    if (slot->tasks_left != SIM_NEVER)
+        slot->tasks_left += items;
+    while (items) {
+        struct sim_flight *last = &slot->flights[slot->flight_count - 1], cut = *last;
+        cut.count = last->count < items ? last->count : items;
+        cut.first = last->first + last->count - cut.count;
+        uint64_t cost_ns = last->cost_ns / last->count * cut.count;
+        size_t bytes = last->bytes / last->count * (size_t)cut.count;
+        last->cost_ns -= cost_ns;
+        last->bytes -= bytes;
+        last->count -= cut.count;
+        slot->flight_count -= !last->count;
+        items -= cut.count;
+        model_put_back(sim, &cut, false);
+        model_end_if_over(sim, cut.job);
+    }
+    model_end_taking(sim, index);
+}
+
+void model_skipped(struct sim *sim, unsigned index, uint64_t items)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    if (slot->taken < items)
+        sim_fail(sim, "slot %u has stepped over %llu items, of which %llu were taken back", index, U(items),
+                 U(slot->taken));
+    slot->taken -= items;
+    model_replace_if_worn(sim, index);
 }
 
 void model_wind_down(struct sim *sim)
@@ -272,7 +364,8 @@ void model_replace_if_worn(struct sim *sim, unsigned index)
 {
     struct sim_slot *slot = &sim->slots[index];
     bool worn = slot->worn || !slot->tasks_left;
-    if (slot->state != SLOT_READY || slot->flight_count || !worn || !model_may_wear_out(sim))
+    bool is_idle = slot->state == SLOT_READY && !slot->flight_count && !slot->taken;
+    if (!is_idle || !worn || !model_may_wear_out(sim))
         return;
     if (!sim->config.restarts) {
         dismiss(sim, slot);
@@ -426,6 +519,7 @@ static void give_back(struct sim *sim, const struct sim_flight *flight, bool dou
 
 static void settle(struct sim *sim, struct sim_slot *slot, const struct sim_worker *worker)
 {
+    slot->taken = 0;
     if (!slot->flight_count)
         return;
     const struct sim_flight *head = &slot->flights[0];
@@ -506,6 +600,8 @@ static void expire_slot(struct sim *sim, struct sim_slot *slot)
 
 void model_expire(struct sim *sim)
 {
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        sim->slots[i].is_stalled = sim->now_ns - sim->slots[i].moved_ns >= SIM_LONG_NS;
     for (unsigned i = 0; i < sim->sched.slot_count; i++)
         if (sim->slots[i].due_ns <= sim->now_ns)
             expire_slot(sim, &sim->slots[i]);

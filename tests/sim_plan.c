@@ -169,6 +169,7 @@ static void plan_config(struct sim *sim)
     struct sim_random *random = &sim->random;
     struct sched_config *config = &sim->config;
     config->workers = (unsigned)sim_between(random, 1, SIM_MAX_WORKERS);
+    config->cpus = (unsigned)sim_between(random, 1, config->workers + 1);
     config->restarts = sim_chance(random, 1, 2);
     config->wears_out = sim_chance(random, 1, 3);
     config->max_tasks_per_worker = config->wears_out && sim_chance(random, 2, 3) ? sim_between(random, 1, 20) : 0;

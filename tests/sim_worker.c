@@ -301,6 +301,16 @@ static bool must_flush(struct sim *sim, const struct sim_worker *worker)
            sim_chance(&sim->random, 1, 5);
 }
 
+/* What was taken back, perhaps in two frames. */
+static void skip(struct sim *sim, struct sim_worker *worker)
+{
+    while (worker->to_skip) {
+        uint64_t count = sim_between(&sim->random, 1, worker->to_skip);
+        say(sim, worker, SAY_SKIPPED, &(struct sim_report){.count = count}, 0);
+        worker->to_skip -= count;
+    }
+}
+
 static void be_idle(struct sim *sim, struct sim_worker *worker)
 {
     worker->phase = WORKER_IDLE;
@@ -334,10 +344,12 @@ static void take_next(struct sim *sim, struct sim_worker *worker)
         return;
     if (!worker->run.count && worker->inbox_count)
         read_run(sim, worker);
-    if (worker->run.count)
+    if (worker->run.count) {
         begin_item(sim, worker);
-    else
-        be_idle(sim, worker);
+        return;
+    }
+    skip(sim, worker);
+    be_idle(sim, worker);
 }
 
 /* ---- ending ---- */
@@ -381,6 +393,35 @@ uint64_t sim_worker_send(struct sim *sim, unsigned slot, struct sim_run run)
     worker->inbox[worker->inbox_count++] = run;
     wake(sim, worker);
     return run.position;
+}
+
+static uint64_t count_unbegun(const struct sim_worker *worker)
+{
+    bool at_one = worker->run.count && worker->phase != WORKER_WRITING;
+    uint64_t count = worker->run.count - at_one;
+    for (unsigned i = 0; i < worker->inbox_count; i++)
+        count += worker->inbox[i].count;
+    return count;
+}
+
+uint64_t sim_worker_take_back(struct sim *sim, unsigned slot, uint64_t most)
+{
+    struct sim_worker *worker = &sim->workers[slot];
+    uint64_t unbegun = count_unbegun(worker), count = unbegun < most ? unbegun : most;
+    if (sim_chance(&sim->random, 1, 6)) /* it has no page, or was quicker */
+        count = sim_between(&sim->random, 0, count);
+    if (worker->phase == WORKER_DEAD)
+        return count;
+    worker->to_skip += count;
+    for (uint64_t left = count; left;) {
+        struct sim_run *last = worker->inbox_count ? &worker->inbox[worker->inbox_count - 1] : &worker->run;
+        uint64_t step = last->count < left ? last->count : left;
+        last->count -= step;
+        left -= step;
+        worker->inbox_count -= last != &worker->run && !last->count;
+    }
+    wake(sim, worker);
+    return count;
 }
 
 void sim_worker_refresh(struct sim *sim, unsigned slot)

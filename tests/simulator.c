@@ -87,6 +87,7 @@ void *__wrap_malloc(size_t size)
     if (!sim || !sim->memory_is_short)
         return __real_malloc(size);
     sim->memory_was_refused = true;
+    sim->refused_ns = sim->now_ns;
     sim->totals.no_memory++;
     return NULL;
 }
@@ -125,6 +126,9 @@ static void trace_effect(const struct sim *sim, const struct sched_effect *effec
         break;
     case SCHED_BREAK:
         sim_trace(sim, "   engine:  the pool is broken");
+        break;
+    case SCHED_TAKE_BACK:
+        sim_trace(sim, "   engine:  slot %u is asked for the last %llu items", slot, U(effect->count));
         break;
     }
 }
@@ -180,6 +184,12 @@ static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message 
                                                                [SAY_EXITED] = sched_exited};
     if (message.say == SAY_ENDED) {
         host_ended(sim, worker, &message.report);
+        return;
+    }
+    if (message.say == SAY_SKIPPED) {
+        sim_trace(sim, "slot %u: %llu items were stepped over", worker->slot, U(message.report.count));
+        model_skipped(sim, worker->slot, message.report.count);
+        sched_skipped(&sim->sched, worker->slot, message.report.count);
         return;
     }
     sim_trace(sim, "slot %u: process %u %s", worker->slot, worker->process, texts[message.say]);
@@ -256,6 +266,8 @@ static void follow_plan(struct sim *sim)
     judge_step(sim);
     host_have_a_whim(sim);
     judge_step(sim);
+    if (model_wants_effects(sim))
+        drain_all(sim);
 }
 
 static void run_workers(struct sim *sim)
@@ -377,15 +389,16 @@ static void print_totals(uint64_t schedules, const struct sim_totals *totals)
         "%llu in doubt, %llu before it was read; %llu deadlines, %llu times garbage, %llu items cancelled, %llu "
         "starts refused, "
         "%llu spans not sent, %llu fresh starts, %llu orderly ends, %llu broken pools; %llu tasks, %llu kills for one "
-        "that was cancelled, %llu broadcasts, %llu times no memory; shut down %llu times to drain, %llu to cancel, "
+        "that was cancelled, %llu items of %llu slots taken back, %llu broadcasts, %llu times no memory; shut down "
+        "%llu times to drain, %llu to cancel, "
         "%llu "
         "to terminate, %llu to kill\n",
         U(schedules), U(totals->events), U(totals->effects), U(totals->items), U(totals->deaths), U(totals->blamed),
         U(totals->doubted), U(totals->unread), U(totals->timeouts), U(totals->garbage), U(totals->canceled),
         U(totals->refused), U(totals->unsent), U(totals->refreshed), U(totals->dismissed), U(totals->broken),
-        U(totals->tasks), U(totals->task_kills), U(totals->broadcasts), U(totals->no_memory),
-        U(totals->shutdowns[POOL_DRAIN]), U(totals->shutdowns[POOL_CANCEL]), U(totals->shutdowns[POOL_TERMINATE]),
-        U(totals->shutdowns[POOL_KILL]));
+        U(totals->tasks), U(totals->task_kills), U(totals->taken), U(totals->asked), U(totals->broadcasts),
+        U(totals->no_memory), U(totals->shutdowns[POOL_DRAIN]), U(totals->shutdowns[POOL_CANCEL]),
+        U(totals->shutdowns[POOL_TERMINATE]), U(totals->shutdowns[POOL_KILL]));
 }
 
 static int usage(void)

@@ -101,6 +101,9 @@ static void describe(const struct scene *scene, const struct sched_effect *effec
     case SCHED_BREAK:
         snprintf(text, size, "the pool is broken");
         break;
+    case SCHED_TAKE_BACK:
+        snprintf(text, size, "slot %u: take back %llu", effect->slot, (unsigned long long)effect->count);
+        break;
     }
 }
 

@@ -33,6 +33,8 @@ static const struct type {
     {WIRE_ERROR, WIRE_FROM_WORKER, 1, 1, 1, 0, 1, WIRE_WORN, WIRE_TEXT_BYTES},
     {WIRE_RECYCLE, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
     {WIRE_SHUTDOWN, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
+    {WIRE_CLAIMS, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
+    {WIRE_SKIPPED, WIRE_FROM_WORKER, 0, 0, 1, 0, 0, 0, 0},
 };
 
 static int decode(const struct wire_header *header, enum wire_side from, struct wire_header *header_out)
