@@ -41,10 +41,11 @@ struct span *flight_drop_last(struct flight *flight)
     return take(flight, link);
 }
 
-/* Those in doubt run where they are, as they were sent; a broadcast is for this worker; and what is alone is begun at once. */
+/* Those in doubt run where they are, as they were sent; a broadcast is for this worker; what is alone is begun at once; and a chunk whose
+ * size the caller chose stays together. */
 static bool must_stay(const struct span *span)
 {
-    return span->suspect || span->job->alone || span->job->kind == JOB_BROADCAST;
+    return span->suspect || span->job->alone || span->job->chunk_size > 1 || span->job->kind == JOB_BROADCAST;
 }
 
 uint64_t flight_takeable(const struct flight *flight, uint64_t *cost_ns_out)

@@ -121,7 +121,7 @@ uint64_t model_takeable(const struct sim_slot *slot, uint64_t *cost_ns_out)
         const struct sim_flight *flight = &slot->flights[i];
         const struct job *given = &flight->job->given;
         bool alone = given->at_most_once || given->has_fds || (given->stop_on_error && given->kind == JOB_BYTES);
-        bool stays = flight->doubted || alone || given->kind == JOB_BROADCAST;
+        bool stays = flight->doubted || alone || given->chunk_size > 1 || given->kind == JOB_BROADCAST;
         uint64_t count = flight->count - !i;
         items = stays ? 0 : items + count;
         *cost_ns_out = stays ? 0 : *cost_ns_out + flight->cost_ns / flight->count * count;
