@@ -11,6 +11,7 @@
 
 #define SHORT_ITEM_NS UINT64_C(20000) /* to wake a worker costs more */
 #define WORTH_NS      UINT64_C(50000) /* what it is worth to move elsewhere */
+#define CROWD_NS      UINT64_C(1000000) /* short items wait no longer than that for a worker that is busy, if one is idle */
 #define LONG_ITEM_NS                                                                                                   \
     UINT64_C(250000) /* at an item for so long a worker is taken for one that does not come to the next soon */
 
@@ -96,11 +97,6 @@ static bool wants_start(const struct sched *sched)
     return needed && !over && live < sched->config.workers && sched->now_ns >= sched->next_start_ns;
 }
 
-bool sched_may_gather(const struct sched *sched)
-{
-    return bit_first(sched->idle, sched->slot_count) == SCHED_NO_SLOT && !sched->refusal && !wants_start(sched);
-}
-
 static bool next_start(struct sched *sched, struct sched_effect *effect)
 {
     unsigned i = wants_start(sched) ? bit_first(sched->empty, sched->slot_count) : SCHED_NO_SLOT;
@@ -112,13 +108,13 @@ static bool next_start(struct sched *sched, struct sched_effect *effect)
     return next_command(sched, effect);
 }
 
-/* A slot that can queue more: whose worker is getting on. One that has been at an item for long may be so for ever. */
-static unsigned choose_room(const struct sched *sched)
+/* The first of these whose worker came to the item that it is at less than `within_ns` ago. */
+static unsigned first_moving(const struct sched *sched, const uint64_t *slots, uint64_t within_ns)
 {
     for (unsigned word = 0; word * 64 < sched->slot_count; word++)
-        for (uint64_t bits = sched->room[word]; bits; bits &= bits - 1) {
+        for (uint64_t bits = slots[word]; bits; bits &= bits - 1) {
             unsigned i = word * 64 + (unsigned)__builtin_ctzll(bits);
-            if (sched->now_ns - sched->slots[i].moved_ns < SCHED_QUEUED_NS)
+            if (sched->now_ns - sched->slots[i].moved_ns < within_ns)
                 return i;
         }
     return SCHED_NO_SLOT;
@@ -139,19 +135,47 @@ static unsigned count_sharers(const struct sched *sched, const struct job *job)
     return crowds ? sched->config.cpus : sched->config.workers;
 }
 
-/* An idle slot; else, for items that are known to be short, one that can queue a little more. */
-static unsigned choose_slot(const struct sched *sched, const struct job *job)
+/* The busy slot for which short items are better kept than given to an idle one: it is getting on. */
+static unsigned worth_waiting_for(const struct sched *sched, const struct job *job)
 {
-    unsigned idle = bit_first(sched->idle, sched->slot_count), room = SCHED_NO_SLOT;
+    if (!may_crowd(sched, job) || job->pending->suspect)
+        return SCHED_NO_SLOT;
+    unsigned slot = first_moving(sched, sched->room, CROWD_NS);
+    return slot == SCHED_NO_SLOT ? first_moving(sched, sched->tails, CROWD_NS) : slot;
+}
+
+/* Nobody is idle, or those that are would not be woken for it; and it will be looked at again. */
+bool sched_may_gather(const struct sched *sched)
+{
+    const struct job *job = sched->queue;
+    bool waits = bit_first(sched->idle, sched->slot_count) == SCHED_NO_SLOT ||
+                 (job && sched->look_ns != SCHED_NEVER && worth_waiting_for(sched, job) != SCHED_NO_SLOT);
+    return waits && !sched->refusal && !wants_start(sched);
+}
+
+/* One that can queue a little more, for items that are known to be short. One that has been at an item for long may be so for ever. */
+static unsigned choose_room(const struct sched *sched, const struct job *job)
+{
     uint64_t item_ns = job_item_ns(job);
     bool queues = item_ns && item_ns < SCHED_QUEUED_NS && !job->pending->suspect;
-    bool crowds = idle != SCHED_NO_SLOT && may_crowd(sched, job);
-    if (queues && (crowds || idle == SCHED_NO_SLOT))
-        room = choose_room(sched);
-    if (room == SCHED_NO_SLOT)
+    if (!queues || !chunk_may_queue(job, count_sharers(sched, job)))
+        return SCHED_NO_SLOT;
+    return first_moving(sched, sched->room, SCHED_QUEUED_NS);
+}
+
+/* An idle slot; else one that can queue more. */
+static unsigned choose_slot(struct sched *sched, const struct job *job)
+{
+    unsigned idle = bit_first(sched->idle, sched->slot_count);
+    if (idle == SCHED_NO_SLOT)
+        return choose_room(sched, job);
+    unsigned busy = worth_waiting_for(sched, job);
+    if (busy == SCHED_NO_SLOT)
         return idle;
-    return chunk_may_queue(job, count_sharers(sched, job)) ? room
-                                                           : SCHED_NO_SLOT; /* more will come, or a worker free */
+    unsigned room = choose_room(sched, job);
+    if (room == SCHED_NO_SLOT)
+        sched_look_at(sched, sched->slots[busy].moved_ns + CROWD_NS); /* should it not get on */
+    return room;
 }
 
 /* While anybody is busy a span will come free; otherwise nothing would ever happen again. */

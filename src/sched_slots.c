@@ -77,7 +77,8 @@ void sched_note_capacity(struct sched *sched, struct sched_slot *slot)
     bool is_short = head && !head->suspect && !head->job->alone && job_item_ns(head->job);
     bit_set(sched->room, i, takes && may_queue && is_short);
     bit_set(sched->owing, i, ready && slot->owes && !slot->broadcast.count);
-    bool has_tail = ready && head && (head->next || head->count > 1) && !slot->asked && sched->config.workers > 1;
+    bool has_tail = ready && head && !head->suspect && (head->next || head->count > 1) && !slot->asked;
+    has_tail = has_tail && sched->config.workers > 1;
     bit_set(sched->tails, i, has_tail);
     if (has_tail && sched->look_ns == SCHED_NEVER)
         sched_look_at(sched, sched->now_ns + SCHED_QUEUED_NS);

@@ -7,6 +7,7 @@
 /* The documented bounds of what is in flight at a slot. */
 #define QUEUED_NS    SIM_LONG_NS
 #define SHORT_NS     (20 * SIM_US)  /* an item that waits for a busy worker, if CPUs are short */
+#define CROWD_NS     SIM_MS         /* no longer than that */
 #define WORTH_NS     (50 * SIM_US)  /* that much is taken back for an idle worker, if a CPU is free */
 #define STAYS_NS     (250 * SIM_US) /* or what is behind an item that has run so long */
 #define QUEUED_BYTES ((uint64_t)512 << 10)
@@ -462,7 +463,7 @@ static bool may_wait_for_others(const struct sim *sim)
         const struct sim_slot *slot = &sim->slots[i];
         const struct sim_flight *head = &slot->flights[0];
         if (slot->state == SLOT_READY && slot->flight_count && !slot->taken && !head->doubted &&
-            !goes_alone(&head->job->given) && job_item_ns(head->job->job) && sim->now_ns - slot->moved_ns < QUEUED_NS)
+            sim->now_ns - slot->moved_ns < CROWD_NS && sched_wake_ns(&sim->sched) <= slot->moved_ns + QUEUED_NS)
             return true;
     }
     return false;
