@@ -129,13 +129,17 @@ int chan_put(struct chan *chan, const struct wire_header *header, const void *bo
     return 0;
 }
 
+/* What goes in one call: at most CHAN_STEP_BYTES. */
 static int gather(const struct chan *chan, struct iovec parts[IOV_PIECES])
 {
     int count = 0;
-    for (size_t i = chan->piece_first; i < chan->piece_end && count < IOV_PIECES; i++) {
+    size_t room = CHAN_STEP_BYTES;
+    for (size_t i = chan->piece_first; i < chan->piece_end && count < IOV_PIECES && room; i++) {
         const struct chan_piece *piece = &chan->pieces[i];
         const uint8_t *at = piece->borrowed ? piece->borrowed : chan->copies + piece->offset;
-        parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)at, .iov_len = piece->size};
+        size_t size = piece->size < room ? piece->size : room;
+        parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)at, .iov_len = size};
+        room -= size;
     }
     return count;
 }
@@ -283,6 +287,10 @@ int chan_read_into(struct chan *chan, void *destination, size_t size, size_t *do
         if (chan->dry)
             return CHAN_AGAIN;
         size_t rest = size - *done, beyond = chan->large ? WIRE_HEADER_BYTES : CHAN_STAGING_BYTES;
+        if (rest > CHAN_STEP_BYTES) {
+            rest = CHAN_STEP_BYTES;
+            beyond = 0;
+        }
         struct iovec parts[2] = {{bytes + *done, rest}, {chan->staging, beyond}}; /* the staging buffer is empty here */
         ssize_t count = fd_readv(chan->in_fd, parts, 2);
         int rc = note_read(chan, count, rest + beyond);

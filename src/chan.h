@@ -23,6 +23,7 @@ enum {
     CHAN_STAGING_BYTES = 64 << 10,
     CHAN_COPY_BYTES = 2 << 10,   /* a body up to this size is copied into the queue */
     CHAN_LARGE_BYTES = 16 << 10, /* behind a body of this size another one is expected */
+    CHAN_STEP_BYTES = 256 << 10, /* no call moves more, so that the other end of the pipe moves meanwhile */
 };
 
 struct chan_piece;
