@@ -1,4 +1,5 @@
 #include "call.h"
+#include "pages.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ void *pool_call_reply(struct pool_call *call, size_t size)
         void *reply = realloc(call->reply, size ? size : 1);
         if (!reply)
             return NULL;
+        pages_expect(reply, size);
         call->reply = reply;
         call->reply_capacity = size;
     }

@@ -1,6 +1,7 @@
 #include "peer.h"
 #include "error.h"
 #include "fd.h"
+#include "pages.h"
 #include "procpool.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -331,6 +332,7 @@ static int read_header(struct peer *peer, const struct span *head)
         return POOL_EPROTO;
     chan_skip(&peer->chan, WIRE_HEADER_BYTES);
     peer->in_body = true;
+    peer->input_size = peer->header.type == WIRE_RESULT ? job_item(head->job, head->first).size : 0;
     peer->body_done = peer->results_done = 0;
     peer->out_of_memory = false;
     return 0;
@@ -338,13 +340,16 @@ static int read_header(struct peer *peer, const struct span *head)
 
 /* ---- bodies ---- */
 
+/* By what has come, or by what went: a reply is believed to be as large as the input it answers. */
 static bool grow_body(struct peer *peer, size_t size)
 {
-    size_t capacity = peer->body_capacity * 2 > FIRST_REPLY_BYTES ? peer->body_capacity * 2 : FIRST_REPLY_BYTES;
-    capacity = capacity < size ? capacity : size;
+    size_t most = peer->body_capacity * 4 > FIRST_REPLY_BYTES ? peer->body_capacity * 4 : FIRST_REPLY_BYTES;
+    most = most > peer->input_size ? most : peer->input_size;
+    size_t capacity = most < size ? most : size;
     uint8_t *body = realloc(peer->body, capacity);
     if (!body)
         return false;
+    pages_expect(body, capacity);
     peer->body = body;
     peer->body_capacity = capacity;
     return true;

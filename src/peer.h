@@ -3,7 +3,8 @@
  * Sends it its configuration and its spans, and turns what it says into checked news. The worker is taken for hostile:
  * whatever bytes it sends end at worst as PEER_GARBAGE. A frame is believed only when it answers the first span
  * in flight, item for item, and fits it to the byte; its results are read straight into the caller's arrays, where they
- * can spoil only the items that they are for. Buffers for replies grow as bytes come, never by what a header claims.
+ * can spoil only the items that they are for. Buffers for replies grow as bytes come, never by what a header claims beyond the size
+ * of the input that it answers.
  * Must not know: other workers, the scheduler, when to do what. */
 #ifndef PROCPOOL_PEER_H
 #define PROCPOOL_PEER_H
@@ -47,6 +48,7 @@ struct peer {
     /* the frame that is being read */
     bool in_body;
     struct wire_header header;
+    size_t input_size; /* of the task that it answers */
     size_t body_done;
     uint8_t *body; /* malloc'd: a reply, a list of failures, a text */
     size_t body_capacity;

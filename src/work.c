@@ -1,20 +1,23 @@
 #include "work.h"
 #include "child.h"
 #include "fd.h"
+#include "pages.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define REPORT_NS  UINT64_C(200000) /* results wait no longer than this for company */
-#define TASK_NS    UINT64_C(20000) /* those of tasks, which may be as unlike as they like: the next one may never end */
-#define LOOK_NS    UINT64_C(2000)  /* items shorter than this share one look at the clock */
-#define WEIGH_NS   UINT64_C(1000000) /* short tasks are weighed no more often than this */
-#define KEPT_BYTES ((size_t)1 << 20) /* larger buffers are released after use */
+#define REPORT_NS   UINT64_C(200000) /* results wait no longer than this for company */
+#define TASK_NS     UINT64_C(20000) /* those of tasks, which may be as unlike as they like: the next one may never end */
+#define LOOK_NS     UINT64_C(2000)  /* items shorter than this share one look at the clock */
+#define WEIGH_NS    UINT64_C(1000000) /* short tasks are weighed no more often than this */
+#define LARGE_BYTES ((size_t)1 << 20) /* larger buffers are released after some time */
 enum { LOOK_ITEMS = 512, ARRAY_ALIGNMENT = 64 };
+enum { IDLE_MS = 100, LITTLE_USES = 8 };
 
 struct work_function {
     callable_fn *fn; /* NULL: cannot be run here */
@@ -141,17 +144,24 @@ static void refuse(const struct wire_header *request, int error, const char *tex
 
 /* ---- buffers and bodies ---- */
 
+static void release_buffer(struct work_buffer *buffer)
+{
+    free(buffer->data);
+    *buffer = (struct work_buffer){0};
+}
+
 /* Room for `size` bytes; what was there is lost. */
 static bool reserve(struct work_buffer *buffer, size_t size)
 {
     if (size <= buffer->capacity && buffer->data)
         return true;
     size_t capacity = size < 4096 ? 4096 : (size + ARRAY_ALIGNMENT - 1) / ARRAY_ALIGNMENT * ARRAY_ALIGNMENT;
+    release_buffer(buffer);
     uint8_t *data = capacity < size ? NULL : aligned_alloc(ARRAY_ALIGNMENT, capacity);
     if (!data)
         return false;
-    free(buffer->data);
-    *buffer = (struct work_buffer){data, capacity};
+    pages_expect(data, capacity);
+    *buffer = (struct work_buffer){.data = data, .capacity = capacity};
     return true;
 }
 
@@ -167,10 +177,52 @@ static bool reserve_results(size_t size)
 
 static void release_if_large(struct work_buffer *buffer)
 {
-    if (buffer->capacity <= KEPT_BYTES)
+    if (buffer->capacity > LARGE_BYTES)
+        release_buffer(buffer);
+}
+
+static void release_reply(struct pool_call *call)
+{
+    free(call->reply);
+    call->reply = NULL;
+    call->reply_capacity = 0;
+}
+
+/* Large buffers stay while large requests follow one another: the pages of new memory cost more than what is done with them. They go
+ * when LITTLE_USES requests in a row have used less than a quarter, when the worker has been idle for IDLE_MS, and at once where
+ * the worker's memory is bounded, since what it holds between tasks is not its tasks' doing. */
+static bool is_outgrown(size_t capacity, size_t used, unsigned *little_uses)
+{
+    if (capacity <= LARGE_BYTES)
+        return false;
+    *little_uses = used < capacity / 4 ? *little_uses + 1 : 0;
+    return work.max_worker_bytes || *little_uses >= LITTLE_USES;
+}
+
+static void release_if_outgrown(struct work_buffer *buffer, size_t used)
+{
+    if (is_outgrown(buffer->capacity, used, &buffer->little_uses))
+        release_buffer(buffer);
+}
+
+static void release_reply_if_outgrown(struct pool_call *call)
+{
+    if (is_outgrown(call->reply_capacity, call->reply_size, &work.reply_little_uses))
+        release_reply(call);
+}
+
+static void release_when_idle(void)
+{
+    struct work_buffer *buffers[] = {&work.input, &work.results, &work.failures, &work.report};
+    size_t largest = work.call.reply_capacity;
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        largest = buffers[i]->capacity > largest ? buffers[i]->capacity : largest;
+    if (largest <= LARGE_BYTES || fd_poll(work.chan.in_fd, POLLIN, IDLE_MS))
         return;
-    free(buffer->data);
-    *buffer = (struct work_buffer){0};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        release_if_large(buffers[i]);
+    if (work.call.reply_capacity > LARGE_BYTES)
+        release_reply(&work.call);
 }
 
 /* The stream has ended or failed: the parent is gone, or does not want this worker any more. */
@@ -209,8 +261,10 @@ void work_next(struct wire_header *header_out)
 {
     const uint8_t *bytes;
     bool waits = chan_staged(&work.chan) < WIRE_HEADER_BYTES;
-    if (waits)
+    if (waits) {
         work_flush();
+        release_when_idle();
+    }
     check_stream(chan_peek(&work.chan, WIRE_HEADER_BYTES, &bytes));
     if (wire_decode(bytes, WIRE_FROM_PARENT, 0, header_out))
         work_end(1); /* not the parent that said hello */
@@ -268,15 +322,6 @@ static void put_result(const struct wire_header *request, int code, uint64_t ela
                                  .extra = elapsed_ns,
                                  .body_bytes = code ? text_size : call->reply_size};
     work_put(&header, code ? call->text : call->reply);
-}
-
-static void release_large_reply(struct pool_call *call)
-{
-    if (call->reply_capacity <= KEPT_BYTES)
-        return;
-    free(call->reply);
-    call->reply = NULL;
-    call->reply_capacity = 0;
 }
 
 /* The fds that come with the request, which were sent before it. */
@@ -348,8 +393,8 @@ void work_run_task(const struct wire_header *request)
     else if (has_input && fn)
         run_task(request, fn);
     close_fds(&work.call);
-    release_if_large(&work.input);
-    release_large_reply(&work.call);
+    release_if_outgrown(&work.input, (size_t)request->body_bytes);
+    release_reply_if_outgrown(&work.call);
 }
 
 int work_run_replay(const struct wire_header *request, const char **text_out)
@@ -364,8 +409,8 @@ int work_run_replay(const struct wire_header *request, const char **text_out)
         return POOL_EBUILD;
     int code = call_task(request, (pool_task_fn *)function->fn);
     *text_out = work.call.text;
-    release_if_large(&work.input);
-    release_large_reply(&work.call);
+    release_if_outgrown(&work.input, (size_t)request->body_bytes);
+    release_reply_if_outgrown(&work.call);
     return code;
 }
 
@@ -498,8 +543,8 @@ void work_run_run(const struct wire_header *request)
     work_through(&run);
     if (chan_has_output(&work.chan))
         work_flush_if_late();
-    release_if_large(&work.input);
-    release_if_large(&work.results);
+    release_if_outgrown(&work.input, (size_t)request->body_bytes);
+    release_if_outgrown(&work.results, result_bytes);
     release_if_large(&work.failures);
     release_if_large(&work.report);
 }

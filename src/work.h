@@ -15,6 +15,7 @@
 struct work_buffer {
     uint8_t *data; /* aligned to 64 bytes */
     size_t capacity;
+    unsigned little_uses; /* in a row, that would have done with much less */
 };
 
 struct work_function;
@@ -27,8 +28,9 @@ struct work {
     size_t max_worker_bytes;
     struct pool_call call;
     struct work_buffer input, results, failures, report;
-    uint64_t clock_ns;    /* the last look at the clock */
-    uint64_t reported_ns; /* when results were last sent */
+    unsigned reply_little_uses; /* the same of call.reply */
+    uint64_t clock_ns;          /* the last look at the clock */
+    uint64_t reported_ns;       /* when results were last sent */
     uint64_t weighed_ns;
     struct claims claims;  /* what has not been begun may be taken back */
     uint32_t ticket;       /* of the next item */

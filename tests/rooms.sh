@@ -31,14 +31,15 @@ job          procpool
 lane         job
 bits
 claims       fd
+pages
 flight       job procpool
 chunk        job
 sched        slot job flight chunk bits
 child        fd
 error        procpool
-call         procpool
+call         pages procpool
 functions    callable
-peer         backend chan claims functions job error fd procpool
+peer         backend chan claims functions job pages error fd procpool
 task         lane error fd procpool
 lanes        sched task
 loop         sched lanes peer backend bits error fd procpool
@@ -52,7 +53,7 @@ submit       pool options place call error
 stream       submit options call error
 broadcast    pool error
 process      pool options error fd
-work         call callable chan claims child fd procpool
+work         call callable chan claims child pages fd procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child
