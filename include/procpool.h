@@ -192,7 +192,7 @@ struct pool_map_options {
     int at_most_once;  /* 1: an item that may have begun is never run again, whatever happened to its worker */
     int *status_out;   /* count ints: for each item 0 or the error it ended with; NULL: not wanted */
     int *code_out;     /* count ints: what fn returned for each item, 0 where it did not return; NULL: not wanted */
-    size_t chunk_size; /* items handed to a worker at a time; 0: adapts to the measured cost of an item */
+    size_t chunk_size; /* items handed to a worker at a time, which stay together; 0: adapts to the measured cost of an item */
     /* Deadline of each item in ms, from its own start; 0: none. Past it the worker is killed and replaced, and the item
      * fails with POOL_ETIMEOUT. */
     int64_t timeout_ms;
@@ -336,8 +336,8 @@ int pool_wait(struct pool_task *task, int64_t timeout_ms) POOL_API(wait);
  * Returns 0; POOL_PENDING when the time ran out first; POOL_EMPTY when no such task is left; -EINVAL; POOL_EFORKED; -EDEADLK. */
 int pool_next(struct pool *pool, int64_t timeout_ms, struct pool_task **task_out) POOL_API(next);
 
-/* Cancel a task. Returns at once: 0, and it ends, or has ended by now, with POOL_ECANCELED. What no worker was handed never
- * runs; a worker that has it is killed (SIGTERM, grace, SIGKILL) and replaced, and the other tasks it had run again.
+/* Cancel a task. Returns at once: 0, and it ends, or has ended by now, with POOL_ECANCELED. What no worker has begun never
+ * runs; a worker that is at it is killed (SIGTERM, grace, SIGKILL) and replaced, and the other tasks it had run again.
  * POOL_ENDED when the task had ended; -EINVAL for NULL; POOL_EFORKED. */
 int pool_cancel(struct pool_task *task) POOL_API(cancel);
 
