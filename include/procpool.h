@@ -192,7 +192,7 @@ struct pool_map_options {
     int at_most_once;  /* 1: an item that may have begun is never run again, whatever happened to its worker */
     int *status_out;   /* count ints: for each item 0 or the error it ended with; NULL: not wanted */
     int *code_out;     /* count ints: what fn returned for each item, 0 where it did not return; NULL: not wanted */
-    size_t chunk_size; /* items handed to a worker at a time, which stay together; 0: adapts to the measured cost of an item */
+    size_t chunk_size; /* items handed over at a time, which stay together; 0: adapts to the measured cost of an item */
     /* Deadline of each item in ms, from its own start; 0: none. Past it the worker is killed and replaced, and the item
      * fails with POOL_ETIMEOUT. */
     int64_t timeout_ms;
