@@ -8,6 +8,7 @@
  *     protocol's description, reads what the parent reads and keeps count. What it takes for garbage ends the worker;
  *     what it takes for right does not.
  *   - What the worker reads is what was put into its stream, to the byte; nothing of what has ended is still to be sent.
+ *   - What a worker has begun is not taken back from it; and while it has to step over what was, it is sent nothing.
  *   - No allocation is larger than what has arrived, or was submitted, accounts for.
  *   - No deadline passes unnoticed, nobody is killed without a reason, the timer is set, nothing spins.
  *   - At the end no fd and no memory is left.
@@ -17,8 +18,8 @@
  * linker (-Wl,--wrap):
  * __wrap_callable_describe __wrap_callable_generation __wrap_callable_library_id __wrap_callable_name __wrap_calloc
  * __wrap_chan_put __wrap_clock_gettime __wrap_epoll_ctl __wrap_free __wrap_lane_is_stretched __wrap_malloc
- * __wrap_peer_put_span __wrap_poll __wrap_read __wrap_readv __wrap_realloc __wrap_strdup __wrap_timerfd_create
- * __wrap_timerfd_settime __wrap_writev */
+ * __wrap_peer_abandon_claims __wrap_peer_put_span __wrap_peer_take_back __wrap_poll __wrap_read __wrap_readv __wrap_realloc
+ * __wrap_strdup __wrap_timerfd_create __wrap_timerfd_settime __wrap_writev */
 #include "fd.h"
 #include "parent_world.h"
 #include <poll.h>
@@ -263,6 +264,9 @@ static void draft_saying(struct draft *draft, const struct process *process, uin
     case SAYING_RESULTS:
         draft_results(draft, id, count, work ? work->job.result_size : size % 64, how);
         break;
+    case SAYING_SKIPPED:
+        draft_skipped(draft, items);
+        break;
     case SAYING_REFUSAL:
         draft_error(draft, 0, 0, how);
         break;
@@ -386,6 +390,15 @@ static void op_nudge(void)
         signal_fd(process->exit_fd);
 }
 
+static void op_tamper(void)
+{
+    struct process *process = take_process();
+    uint64_t word = 0;
+    for (unsigned i = 0; i < 8; i++)
+        word |= (uint64_t)take() << (8 * i);
+    tamper(process, word);
+}
+
 /* ---- operations: what the system does ---- */
 
 static void op_refuse(void)
@@ -428,6 +441,7 @@ static void do_operation(uint8_t op)
         [OP_NUDGE] = {op_nudge, "nudge"},
         [OP_WAKE] = {op_wake, "wake"},
         [OP_CROWD] = {op_crowd, "crowd"},
+        [OP_TAMPER] = {op_tamper, "tamper"},
     };
     bool driven = !(op & PARENT_UNDRIVEN);
     unsigned number = (op & ~(unsigned)PARENT_UNDRIVEN) % PARENT_OPS;
@@ -446,6 +460,7 @@ static bool make_loop(void)
     unsigned flags = setup[SETUP_FLAGS];
     world.config = (struct sched_config){
         .workers = setup[SETUP_WORKERS] == 255 ? MANY_WORKERS : setup[SETUP_WORKERS] % 4 + 1u,
+        .cpus = setup[SETUP_WORKERS] == 255 ? 0 : setup[SETUP_WORKERS] / 4 % 8,
         .restarts = flags & PARENT_RESTARTS,
         .wears_out = setup[SETUP_TASKS] || flags & PARENT_WEARS_OUT,
         .max_tasks_per_worker = setup[SETUP_TASKS],
@@ -526,7 +541,8 @@ static void relieve(void)
 static bool is_sane(const struct process *process)
 {
     bool finished = process->heard_at == process->heard.size && !process->in_frame;
-    return finished && !process->garbage && !process->declined && !process->hung_up && !process->signalled;
+    return finished && !process->garbage && !process->declined && !process->hung_up && !process->signalled &&
+           !process->tampered;
 }
 
 static bool all_sane(void)

@@ -9,7 +9,7 @@
 /* ---- the set-up ---- */
 
 enum parent_setup {
-    SETUP_WORKERS, /* 255: so many that one look does not show all events; else % 4 + 1 */
+    SETUP_WORKERS, /* 255: so many that one look does not show all events; else % 4 + 1, and / 4 % 8 CPUs; 0: as many */
     SETUP_FLAGS,   /* enum parent_setup_flags */
     SETUP_TASKS,   /* max_tasks_per_worker; 0: no bound */
     SETUP_ATTEMPTS,
@@ -70,6 +70,7 @@ enum parent_op {
     OP_NUDGE,           /* p: its exit fd is readable though it has not ended; its pid may be known then */
     OP_WAKE,            /* - */
     OP_CROWD,           /* count, function: so many tasks (% 32), each cancelled at once */
+    OP_TAMPER,          /* p, 8 bytes: the word that says what it has begun, if it has the page */
     PARENT_OPS
 };
 
@@ -101,6 +102,7 @@ enum parent_saying {
     SAYING_RESULT,
     SAYING_RESULTS,
     SAYING_REFUSAL, /* ERROR with count 0 */
+    SAYING_SKIPPED, /* with this count, whatever was taken back */
     PARENT_SAYINGS
 };
 

@@ -29,7 +29,9 @@
 /* A frame as it should be, and one with a field changed. */
 #define SAY(p, saying, items, how, size)               OP_SAY, (p), (saying), (items), (how), (size), 0, 0
 #define LIE(p, saying, items, how, size, field, value) OP_SAY, (p), (saying), (items), (how), (size), (field), (value)
-#define QUIETLY(op)                                    ((op) | PARENT_UNDRIVEN)
+#define TAMPER(p, begun, stop)                                                                                         \
+    OP_TAMPER, (p), (begun)&255, 0, 0, ((stop)&1) << 7, (stop) >> 1 & 255, 0, 0, (stop) ? 128 : 0
+#define QUIETLY(op) ((op) | PARENT_UNDRIVEN)
 /* Sizes in steps of 2500 bytes. */
 #define K2_5(n) (PARENT_SIZE_STEPS_FROM - 1 + (n))
 
@@ -107,6 +109,28 @@ static const struct {
          GREET(0), OP_BROADCAST, 1, 1, ANSWER(0), GREET(1), ANSWER(1), ANSWER(0)),
     SEED("replaced", LIFE(2, 0, 2, ENDING_HONEST), TWO_READY, CHUNKS(30, 2, 1), ANSWER(0), ANSWER(1), GREET(2),
          GREET(3), OP_NEXT, 0, 0, OP_NEXT, 1, 0, ANSWER(2)),
+
+    /* ---- what is taken back: for who has nothing to do, as it is cancelled, from who is gone ---- */
+    SEED("taken-for-idle", LIFE(2, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(40, 20, 4), OP_READ, 0, 255, GREET(1),
+         OP_NEXT, 0, 1, MS, LATER, ANSWER(1), ANSWER(0), ANSWER(1), ANSWER(0)),
+    SEED("taken-tasks", LIFE(2, 0, 0, ENDING_HONEST), GREET(0), TASK(0, 1, 0, 1), MS, ANSWER(0), TASK(0, 1, 0, 1),
+         TASK(0, K2_5(20), 0, 1), TASK(0, 1, 0, 1), OP_READ, 0, 255, MS, LATER, GREET(1), LATER, ANSWER(1), ANSWER(0)),
+    SEED("taken-borrowed", LIFE(2, PARENT_SMALL_PIPES, 0, ENDING_HONEST), GREET(0), OP_ROOM, 0, 100,
+         CHUNKS(8, 4, K2_5(2)), OP_READ, 0, 50, GREET(1), MS, LATER, ANSWER(1), ANSWER(1), OP_READ, 0, 255, ANSWER(0)),
+    SEED("taken-cancelled", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), TASK(0, 1, 0, 1), ANSWER(0), TASK(0, 1, 0, 1),
+         TASK(0, 1, 0, 1), TASK(0, 1, 0, 1), OP_READ, 0, 255, OP_CANCEL, 1, ANSWER(0), ANSWER(0), ANSWER(0)),
+    SEED("taken-dies", LIFE(2, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(40, 20, 4), OP_READ, 0, 255, MS, GREET(1), LATER,
+         ANSWER(1), OP_EXIT, 0, EXIT_SIGNAL, LATER, GREET(0), ANSWER(0)),
+    SEED("taken-then-lies", LIFE(2, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(40, 20, 4), OP_READ, 0, 255, MS, GREET(1),
+         LATER, SAY(0, SAYING_SKIPPED, 1, 0, 0), LATER, ANSWER(1)),
+    SEED("taken-too-many", LIFE(2, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(40, 20, 4), OP_READ, 0, 255, MS, GREET(1),
+         LATER, SAY(0, SAYING_ANSWER, 1, 0, 0), SAY(0, SAYING_SKIPPED, 3, 0, 0), SAY(0, SAYING_SKIPPED, 200, 0, 0),
+         LATER, ANSWER(1)),
+    SEED("taken-hostile", LIFE(2, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(40, 20, 4), OP_READ, 0, 255, TAMPER(0, 15, 0),
+         MS, GREET(1), LATER, TAMPER(0, 0, 3), LATER, SAY(0, SAYING_ANSWER, 5, 0, 0), LATER, ANSWER(1)),
+    SEED("taken-fewer-cpus", LIFE(8, 0, 0, ENDING_HONEST), GREET(0), GREET(1), GREET(2), GREET(3), CHUNKS(90, 2, 4),
+         ANSWER(0), ANSWER(1), ANSWER(2), ANSWER(3), OP_READ, 0, 255, OP_READ, 1, 255, MS, LATER, ANSWER(2), ANSWER(3)),
+    SEED("unasked-skipped", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), SAY(0, SAYING_SKIPPED, 1, 0, 0), LATER, GREET(0)),
 
     /* ---- lies ---- */
     SEED("lie-id", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(5, 4, 4), LIE(0, SAYING_ANSWER, 1, 0, 0, FIELD_ID, 1),

@@ -76,15 +76,22 @@ uint64_t left_in_span(const struct process *process)
 
 /* ---- ends ---- */
 
+/* The item of a question that is still to be answered; NULL: it has ended. */
+static struct item *item_of(const struct process *process, const struct question *question)
+{
+    struct work *work = work_of(question);
+    if (!work || work->kind == WORK_BROADCAST)
+        return NULL;
+    struct item *item = &work->items_known[question->index];
+    return item->fate == ITEM_IS_AWAY && item->process == number_of(process) ? item : NULL;
+}
+
 /* What it had and did not answer may be given to another now. */
 static void give_back(const struct process *process)
 {
     for (size_t i = process->first_question; i < process->question_count; i++) {
-        struct work *work = work_of(&process->questions[i]);
-        if (!work || work->kind == WORK_BROADCAST)
-            continue;
-        struct item *item = &work->items_known[process->questions[i].index];
-        if (item->fate == ITEM_IS_AWAY && item->process == number_of(process))
+        struct item *item = item_of(process, &process->questions[i]);
+        if (item)
             item->fate = ITEM_WAITS;
     }
 }
@@ -92,6 +99,7 @@ static void give_back(const struct process *process)
 static void bury(struct process *process)
 {
     give_back(process);
+    claims_clear(&process->claims);
     bytes_clear(&process->asked);
     bytes_clear(&process->outbox);
     bytes_clear(&process->heard);
@@ -283,6 +291,7 @@ struct backend fake_backend = {.name = "fuzz",
 
 int __real_chan_put(struct chan *chan, const struct wire_header *header, const void *body);
 int __real_peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
+uint64_t __real_peer_take_back(struct peer *peer, uint64_t most);
 ssize_t __real_writev(int fd, const struct iovec *parts, int count);
 
 static void ask(struct process *process, const struct wire_header *header, uint64_t index, uint64_t id)
@@ -297,7 +306,9 @@ static void ask(struct process *process, const struct wire_header *header, uint6
                                                                       .id = id,
                                                                       .end = process->asked.size,
                                                                       .span = process->span_count,
-                                                                      .in_run = header->type == WIRE_RUN};
+                                                                      .in_run = header->type == WIRE_RUN,
+                                                                      .may_go = process->page_at != 0,
+                                                                      .ticket = process->tickets++};
     if (process->question_count - process->first_question == 1)
         process->since_ns = world.now_ns;
     if (work->kind == WORK_BROADCAST)
@@ -353,6 +364,23 @@ static void note_config(struct process *process, const struct wire_header *heade
     process->replays_told = 0;
 }
 
+static void note_claims(struct process *process)
+{
+    process->fd_numbers[process->fd_tasks++ % 8] = 0;
+    process->page_at = process->fd_tasks;
+    process->tickets = 0;
+}
+
+static void note_recycle(struct process *process)
+{
+    process->since_ns = world.now_ns;
+    process->stage = HELLO_DUE;
+    process->broadcast = 0;
+    process->page_at = 0;
+    claims_clear(&process->claims);
+}
+
+/* Who has to step over what was taken back is sent nothing before it has said that it did. */
 static void note_frame(struct process *process, const struct wire_header *header, const void *body)
 {
     uint8_t bytes[WIRE_HEADER_BYTES];
@@ -361,6 +389,7 @@ static void note_frame(struct process *process, const struct wire_header *header
     bytes_append(&process->asked, body, (size_t)header->body_bytes);
     trace("  process %u is sent type %u id %lu count %u, %lu bytes\n", number_of(process), header->type,
           (unsigned long)header->id, header->count, (unsigned long)header->body_bytes);
+    REQUIRE(!process->to_skip);
     switch (header->type) {
     case WIRE_CONFIG:
         note_config(process, header);
@@ -372,14 +401,12 @@ static void note_frame(struct process *process, const struct wire_header *header
         else
             note_items(process, header);
         break;
-    case WIRE_CLAIMS: /* these processes never look at the page: nothing is taken back from them */
-        process->fd_numbers[process->fd_tasks++ % 8] = 0;
+    case WIRE_CLAIMS:
+        note_claims(process);
         break;
     case WIRE_RECYCLE:
         REQUIRE(!has_questions(process));
-        process->since_ns = world.now_ns;
-        process->stage = HELLO_DUE;
-        process->broadcast = 0;
+        note_recycle(process);
         break;
     case WIRE_SHUTDOWN:
         REQUIRE(!has_questions(process));
@@ -414,6 +441,45 @@ int __wrap_peer_put_span(struct peer *peer, struct span *span, bool stepwise, bo
     process->putting = NULL;
     REQUIRE(process->question_count - before == (rc ? 0 : span->count));
     return rc;
+}
+
+/* The last of its questions, which it has not begun: a task has not been tried then. */
+static void take_last(struct process *process)
+{
+    const struct question *question = &process->questions[--process->question_count];
+    struct item *item = item_of(process, question);
+    const struct work *work = work_of(question);
+    REQUIRE(process->question_count > process->first_question && question->may_go);
+    REQUIRE(!question->claimed || process->tampered);
+    REQUIRE(!work || work->kind != WORK_BROADCAST);
+    if (!item)
+        return;
+    item->fate = ITEM_WAITS;
+    if (work->kind == WORK_TASK && !work->task->ended)
+        item->times_sent--;
+}
+
+/* What was lent for them, and for those before, was copied. */
+uint64_t __wrap_peer_take_back(struct peer *peer, uint64_t most)
+{
+    struct process *process = PROCESS_BY(put_fd, peer->child.request_fd);
+    REQUIRE(process && process->stage == WORKS && !process->dismissed_at && !process->to_skip);
+    uint64_t count = __real_peer_take_back(peer, most);
+    REQUIRE(count <= most && (!count || process->claims.page));
+    if (count) {
+        trace("  process %u: %lu items are taken back\n", number_of(process), (unsigned long)count);
+        process->loan_count = 0;
+    }
+    process->to_skip += count;
+    for (uint64_t i = 0; i < count; i++)
+        take_last(process);
+    return count;
+}
+
+/* The child of a fork does not have the page; this program does. */
+void __wrap_peer_abandon_claims(struct peer *peer)
+{
+    claims_clear(&peer->claims);
 }
 
 /* A pipe that takes no more than its reader left room for; by the byte, which real ones do not. */
@@ -466,7 +532,16 @@ void say(struct process *process, const void *bytes, size_t size)
     bytes_append(&process->outbox, bytes, size);
 }
 
-/* With each task that has fds comes one message, in the same order. */
+/* The latest: one before that was meant for what it has been told to forget. */
+static void receive_page(struct process *process, int fd)
+{
+    if (process->fd_received != process->page_at)
+        return;
+    claims_clear(&process->claims);
+    REQUIRE(claims_map(&process->claims, fd) == 0);
+}
+
+/* With each task that has fds, and with the page, comes one message, in the same order. */
 static void receive_fds(struct process *process)
 {
     uint64_t number;
@@ -478,6 +553,7 @@ static void receive_fds(struct process *process)
         if (process->fd_tasks - process->fd_received <= 8)
             REQUIRE(process->fd_numbers[process->fd_received % 8] == number);
         process->fd_received++;
+        receive_page(process, fds[0]);
         while (count)
             fd_close(&fds[--count]);
         count = POOL_TASK_FDS;
@@ -573,6 +649,11 @@ void draft_error(struct draft *draft, uint64_t id, uint32_t count, unsigned how)
     draft_text(draft, how);
 }
 
+void draft_skipped(struct draft *draft, uint32_t count)
+{
+    draft->header = (struct wire_header){.type = WIRE_SKIPPED, .count = count};
+}
+
 /* as_it_is: with the size of the body that the header says. */
 void draft_send(struct process *process, struct draft *draft, bool as_it_is)
 {
@@ -587,7 +668,37 @@ void draft_send(struct process *process, struct draft *draft, bool as_it_is)
 
 /* ---- a good worker ---- */
 
-/* The next `most` items at most, of what it has read. */
+/* What it still has it may begin, and what it has begun it keeps. False: the page says otherwise, which is somebody's lie. */
+static bool claim(struct process *process, struct question *question)
+{
+    if (question->may_go && process->claims.page && !claims_begin(&process->claims, question->ticket, 1)) {
+        REQUIRE(process->tampered);
+        return false;
+    }
+    question->claimed = true;
+    return true;
+}
+
+/* Items from `first` on that can be answered at once, at most `most`. */
+static uint32_t claim_some(struct process *process, size_t first, unsigned most)
+{
+    const struct question *questions = process->questions;
+    uint32_t count = 0;
+    most = questions[first].in_run ? most : 1;
+    while (count < most && first + count < process->question_count &&
+           questions[first + count].span == questions[first].span && claim(process, &process->questions[first + count]))
+        count++;
+    return count;
+}
+
+static void skip(struct process *process, uint32_t count)
+{
+    struct draft draft = {0};
+    draft_skipped(&draft, count);
+    draft_send(process, &draft, false);
+}
+
+/* The next `most` items at most, of what it has read; and what was taken back, if that is next. */
 static void answer(struct process *process, unsigned most)
 {
     size_t at = process->first_question;
@@ -595,19 +706,29 @@ static void answer(struct process *process, unsigned most)
         struct draft draft = {0};
         const struct question *first = &process->questions[at];
         const struct work *work = work_of(first);
-        uint32_t count = 0;
-        do {
-            count++;
-            at++;
-        } while (count < most && first->in_run && at < process->question_count &&
-                 process->questions[at].span == first->span);
+        uint32_t count = claim_some(process, at, most);
+        if (!count) {
+            skip(process, 1);
+            return;
+        }
         if (first->in_run)
             draft_results(&draft, first->id, count, work ? work->job.result_size : 0, 0);
         else
             draft_result(&draft, first->id, first->id % 9 * 11, 0);
         draft_send(process, &draft, false);
+        at += count;
         most -= count;
     }
+    if (at == process->question_count && process->to_skip && most && process->read == process->asked.size)
+        skip(process, process->to_skip < most ? (uint32_t)process->to_skip : most);
+}
+
+void tamper(struct process *process, uint64_t word)
+{
+    if (!process->claims.page)
+        return;
+    process->tampered = true;
+    memcpy(process->claims.page, &word, sizeof word);
 }
 
 /* If all that it has said was heard. */

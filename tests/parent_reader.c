@@ -38,8 +38,8 @@ static bool is_due(const struct process *process)
         if (process->stage == READY_DUE)
             return header->code < 0 && !header->count;
         return header->code < 0 && answers_head(process) && (head_of(process)->in_run || header->count == 1);
-    case WIRE_SKIPPED: /* nothing was taken back */
-        return false;
+    case WIRE_SKIPPED:
+        return process->stage == WORKS && !has_questions(process) && header->count && header->count <= process->to_skip;
     case WIRE_RESULT:
         return answers_head(process) && !head_of(process)->in_run && header->count == 1;
     default:
@@ -162,9 +162,11 @@ static bool believe(struct process *process, const uint8_t *body)
 {
     if (process->header.type == WIRE_HELLO)
         return believe_hello(process, body);
-    if (process->stage == WORKS)
+    if (process->header.type == WIRE_SKIPPED)
+        process->to_skip -= process->header.count;
+    else if (process->stage == WORKS)
         return believe_answer(process, body);
-    if (process->header.type == WIRE_READY)
+    else if (process->header.type == WIRE_READY)
         process->stage = WORKS;
     else
         process->declined = true;
@@ -200,7 +202,7 @@ static bool take_next(struct process *process)
 /* Who has nothing to do has nothing to say, not even the beginning of a frame. */
 static bool speaks_unasked(const struct process *process)
 {
-    return process->stage == WORKS && !has_questions(process) && !process->in_frame &&
+    return process->stage == WORKS && !has_questions(process) && !process->to_skip && !process->in_frame &&
            process->heard.size > process->heard_at;
 }
 

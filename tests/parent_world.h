@@ -11,6 +11,7 @@
 #define PROCPOOL_TESTS_PARENT_WORLD_H
 
 #include "backend.h"
+#include "claims.h"
 #include "fuzz_parent.h"
 #include "loop.h"
 #include "procpool.h"
@@ -80,6 +81,9 @@ struct question {
     uint64_t end; /* of its frame in the stream to the process */
     unsigned span;
     bool in_run;
+    bool may_go; /* it came after the page, with this ticket */
+    bool claimed;
+    uint32_t ticket;
 };
 
 /* Memory of a work that the channel was lent until its bytes are written. */
@@ -113,6 +117,12 @@ struct process {
     size_t dismissed_at;    /* 0: not */
     uint64_t fd_numbers[8]; /* of the last tasks with fds */
     unsigned fd_tasks, fd_received;
+
+    struct claims claims; /* mapped as soon as its message is received */
+    unsigned page_at;     /* the place of that message among all with fds, from 1 on; 0: there was none */
+    uint32_t tickets;
+    uint64_t to_skip; /* items behind all questions that were taken back */
+    bool tampered;    /* with the page */
 
     struct bytes outbox; /* said, but not delivered */
     size_t outbox_at;
@@ -196,6 +206,7 @@ void pump(struct process *process, size_t most); /* deliver what it has said */
 void say(struct process *process, const void *bytes, size_t size);
 void read_requests(struct process *process, size_t most);
 void do_next(struct process *process, unsigned most); /* as a good worker does */
+void tamper(struct process *process, uint64_t word);
 
 /* A frame in the making. */
 struct draft {
@@ -206,6 +217,7 @@ void draft_hello(struct draft *draft);
 void draft_result(struct draft *draft, uint64_t id, size_t size, unsigned how);
 void draft_results(struct draft *draft, uint64_t id, uint32_t count, size_t result_size, unsigned how);
 void draft_error(struct draft *draft, uint64_t id, uint32_t count, unsigned how);
+void draft_skipped(struct draft *draft, uint32_t count);
 void draft_send(struct process *process, struct draft *draft, bool as_it_is);
 
 /* parent_reader.c */
