@@ -79,7 +79,7 @@ static void note_taken_back(struct loop *loop, unsigned slot, uint64_t count)
         before -= stays;
         for (uint64_t i = span->first + stays; span->job->kind == JOB_LANE && i < span->first + span->count; i++)
             if (job_is_live(span->job, i))
-                lanes_task(span->job, i)->attempts--;
+                task_note_taken_back(lanes_task(span->job, i));
     }
 }
 

@@ -186,9 +186,10 @@ static void tell_claims(struct peer *peer)
     fd_close(&fd);
 }
 
+/* While a frame is half read, nothing: it was believed to answer what is in flight now, and a liar may answer what it never claimed. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most)
 {
-    if (!peer->claims.page || chan_keep_output(&peer->chan))
+    if (!peer->claims.page || peer->in_body || chan_keep_output(&peer->chan))
         return 0;
     peer->taken += claims_take_back(&peer->claims, peer->tickets, (uint32_t)most);
     return peer->taken;

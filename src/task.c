@@ -89,6 +89,14 @@ void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid
     task->attempts++;
 }
 
+void task_note_taken_back(struct pool_task *task)
+{
+    if (--task->attempts)
+        return;
+    task->worker_id = POOL_NOT_A_WORKER;
+    task->worker_pid = 0;
+}
+
 void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64_t now_ns)
 {
     uint64_t passed_ns = now_ns > task->submitted_ns ? now_ns - task->submitted_ns : 0;

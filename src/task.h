@@ -47,6 +47,8 @@ void task_destroy(struct pool_task *task);
 
 /* It goes to this worker. */
 void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid);
+/* The last worker has not begun it. */
+void task_note_taken_back(struct pool_task *task);
 
 /* How it ended. text: NULL: none. reply: malloc'd, taken. */
 struct task_outcome {

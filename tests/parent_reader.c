@@ -76,12 +76,20 @@ static struct item outcome_of(const struct process *process, const uint8_t *body
     return succeeded;
 }
 
+static void note_failed_part(struct work *work, unsigned slot, int status)
+{
+    if (work->failure && work->failed_slot <= slot)
+        return;
+    work->failure = status;
+    work->failed_slot = slot;
+}
+
 static void end_part(struct process *process, struct work *work, const struct item *outcome)
 {
     if (outcome->fate == ITEM_SUCCEEDED)
         process->broadcast = work->serial;
     else
-        work->failure = outcome->status;
+        note_failed_part(work, slot_of(process), outcome->status);
 }
 
 /* The parent believes it. */

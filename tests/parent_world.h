@@ -69,7 +69,8 @@ struct work {
     struct pool_bytes *inputs;
     struct item *items_known;
     struct bytes replies; /* of items that succeeded */
-    int failure;          /* of a broadcast: some worker's */
+    int failure;          /* of a broadcast: that of the lowest of the slots whose workers told one */
+    unsigned failed_slot;
 };
 
 /* ---- processes ---- */
