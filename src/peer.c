@@ -214,8 +214,8 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     uint8_t flags = stepwise ? WIRE_STEPWISE : 0;
     const struct job *job = span->job;
     span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
-    if (may_wait && !peer->claims_told)
-        tell_claims(peer);
+    if ((may_wait || peer->has_worked) && !peer->claims_told)
+        tell_claims(peer); /* before it is at an item that lasts, and reads nothing */
     int rc = tell_function(peer, job->function);
     uint64_t start = peer->chan.put_bytes;
     if (!rc)
@@ -223,6 +223,7 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     if (rc)
         return rc;
     peer->tickets += (uint32_t)span->count;
+    peer->has_worked = true;
     if (span->bytes > LARGE_BODY_BYTES)
         enlarge_pipes(peer);
     span->sent_position = peer->chan.put_bytes;
@@ -258,7 +259,7 @@ int peer_put_command(struct peer *peer, enum wire_type type)
     peer->expects = PEER_EXPECTS_HELLO;
     memset(peer->told, 0, peer->told_count / 8);
     claims_clear(&peer->claims);
-    peer->claims_told = false;
+    peer->claims_told = peer->has_worked = false;
     return 0;
 }
 

@@ -63,6 +63,7 @@ struct peer {
     bool explained; /* it said itself why it cannot become ready */
 
     struct claims claims;
+    bool has_worked;  /* it was sent a span before */
     bool claims_told; /* or they cannot be had, and nothing is taken back */
     uint32_t tickets; /* items that were put since */
     uint64_t taken;   /* items that were taken back, and that it has not said to have skipped */
@@ -105,8 +106,8 @@ void peer_forget(struct peer *peer);
 bool peer_is_open(const struct peer *peer);
 
 /* Queue all of span, and send the fds of its item. -ENOMEM, or what sending fds failed with: nothing was queued. Sets the span's
- * positions in the stream. may_wait: some
- * of it will wait at the worker, and may be taken back: the worker is given a page for that first. */
+ * positions in the stream. may_wait: some of it will wait at the worker, and may be taken back. For that the worker is given a page, at
+ * the latest before its second span. */
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
