@@ -197,7 +197,7 @@ struct pool_map_options {
      * fails with POOL_ETIMEOUT. */
     int64_t timeout_ms;
     /* 1: after the first failure nothing more is handed to workers; what was not begun ends with POOL_ECANCELED. Other
-     * workers may complete the few items that they have. */
+     * workers may complete the few items that they have; one that is lost with its worker is not tried again. */
     int stop_on_error;
     int reserved; /* must be 0 */
     /* Called on the calling thread, with no lock held, at most 10 times a second and once at the end; non-zero cancels

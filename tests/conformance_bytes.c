@@ -390,6 +390,57 @@ static void default_limit_of_a_reply_is_one_gibibyte(void)
     pool_destroy(pool);
 }
 
+/* Its pid, and what it had resident when it began. */
+static int reverse_and_tell(struct pool_call *call)
+{
+    struct board *board = pool_call_state(call);
+    board->pids[0] = getpid();
+    board->counters[0] = (uint64_t)status_kib(getpid(), "VmRSS:");
+    return reverse(call);
+}
+
+static void map_told(struct pool *pool, size_t size)
+{
+    struct pool_bytes item = make_payload(size, 1), reply;
+    EXPECT_OK(pool_map_bytes(pool, reverse_and_tell, &item, 1, &reply, NULL));
+    EXPECT(is_reverse(&reply, &item));
+    pool_bytes_clear(&reply);
+    free(item.data);
+}
+
+enum { BULK_BYTES = 32 << 20, BULK_KIB = BULK_BYTES / 1024 };
+
+/* What sanitizers keep of freed memory is theirs. */
+static void idle_worker_gives_large_buffers_back(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    map_told(pool, 10);
+    long before_kib = (long)board->counters[0];
+    map_told(pool, BULK_BYTES);
+    uint64_t since_ms = now_ms();
+    while (!is_sanitized() && status_kib(board->pids[0], "VmRSS:") > before_kib + BULK_KIB / 2)
+        EXPECT(have_patience(since_ms));
+    map_told(pool, BULK_BYTES);
+    pool_destroy(pool);
+}
+
+static void worker_gives_buffers_back_that_are_much_too_large(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    map_told(pool, 10);
+    uint64_t before_kib = board->counters[0];
+    map_told(pool, BULK_BYTES);
+    for (int i = 0; i < 10; i++)
+        map_told(pool, BULK_BYTES / 16);
+    EXPECT(is_sanitized() || board->counters[0] < before_kib + BULK_KIB / 2);
+    map_told(pool, BULK_BYTES);
+    pool_destroy(pool);
+}
+
 static int return_state(struct pool_call *call)
 {
     struct board *board = pool_call_state(call);
@@ -444,6 +495,8 @@ const struct conformance_case bytes_cases[] = {
     CASE(fail_texts_belong_to_one_item),
     CASE(replies_above_the_limit_fail_their_item),
     CASE(default_limit_of_a_reply_is_one_gibibyte),
+    CASE(idle_worker_gives_large_buffers_back),
+    CASE(worker_gives_buffers_back_that_are_much_too_large),
     CASE(tasks_have_the_state_of_the_initializer),
     CASE(malformed_payloads_are_refused),
     {0},
