@@ -106,15 +106,13 @@ int claims_map(struct claims *claims, int fd)
 
 uint32_t claims_begin(const struct claims *claims, uint32_t ticket, uint32_t most)
 {
-    uint32_t count = most;
+    uint32_t count;
     if (!claims->page)
         return most;
     uint64_t word = atomic_load(&claims->page->word);
     do {
-        if (word & STOPPED) {
-            count = ahead(ticket, stop_of(word));
-            count = count < most ? count : most;
-        }
+        count = word & STOPPED ? ahead(ticket, stop_of(word)) : most;
+        count = count < most ? count : most;
         if (!count)
             return 0;
     } while (!atomic_compare_exchange_weak(&claims->page->word, &word,

@@ -11,7 +11,7 @@
 /* ---- affinity ---------------------------------------------------------------------------------------------------- */
 
 /* The kernel refuses a set smaller than its own, whose size it does not tell. */
-static unsigned cpus_of_affinity(void)
+unsigned cpus_of_affinity(void)
 {
     enum { FIRST_SET_CPUS = 1024, LAST_SET_CPUS = 1 << 20 };
     for (size_t set_cpus = FIRST_SET_CPUS; set_cpus <= LAST_SET_CPUS; set_cpus *= 2) {

@@ -15,6 +15,9 @@
 /* At least 1. Reads /proc and /sys; may block as long as these do. */
 unsigned cpus_available(void);
 
+/* The first bound alone, by one system call: for who cannot wait for files to be read. At least 1. */
+unsigned cpus_of_affinity(void);
+
 /* ---- the parts, for tests --------------------------------------------------------------------------------------- */
 
 enum cpus_cgroup_version { CPUS_CGROUP_V1 = 1, CPUS_CGROUP_V2 = 2 };

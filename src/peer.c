@@ -191,8 +191,9 @@ uint64_t peer_take_back(struct peer *peer, uint64_t most)
 {
     if (!peer->claims.page || peer->in_body || chan_keep_output(&peer->chan))
         return 0;
-    peer->taken += claims_take_back(&peer->claims, peer->tickets, (uint32_t)most);
-    return peer->taken;
+    uint32_t count = claims_take_back(&peer->claims, peer->tickets, (uint32_t)most);
+    peer->taken += count;
+    return count;
 }
 
 void peer_abandon_claims(struct peer *peer)
@@ -334,7 +335,7 @@ static int read_header(struct peer *peer, const struct span *head)
         return POOL_EPROTO;
     chan_skip(&peer->chan, WIRE_HEADER_BYTES);
     peer->in_body = true;
-    peer->input_size = peer->header.type == WIRE_RESULT ? job_item(head->job, head->first).size : 0;
+    peer->input_size = peer->header.type == WIRE_RESULT ? job_input_size(head->job, head->first) : 0;
     peer->body_done = peer->results_done = 0;
     peer->out_of_memory = false;
     return 0;

@@ -87,7 +87,7 @@ static struct sched_config make_sched_config(const struct pool_options *options,
 {
     return (struct sched_config){
         .workers = workers,
-        .cpus = cpus_available(),
+        .cpus = cpus_of_affinity(), /* where a quota is the bound, the default number of workers is within it */
         .restarts = backend->capabilities & BACKEND_RESTARTS,
         .wears_out = options->max_tasks_per_worker || options->max_worker_bytes,
         .max_tasks_per_worker = options->max_tasks_per_worker,
