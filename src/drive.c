@@ -97,11 +97,27 @@ void drive_end_call(void)
         pthread_setcancelstate(thread.cancel_state, &unused);
 }
 
+static int check_fork(const struct pool *pool)
+{
+    if (!pool->forked)
+        return 0;
+    return error_set(POOL_EFORKED, "this pool belongs to the process that this one was forked from: make a new one");
+}
+
+static int check_work(const struct pool *pool)
+{
+    if (pool->closing)
+        return error_set(POOL_ECLOSED, "the pool has been shut down");
+    if (pool->loop.broken)
+        return error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
+    return 0;
+}
+
 int drive_enter(struct pool *pool)
 {
-    if (pool->forked)
-        return error_set(POOL_EFORKED,
-                         "this pool belongs to the process that this one was forked from: make a new one");
+    int rc = check_fork(pool);
+    if (rc)
+        return rc;
     drive_begin_call();
     drive_lock(pool);
     pool->users++;
@@ -113,12 +129,21 @@ int drive_enter_for_work(struct pool *pool)
     int rc = drive_enter(pool);
     if (rc)
         return rc;
-    if (pool->closing)
-        rc = error_set(POOL_ECLOSED, "the pool has been shut down");
-    else if (pool->loop.broken)
-        rc = error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
+    rc = check_work(pool);
     if (rc)
         drive_leave(pool);
+    return rc;
+}
+
+int drive_lock_for_work(struct pool *pool)
+{
+    int rc = check_fork(pool);
+    if (rc)
+        return rc;
+    drive_lock(pool);
+    rc = check_work(pool);
+    if (rc)
+        drive_unlock(pool);
     return rc;
 }
 

@@ -69,6 +69,8 @@ void drive_end_call(void);
 int drive_enter_for_work(struct pool *pool);
 int drive_enter(struct pool *pool);
 void drive_leave(struct pool *pool);
+/* drive_enter_for_work for who neither waits nor makes a system call (but between drive_begin_call and drive_end_call) until drive_unlock. */
+int drive_lock_for_work(struct pool *pool);
 
 /* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. 0 ms is a time long past, POOL_FOREVER is
  * DRIVE_FOREVER: neither looks at the clock. */

@@ -203,12 +203,17 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
     perform(loop);
 }
 
+static bool is_undriven(const struct loop *loop, uint64_t now_ns)
+{
+    return now_ns - loop->sched.now_ns > UNDRIVEN_NS;
+}
+
 /* What has happened to workers while nobody drove is not to be blamed on what they are sent now. */
 static void catch_up(struct loop *loop)
 {
     struct epoll_event events[LOOP_EVENTS];
     uint64_t now_ns = loop_now_ns();
-    if (now_ns - loop->sched.now_ns > UNDRIVEN_NS) {
+    if (is_undriven(loop, now_ns)) {
         loop_handle(loop, events, loop_wait(loop, events, 0));
         now_ns = loop_now_ns();
     }
@@ -240,19 +245,25 @@ static bool has_gathered(const struct loop *loop)
            (uint64_t)loop->gathered_tasks * GATHER_SHARE >= loop->sched.unended_items;
 }
 
-int loop_submit_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind)
+int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind)
 {
-    catch_up(loop);
-    task->submitted_ns = loop->sched.now_ns;
+    task->submitted_ns = loop_now_ns();
     int rc = lanes_add(&loop->lanes, &loop->sched, task, function, kind);
     if (rc)
         return rc;
     loop->counts.submitted++;
     loop->gathered_tasks++;
     loop->gathered_bytes += task->item.size;
-    if (has_gathered(loop) || !sched_may_gather(&loop->sched))
-        perform(loop);
-    return 0;
+    if (is_undriven(loop, task->submitted_ns))
+        return LOOP_IS_DUE;
+    sched_clock(&loop->sched, task->submitted_ns);
+    return has_gathered(loop) || !sched_may_gather(&loop->sched) ? LOOP_IS_DUE : 0;
+}
+
+void loop_hand_out(struct loop *loop)
+{
+    catch_up(loop);
+    perform(loop);
 }
 
 void loop_cancel_task(struct loop *loop, struct pool_task *task)

@@ -63,9 +63,11 @@ int loop_number(struct loop *loop, callable_fn *fn, uint32_t *number_out, char *
 void loop_submit(struct loop *loop, struct job *job);
 void loop_cancel(struct loop *loop, struct job *job, int status);
 
-/* The same for a task, which is the loop's until it is in ended_tasks. While every worker is busy tasks gather, so that many are handed
- * out and written at once. kind: see lanes_add. -ENOMEM: it stays the caller's. */
-int loop_submit_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind);
+/* A task, which is the loop's until it is in ended_tasks, without a system call. While every worker is busy tasks gather, so that many are
+ * handed out and written at once. kind: see lanes_add. 0; LOOP_IS_DUE: it is time to hand them out; -ENOMEM: it stays the caller's. */
+enum { LOOP_IS_DUE = 1 };
+int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind);
+void loop_hand_out(struct loop *loop);
 /* A task that has not ended: now it has, with POOL_ECANCELED. */
 void loop_cancel_task(struct loop *loop, struct pool_task *task);
 

@@ -37,6 +37,14 @@ static void count_out(struct pool *pool, struct pool_task *task)
     pool->next_number--;
 }
 
+static void hand_out(struct pool *pool)
+{
+    drive_begin_call();
+    loop_hand_out(&pool->loop);
+    drive_note(pool);
+    drive_end_call();
+}
+
 int submit_task(struct pool *pool, struct pool_task *task, pool_task_fn *fn, unsigned kind, struct task_queue *queue)
 {
     char text[256] = "";
@@ -45,11 +53,13 @@ int submit_task(struct pool *pool, struct pool_task *task, pool_task_fn *fn, uns
     if (rc)
         return error_set(rc, "%s", text);
     count_in(pool, task, queue);
-    rc = loop_submit_task(&pool->loop, task, function, kind);
-    if (rc)
-        count_out(pool, task);
-    drive_note(pool); /* also when it failed: the loop may have looked at what others wait for */
-    return rc ? error_system(rc, "submitting a task") : 0;
+    rc = loop_add_task(&pool->loop, task, function, kind);
+    if (rc == LOOP_IS_DUE)
+        hand_out(pool);
+    if (rc >= 0)
+        return 0;
+    count_out(pool, task);
+    return error_system(rc, "submitting a task");
 }
 
 void submit_in_place(struct pool *pool, struct pool_task *task, pool_task_fn *fn, struct task_queue *queue)
@@ -117,14 +127,13 @@ static int await_room(struct pool *pool, size_t size, bool may_wait)
     return 0;
 }
 
-static int submit(struct pool *pool, pool_task_fn *fn, struct pool_task *task, const struct pool_task_options *options,
-                  struct pool_task **task_out)
+static int submit_and_wait(struct pool *pool, pool_task_fn *fn, struct pool_task *task,
+                           const struct pool_task_options *options, struct pool_task **task_out)
 {
     bool may_wait = !options->no_wait && !drive_in_callback(pool);
     int rc = drive_enter_for_work(pool);
     if (rc)
         return rc;
-    task->held = task_out;
     rc = await_room(pool, task->item.size, may_wait);
     if (!rc && pool->in_place)
         submit_in_place(pool, task, fn, &pool->ended);
@@ -136,33 +145,52 @@ static int submit(struct pool *pool, pool_task_fn *fn, struct pool_task *task, c
     return rc;
 }
 
-static int create_and_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
-                             const struct pool_task_options *given, struct pool_task **task_out)
+/* The common case: there is room, and nothing to wait for. */
+static int submit(struct pool *pool, pool_task_fn *fn, struct pool_task *task, const struct pool_task_options *options,
+                  struct pool_task **task_out)
 {
-    struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
-    struct pool_task *task;
-    int rc = options_import(&options, sizeof options, given, "pool_task_options");
-    if (!rc)
-        rc = check(pool, fn, input, input_size, &options);
+    int rc = drive_lock_for_work(pool);
     if (rc)
         return rc;
-    rc = task_create(input, input_size, NULL, options.fds, options.fd_count, &task);
+    bool waits = pool->in_place || !submit_has_room(pool, task->item.size);
+    if (!waits)
+        rc = submit_task(pool, task, fn, kind_of(options), &pool->ended);
+    if (!waits && !rc && task_out)
+        *task_out = task; /* under the lock: without a handle it may be gone afterwards */
+    drive_unlock(pool);
+    return waits ? submit_and_wait(pool, fn, task, options, task_out) : rc;
+}
+
+static int create_and_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
+                             const struct pool_task_options *options, struct pool_task **task_out)
+{
+    struct pool_task *task;
+    int rc = task_create(input, input_size, NULL, options->fds, options->fd_count, &task);
     if (rc)
         return error_system(rc, "pool_submit");
-    task->tag = options.tag;
-    task->item.timeout_ns = (uint64_t)options.timeout_ms * 1000000u;
-    rc = submit(pool, fn, task, &options, task_out);
+    task->tag = options->tag;
+    task->item.timeout_ns = (uint64_t)options->timeout_ms * 1000000u;
+    task->held = task_out;
+    rc = submit(pool, fn, task, options, task_out);
     if (rc)
         task_destroy(task);
     return rc;
 }
 
 int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
-                const struct pool_task_options *options, struct pool_task **task_out)
+                const struct pool_task_options *given, struct pool_task **task_out)
 {
-    drive_begin_call();
-    int rc = create_and_submit(pool, fn, input, input_size, options, task_out);
-    drive_end_call();
+    struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
+    int rc = options_import(&options, sizeof options, given, "pool_task_options");
+    if (!rc)
+        rc = check(pool, fn, input, input_size, &options);
+    if (rc)
+        return rc;
+    if (options.fd_count)
+        drive_begin_call(); /* copies of fds are made, and closed when one fails */
+    rc = create_and_submit(pool, fn, input, input_size, &options, task_out);
+    if (options.fd_count)
+        drive_end_call();
     return rc;
 }
 

@@ -76,7 +76,8 @@ static void release_input(struct pool_task *task)
 
 void task_destroy(struct pool_task *task)
 {
-    release_input(task);
+    if (!task->ended)
+        release_input(task);
     free(task->reply);
     free(task->message);
     free(task);

@@ -141,10 +141,12 @@ static int hand_over(struct work *work, const struct task_wish *wish, uint32_t f
     task->item.index = wish->flags & TASK_OF_STREAM ? world.next_index++ : work->number;
     task->item.timeout_ns = work->timeout_ns;
     task->tag = work;
-    int rc = loop_submit_task(&world.loop, task, function, kind);
-    if (rc)
+    int rc = loop_add_task(&world.loop, task, function, kind);
+    if (rc == LOOP_IS_DUE)
+        loop_hand_out(&world.loop);
+    if (rc < 0)
         world.next_number--;
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 void give_task(const struct task_wish *wish)
