@@ -1,7 +1,9 @@
+/* work: the stream, functions, tasks, and the memory that all of it uses. See work.h. */
 #include "work.h"
 #include "child.h"
 #include "fd.h"
 #include "pages.h"
+#include "work_inner.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -11,12 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REPORT_NS   UINT64_C(200000) /* results wait no longer than this for company */
-#define TASK_NS     UINT64_C(20000) /* those of tasks, which may be as unlike as they like: the next one may never end */
-#define LOOK_NS     UINT64_C(2000)  /* items shorter than this share one look at the clock */
+#define TASK_NS                                                                                                        \
+    UINT64_C(                                                                                                          \
+        20000) /* results of tasks, which may be as unlike as they like, wait no longer than this: the next one may never end */
 #define WEIGH_NS    UINT64_C(1000000) /* short tasks are weighed no more often than this */
 #define LARGE_BYTES ((size_t)1 << 20) /* larger buffers are released after some time */
-enum { LOOK_ITEMS = 512, ARRAY_ALIGNMENT = 64 };
+enum { ARRAY_ALIGNMENT = 64 };
 enum { IDLE_MS = 100, LITTLE_USES = 8 };
 
 struct work_function {
@@ -27,7 +29,7 @@ struct work_function {
 
 struct work work;
 
-static uint64_t clock_ns(void)
+uint64_t work_clock_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -74,7 +76,7 @@ void work_flush_if_late(void)
 }
 
 /* WIRE_WORN when this worker holds more memory than it may. */
-static uint8_t weigh(uint64_t elapsed_ns)
+uint8_t work_weigh(uint64_t elapsed_ns)
 {
     if (!work.max_worker_bytes || (elapsed_ns < LOOK_NS && work.clock_ns - work.weighed_ns < WEIGH_NS))
         return 0;
@@ -117,29 +119,29 @@ void work_take_claims(const struct wire_header *request)
 }
 
 /* How many of the next `most` items are not taken back. They are begun with this. */
-static uint32_t begin_items(uint32_t most)
+uint32_t work_begin_items(uint32_t most)
 {
     uint32_t count = claims_begin(&work.claims, work.ticket, most);
     work.ticket += count;
     return count;
 }
 
-static void skip_items(uint32_t count)
+void work_skip_items(uint32_t count)
 {
     work.ticket += count;
     work_put(&(struct wire_header){.type = WIRE_SKIPPED, .count = count}, NULL);
 }
 
 /* The request cannot be run: so it ends for all of its items that were not taken back. A task was begun as it came. */
-static void refuse(const struct wire_header *request, int error, const char *text)
+void work_refuse(const struct wire_header *request, int error, const char *text)
 {
     struct wire_header begun = *request;
     if (request->type == WIRE_RUN)
-        begun.count = begin_items(request->count);
+        begun.count = work_begin_items(request->count);
     if (begun.count)
         work_put_error(&begun, error, 0, text);
     if (begun.count < request->count)
-        skip_items(request->count - begun.count);
+        work_skip_items(request->count - begun.count);
 }
 
 /* ---- buffers and bodies ---- */
@@ -151,7 +153,7 @@ static void release_buffer(struct work_buffer *buffer)
 }
 
 /* Room for `size` bytes; what was there is lost. */
-static bool reserve(struct work_buffer *buffer, size_t size)
+bool work_reserve(struct work_buffer *buffer, size_t size)
 {
     if (size <= buffer->capacity && buffer->data)
         return true;
@@ -165,17 +167,7 @@ static bool reserve(struct work_buffer *buffer, size_t size)
     return true;
 }
 
-/* The same with defined contents: the bytes of a result that its function leaves alone travel too. */
-static bool reserve_results(size_t size)
-{
-    size_t capacity_before = work.results.capacity;
-    bool done = reserve(&work.results, size);
-    if (done && work.results.capacity != capacity_before)
-        memset(work.results.data, 0, work.results.capacity);
-    return done;
-}
-
-static void release_if_large(struct work_buffer *buffer)
+void work_release_if_large(struct work_buffer *buffer)
 {
     if (buffer->capacity > LARGE_BYTES)
         release_buffer(buffer);
@@ -199,7 +191,7 @@ static bool is_outgrown(size_t capacity, size_t used, unsigned *little_uses)
     return work.max_worker_bytes || *little_uses >= LITTLE_USES;
 }
 
-static void release_if_outgrown(struct work_buffer *buffer, size_t used)
+void work_release_if_outgrown(struct work_buffer *buffer, size_t used)
 {
     if (is_outgrown(buffer->capacity, used, &buffer->little_uses))
         release_buffer(buffer);
@@ -220,7 +212,7 @@ static void release_when_idle(void)
     if (largest <= LARGE_BYTES || fd_poll(work.chan.in_fd, POLLIN, IDLE_MS))
         return;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        release_if_large(buffers[i]);
+        work_release_if_large(buffers[i]);
     if (work.call.reply_capacity > LARGE_BYTES)
         release_reply(&work.call);
 }
@@ -240,20 +232,20 @@ void work_read(void *destination, uint64_t size)
         work_flush();
     check_stream(chan_read_into(&work.chan, destination, (size_t)size, &done));
     if (waits)
-        work.clock_ns = clock_ns();
+        work.clock_ns = work_clock_ns();
 }
 
 /* The request's body in `buffer`. false: there is no memory for it; the body was skipped and the error put. */
 bool work_read_request(const struct wire_header *request, struct work_buffer *buffer)
 {
-    if (reserve(buffer, (size_t)request->body_bytes)) {
+    if (work_reserve(buffer, (size_t)request->body_bytes)) {
         work_read(buffer->data, request->body_bytes);
         return true;
     }
     size_t done = 0;
     work_flush();
     check_stream(chan_discard(&work.chan, (size_t)request->body_bytes, &done));
-    refuse(request, -ENOMEM, "the worker has no memory for the input");
+    work_refuse(request, -ENOMEM, "the worker has no memory for the input");
     return false;
 }
 
@@ -270,7 +262,7 @@ void work_next(struct wire_header *header_out)
         work_end(1); /* not the parent that said hello */
     chan_skip(&work.chan, WIRE_HEADER_BYTES);
     if (waits)
-        work.clock_ns = clock_ns();
+        work.clock_ns = work_clock_ns();
 }
 
 /* ---- functions ---- */
@@ -299,12 +291,13 @@ void work_take_function(const struct wire_header *request)
 }
 
 /* The function that the request names. NULL: it cannot be run here; the error was put. */
-static callable_fn *find_function(const struct wire_header *request)
+callable_fn *work_find_function(const struct wire_header *request)
 {
     struct work_function *function = request->function < work.function_count ? work.functions[request->function] : NULL;
     if (function && function->fn)
         return function->fn;
-    refuse(request, function ? function->error : POOL_EPROTO, function ? function->text : "unknown function number");
+    work_refuse(request, function ? function->error : POOL_EPROTO,
+                function ? function->text : "unknown function number");
     return NULL;
 }
 
@@ -315,7 +308,7 @@ static void put_result(const struct wire_header *request, int code, uint64_t ela
     const struct pool_call *call = &work.call;
     size_t text_size = strnlen(call->text, WIRE_TEXT_BYTES);
     struct wire_header header = {.type = WIRE_RESULT,
-                                 .flags = weigh(elapsed_ns),
+                                 .flags = work_weigh(elapsed_ns),
                                  .id = request->id,
                                  .count = 1,
                                  .code = code,
@@ -350,7 +343,7 @@ static void skip_task(const struct wire_header *request)
     if (chan_staged(&work.chan) < request->body_bytes)
         work_flush();
     check_stream(chan_discard(&work.chan, (size_t)request->body_bytes, &done));
-    skip_items(1);
+    work_skip_items(1);
 }
 
 static int call_task(const struct wire_header *request, pool_task_fn *fn)
@@ -368,7 +361,7 @@ static void run_task(const struct wire_header *request, pool_task_fn *fn)
         work_flush();
     uint64_t begun_ns = work.clock_ns;
     int code = call_task(request, fn);
-    work.clock_ns = clock_ns();
+    work.clock_ns = work_clock_ns();
     uint64_t elapsed_ns = work.clock_ns - begun_ns;
     close_fds(&work.call); /* before its end is told */
     if (work.call.too_large)
@@ -381,26 +374,26 @@ static void run_task(const struct wire_header *request, pool_task_fn *fn)
 
 void work_run_task(const struct wire_header *request)
 {
-    if (!begin_items(1)) { /* one with fds never waits behind another, so it is not taken back */
+    if (!work_begin_items(1)) { /* one with fds never waits behind another, so it is not taken back */
         skip_task(request);
         return;
     }
     bool has_input = work_read_request(request, &work.input);
     bool has_fds = !(request->flags & WIRE_FDS) || receive_fds(request);
-    pool_task_fn *fn = has_input ? (pool_task_fn *)find_function(request) : NULL;
+    pool_task_fn *fn = has_input ? (pool_task_fn *)work_find_function(request) : NULL;
     if (has_input && fn && !has_fds)
         work_put_error(request, -EMFILE, 0, "the worker has no room for the file descriptors");
     else if (has_input && fn)
         run_task(request, fn);
     close_fds(&work.call);
-    release_if_outgrown(&work.input, (size_t)request->body_bytes);
+    work_release_if_outgrown(&work.input, (size_t)request->body_bytes);
     release_reply_if_outgrown(&work.call);
 }
 
 int work_run_replay(const struct wire_header *request, const char **text_out)
 {
     *text_out = "no memory for a broadcast's input";
-    if (!reserve(&work.input, (size_t)request->body_bytes))
+    if (!work_reserve(&work.input, (size_t)request->body_bytes))
         return -ENOMEM;
     work_read(work.input.data, request->body_bytes);
     struct work_function *function = request->function < work.function_count ? work.functions[request->function] : NULL;
@@ -409,142 +402,7 @@ int work_run_replay(const struct wire_header *request, const char **text_out)
         return POOL_EBUILD;
     int code = call_task(request, (pool_task_fn *)function->fn);
     *text_out = work.call.text;
-    release_if_outgrown(&work.input, (size_t)request->body_bytes);
+    work_release_if_outgrown(&work.input, (size_t)request->body_bytes);
     release_reply_if_outgrown(&work.call);
     return code;
-}
-
-/* ---- a run: consecutive items of one size ---- */
-
-struct run {
-    const struct wire_header *request;
-    pool_map_fn *fn;
-    const uint8_t *items;
-    uint8_t *results;
-    size_t item_size, result_size;
-    uint32_t reported, done; /* items [reported, done) wait to be reported */
-    uint32_t begun;          /* items [done, begun) may be run; the others have to be begun first */
-    uint32_t failure_count;  /* among them; listed in work.failures */
-    uint64_t begun_ns;       /* when `reported` was reached */
-};
-
-/* The body of a report: the results where they are, or behind a list of failures in a buffer of their own. */
-static const void *report_body(const struct run *run, size_t failure_bytes, size_t result_bytes)
-{
-    const uint8_t *results = run->results + run->reported * run->result_size;
-    if (!failure_bytes)
-        return results;
-    if (!reserve(&work.report, failure_bytes + result_bytes))
-        work_end(1); /* no memory for a report: the items are in doubt, and run elsewhere */
-    memcpy(work.report.data, work.failures.data, failure_bytes);
-    memcpy(work.report.data + failure_bytes, results, result_bytes);
-    return work.report.data;
-}
-
-static void report_run(struct run *run)
-{
-    uint32_t count = run->done - run->reported;
-    size_t failure_bytes = (size_t)run->failure_count * WIRE_FAILURE_BYTES, result_bytes = count * run->result_size;
-    uint64_t elapsed_ns = work.clock_ns - run->begun_ns;
-    struct wire_header header = {.type = WIRE_RESULTS,
-                                 .flags = weigh(elapsed_ns),
-                                 .id = run->request->id + run->reported,
-                                 .count = count,
-                                 .function = run->failure_count,
-                                 .extra = elapsed_ns,
-                                 .body_bytes = failure_bytes + result_bytes};
-    work_put(&header, report_body(run, failure_bytes, result_bytes));
-    run->reported = run->done;
-    run->failure_count = 0;
-    run->begun_ns = work.clock_ns;
-}
-
-static void note_failure(struct run *run, uint32_t item, int code)
-{
-    if (!reserve(&work.failures, (size_t)run->request->count * WIRE_FAILURE_BYTES))
-        work_end(1);
-    struct wire_failure failure = {.offset = item - run->reported, .code = code};
-    wire_encode_failure(failure, work.failures.data + (size_t)run->failure_count++ * WIRE_FAILURE_BYTES);
-}
-
-/* Run items up to `limit`; short of it after a failure that is to stop the run. */
-static bool run_items(struct run *run, uint32_t limit)
-{
-    const struct wire_header *request = run->request;
-    while (run->done < limit) {
-        uint32_t i = run->done;
-        call_place.item_index = request->id + i;
-        int code = run->fn(run->items + i * run->item_size, run->results + i * run->result_size, work.state);
-        work_end_copy();
-        run->done++;
-        if (code) {
-            note_failure(run, i, code);
-            if (request->flags & WIRE_STOP)
-                return false;
-        }
-    }
-    return true;
-}
-
-/* The clock is looked at once per `look` items, as their measured cost warrants: 22 ns are much beside an item of 5. */
-static void work_through(struct run *run)
-{
-    static uint32_t look = 1;
-    bool stepwise = run->request->flags & WIRE_STEPWISE, going = true;
-    while (going && run->done < run->request->count) {
-        uint32_t left = run->request->count - run->done, step = stepwise ? 1 : look < left ? look : left;
-        uint64_t before_ns = work.clock_ns;
-        run->begun += begin_items(step);
-        if (run->begun == run->done)
-            break;
-        going = run_items(run, run->begun);
-        work.clock_ns = clock_ns();
-        uint64_t elapsed_ns = work.clock_ns - before_ns;
-        if (elapsed_ns > LOOK_NS)
-            look = look / 2 ? look / 2 : 1;
-        else if (look < LOOK_ITEMS && step == look)
-            look *= 2;
-        if (stepwise || work.clock_ns - work.reported_ns >= REPORT_NS) {
-            report_run(run);
-            work_flush();
-        }
-    }
-    if (run->reported < run->done)
-        report_run(run);
-    if (!going) /* a failure ends the run: what could have been begun is not told of */
-        run->begun += begin_items(run->request->count - run->begun);
-    if (run->begun < run->request->count)
-        skip_items(run->request->count - run->begun);
-}
-
-void work_run_run(const struct wire_header *request)
-{
-    if (!work_read_request(request, &work.input))
-        return;
-    pool_map_fn *fn = (pool_map_fn *)find_function(request);
-    size_t result_size = (size_t)request->extra, result_bytes;
-    if (!fn)
-        return;
-    if (!request->count || __builtin_mul_overflow(request->count, result_size, &result_bytes))
-        work_end(1);
-    if (!reserve_results(result_bytes)) {
-        refuse(request, -ENOMEM, "the worker has no memory for the results");
-        return;
-    }
-    if (request->flags & WIRE_STEPWISE)
-        work_flush();
-    struct run run = {.request = request,
-                      .fn = fn,
-                      .items = work.input.data,
-                      .results = work.results.data,
-                      .item_size = (size_t)request->body_bytes / request->count,
-                      .result_size = result_size,
-                      .begun_ns = work.clock_ns};
-    work_through(&run);
-    if (chan_has_output(&work.chan))
-        work_flush_if_late();
-    release_if_outgrown(&work.input, (size_t)request->body_bytes);
-    release_if_outgrown(&work.results, result_bytes);
-    release_if_large(&work.failures);
-    release_if_large(&work.report);
 }

@@ -1,0 +1,15 @@
+/* peer_inner: what the rooms of the peer share. See peer.h for what it does.
+ *
+ *   peer.c       a worker's stream from its start to its end, and what comes
+ *   peer_send.c  what goes
+ *
+ * Nobody else includes this. */
+#ifndef PROCPOOL_PEER_INNER_H
+#define PROCPOOL_PEER_INNER_H
+
+#include "peer.h"
+
+/* Queue all that a worker needs to become ready. -ENOMEM. */
+int peer_put_greeting(struct peer *peer);
+
+#endif

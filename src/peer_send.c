@@ -1,0 +1,215 @@
+/* peer_send: what the parent says to a worker: greetings, functions, spans, commands. See peer.h. */
+#include "fd.h"
+#include "peer_inner.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Above this a body does not fit a pipe of the default size, and a larger one saves wake-ups. */
+enum { LARGE_BODY_BYTES = 48 << 10, LARGE_PIPE_BYTES = 1 << 20 };
+
+/* ---- greetings and functions ---- */
+
+static int put_hello(struct peer *peer)
+{
+    struct wire_hello hello = {.version = WIRE_VERSION, .pid = (uint32_t)getpid()};
+    uint8_t bytes[WIRE_HELLO_BYTES];
+    hello.id_size = (uint32_t)callable_library_id(hello.id);
+    struct wire_header header = {.type = WIRE_HELLO, .body_bytes = wire_encode_hello(&hello, bytes)};
+    return chan_put(&peer->chan, &header, bytes);
+}
+
+static int tell_function(struct peer *peer, uint32_t number)
+{
+    if (number >= peer->told_count) {
+        uint32_t count = (number / 64 + 1) * 64 * 2;
+        uint64_t *told = realloc(peer->told, count / 8);
+        if (!told)
+            return -ENOMEM;
+        memset((uint8_t *)told + peer->told_count / 8, 0, (count - peer->told_count) / 8);
+        peer->told = told;
+        peer->told_count = count;
+    }
+    uint64_t bit = UINT64_C(1) << (number % 64);
+    if (peer->told[number / 64] & bit)
+        return 0;
+    size_t size;
+    const uint8_t *bytes = functions_bytes(&peer->setup->functions, number, &size);
+    struct wire_header header = {.type = WIRE_FUNCTION, .function = number, .body_bytes = size};
+    int rc = chan_put(&peer->chan, &header, bytes);
+    if (!rc)
+        peer->told[number / 64] |= bit;
+    return rc;
+}
+
+static int put_replay(struct peer *peer, const struct peer_replay *replay)
+{
+    struct wire_header header = {.type = WIRE_TASK,
+                                 .flags = WIRE_REPLAY,
+                                 .count = 1,
+                                 .function = replay->function,
+                                 .body_bytes = replay->input.size};
+    int rc = tell_function(peer, replay->function);
+    return rc ? rc : chan_put(&peer->chan, &header, replay->input.data);
+}
+
+int peer_put_greeting(struct peer *peer)
+{
+    const struct peer_setup *setup = peer->setup;
+    struct wire_header header = {.type = WIRE_CONFIG,
+                                 .id = peer->worker_id,
+                                 .count = (uint32_t)setup->replay_count,
+                                 .body_bytes = setup->config_size};
+    int rc = put_hello(peer);
+    if (!rc)
+        rc = chan_put(&peer->chan, &header, setup->config);
+    for (size_t i = 0; !rc && i < setup->replay_count; i++)
+        rc = put_replay(peer, &setup->replays[i]);
+    return rc;
+}
+
+/* ---- spans ---- */
+
+static int put_run(struct peer *peer, const struct span *span, uint8_t flags)
+{
+    const struct job *job = span->job;
+    struct wire_header header = {.type = WIRE_RUN,
+                                 .flags = (uint8_t)(flags | (job->stop_on_error ? WIRE_STOP : 0)),
+                                 .id = span->first,
+                                 .count = (uint32_t)span->count,
+                                 .function = job->function,
+                                 .extra = job->result_size,
+                                 .body_bytes = span->count * job->item_size};
+    return chan_put(&peer->chan, &header, job->items + span->first * job->item_size);
+}
+
+/* A dead worker's socket refuses: its end is about to be told, and the item goes elsewhere. */
+static int send_fds(const struct peer *peer, const struct job_item *item)
+{
+    int rc = fd_send(peer->child.socket_fd, &item->index, sizeof item->index, item->fds, item->fd_count);
+    return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
+}
+
+static int put_task(struct peer *peer, const struct job *job, const struct job_item *item, uint8_t flags)
+{
+    struct wire_header header = {.type = WIRE_TASK,
+                                 .flags = (uint8_t)(flags | (item->fd_count ? WIRE_FDS : 0)),
+                                 .id = item->index,
+                                 .extra = item->fd_count,
+                                 .count = 1,
+                                 .function = job->function,
+                                 .body_bytes = item->size};
+    int rc = item->fd_count ? send_fds(peer, item) : 0;
+    return rc ? rc : chan_put(&peer->chan, &header, item->data);
+}
+
+static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
+{
+    size_t body_bytes = 0;
+    for (uint64_t i = span->first; i < span->first + span->count; i++)
+        body_bytes += job_input_size(span->job, i);
+    int rc = chan_reserve(&peer->chan, (size_t)span->count, body_bytes);
+    for (uint64_t i = span->first; !rc && i < span->first + span->count; i++) {
+        struct job_item item = job_item(span->job, i);
+        rc = put_task(peer, span->job, &item, flags); /* there is room; and fds come with a lone item only */
+    }
+    return rc;
+}
+
+/* ---- taking back ---- */
+
+/* Without memory, fds or a socket that takes them nothing is taken back from this worker. */
+static void tell_claims(struct peer *peer)
+{
+    struct wire_header header = {.type = WIRE_CLAIMS};
+    const uint64_t number = 0;
+    int fd = -1;
+    peer->claims_told = true;
+    if (chan_reserve(&peer->chan, 1, 0) || claims_create(&peer->claims, &fd))
+        return;
+    if (fd_send(peer->child.socket_fd, &number, sizeof number, &fd, 1))
+        claims_clear(&peer->claims);
+    else
+        chan_put(&peer->chan, &header, NULL); /* there is room */
+    peer->tickets = 0;
+    fd_close(&fd);
+}
+
+/* While a frame is half read, nothing: it was believed to answer what is in flight now, and a liar may answer what it never claimed. */
+uint64_t peer_take_back(struct peer *peer, uint64_t most)
+{
+    if (!peer->claims.page || peer->in_body || chan_keep_output(&peer->chan))
+        return 0;
+    uint32_t count = claims_take_back(&peer->claims, peer->tickets, (uint32_t)most);
+    peer->taken += count;
+    return count;
+}
+
+void peer_abandon_claims(struct peer *peer)
+{
+    peer->claims.page = NULL;
+}
+
+static void enlarge_pipes(struct peer *peer)
+{
+    if (peer->large_pipes)
+        return;
+    peer->large_pipes = true;
+    fd_try_pipe_capacity(peer->child.request_fd, LARGE_PIPE_BYTES);
+    fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
+}
+
+int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)
+{
+    uint8_t flags = stepwise ? WIRE_STEPWISE : 0;
+    const struct job *job = span->job;
+    span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
+    if ((may_wait || peer->has_worked) && !peer->claims_told)
+        tell_claims(peer); /* before it is at an item that lasts, and reads nothing */
+    int rc = tell_function(peer, job->function);
+    uint64_t start = peer->chan.put_bytes;
+    if (!rc)
+        rc = job->kind == JOB_FIXED ? put_run(peer, span, flags) : put_tasks(peer, span, flags);
+    if (rc)
+        return rc;
+    peer->tickets += (uint32_t)span->count;
+    peer->has_worked = true;
+    if (span->bytes > LARGE_BODY_BYTES)
+        enlarge_pipes(peer);
+    span->sent_position = peer->chan.put_bytes;
+    span->begin_position = span->sent_position;
+    if (job->kind != JOB_FIXED)
+        span->begin_position = start + WIRE_HEADER_BYTES + job_input_size(job, span->first);
+    return 0;
+}
+
+void peer_note_answered(struct span *head)
+{
+    if (head->job->kind != JOB_FIXED)
+        head->begin_position += WIRE_HEADER_BYTES + job_input_size(head->job, head->first);
+}
+
+void peer_mute(struct peer *peer)
+{
+    chan_forget_output(&peer->chan);
+}
+
+uint64_t peer_read_position(const struct peer *peer)
+{
+    return peer->chan.sent_bytes - fd_unread(peer->child.request_fd);
+}
+
+int peer_put_command(struct peer *peer, enum wire_type type)
+{
+    struct wire_header header = {.type = (uint8_t)type};
+    int rc = chan_put(&peer->chan, &header, NULL);
+    if (rc || type != WIRE_RECYCLE)
+        return rc;
+    peer->greets_late = true;
+    peer->expects = PEER_EXPECTS_HELLO;
+    memset(peer->told, 0, peer->told_count / 8);
+    claims_clear(&peer->claims);
+    peer->claims_told = peer->has_worked = false;
+    return 0;
+}

@@ -1,0 +1,150 @@
+/* work_run: a run: consecutive items of one size. See work.h. */
+#include "work_inner.h"
+#include <errno.h>
+#include <string.h>
+
+#define REPORT_NS UINT64_C(200000) /* results wait no longer than this for company */
+enum { LOOK_ITEMS = 512 };
+
+struct run {
+    const struct wire_header *request;
+    pool_map_fn *fn;
+    const uint8_t *items;
+    uint8_t *results;
+    size_t item_size, result_size;
+    uint32_t reported, done; /* items [reported, done) wait to be reported */
+    uint32_t begun;          /* items [done, begun) may be run; the others have to be begun first */
+    uint32_t failure_count;  /* among them; listed in work.failures */
+    uint64_t begun_ns;       /* when `reported` was reached */
+};
+
+/* The body of a report: the results where they are, or behind a list of failures in a buffer of their own. */
+static const void *report_body(const struct run *run, size_t failure_bytes, size_t result_bytes)
+{
+    const uint8_t *results = run->results + run->reported * run->result_size;
+    if (!failure_bytes)
+        return results;
+    if (!work_reserve(&work.report, failure_bytes + result_bytes))
+        work_end(1); /* no memory for a report: the items are in doubt, and run elsewhere */
+    memcpy(work.report.data, work.failures.data, failure_bytes);
+    memcpy(work.report.data + failure_bytes, results, result_bytes);
+    return work.report.data;
+}
+
+static void report_run(struct run *run)
+{
+    uint32_t count = run->done - run->reported;
+    size_t failure_bytes = (size_t)run->failure_count * WIRE_FAILURE_BYTES, result_bytes = count * run->result_size;
+    uint64_t elapsed_ns = work.clock_ns - run->begun_ns;
+    struct wire_header header = {.type = WIRE_RESULTS,
+                                 .flags = work_weigh(elapsed_ns),
+                                 .id = run->request->id + run->reported,
+                                 .count = count,
+                                 .function = run->failure_count,
+                                 .extra = elapsed_ns,
+                                 .body_bytes = failure_bytes + result_bytes};
+    work_put(&header, report_body(run, failure_bytes, result_bytes));
+    run->reported = run->done;
+    run->failure_count = 0;
+    run->begun_ns = work.clock_ns;
+}
+
+static void note_failure(struct run *run, uint32_t item, int code)
+{
+    if (!work_reserve(&work.failures, (size_t)run->request->count * WIRE_FAILURE_BYTES))
+        work_end(1);
+    struct wire_failure failure = {.offset = item - run->reported, .code = code};
+    wire_encode_failure(failure, work.failures.data + (size_t)run->failure_count++ * WIRE_FAILURE_BYTES);
+}
+
+/* Run items up to `limit`; short of it after a failure that is to stop the run. */
+static bool run_items(struct run *run, uint32_t limit)
+{
+    const struct wire_header *request = run->request;
+    while (run->done < limit) {
+        uint32_t i = run->done;
+        call_place.item_index = request->id + i;
+        int code = run->fn(run->items + i * run->item_size, run->results + i * run->result_size, work.state);
+        work_end_copy();
+        run->done++;
+        if (code) {
+            note_failure(run, i, code);
+            if (request->flags & WIRE_STOP)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The clock is looked at once per `look` items, as their measured cost warrants: 22 ns are much beside an item of 5. */
+static void work_through(struct run *run)
+{
+    static uint32_t look = 1;
+    bool stepwise = run->request->flags & WIRE_STEPWISE, going = true;
+    while (going && run->done < run->request->count) {
+        uint32_t left = run->request->count - run->done, step = stepwise ? 1 : look < left ? look : left;
+        uint64_t before_ns = work.clock_ns;
+        run->begun += work_begin_items(step);
+        if (run->begun == run->done)
+            break;
+        going = run_items(run, run->begun);
+        work.clock_ns = work_clock_ns();
+        uint64_t elapsed_ns = work.clock_ns - before_ns;
+        if (elapsed_ns > LOOK_NS)
+            look = look / 2 ? look / 2 : 1;
+        else if (look < LOOK_ITEMS && step == look)
+            look *= 2;
+        if (stepwise || work.clock_ns - work.reported_ns >= REPORT_NS) {
+            report_run(run);
+            work_flush();
+        }
+    }
+    if (run->reported < run->done)
+        report_run(run);
+    if (!going) /* a failure ends the run: what could have been begun is not told of */
+        run->begun += work_begin_items(run->request->count - run->begun);
+    if (run->begun < run->request->count)
+        work_skip_items(run->request->count - run->begun);
+}
+
+/* Room for results with defined contents: the bytes of a result that its function leaves alone travel too. */
+static bool reserve_results(size_t size)
+{
+    size_t capacity_before = work.results.capacity;
+    bool done = work_reserve(&work.results, size);
+    if (done && work.results.capacity != capacity_before)
+        memset(work.results.data, 0, work.results.capacity);
+    return done;
+}
+
+void work_run_run(const struct wire_header *request)
+{
+    if (!work_read_request(request, &work.input))
+        return;
+    pool_map_fn *fn = (pool_map_fn *)work_find_function(request);
+    size_t result_size = (size_t)request->extra, result_bytes;
+    if (!fn)
+        return;
+    if (!request->count || __builtin_mul_overflow(request->count, result_size, &result_bytes))
+        work_end(1);
+    if (!reserve_results(result_bytes)) {
+        work_refuse(request, -ENOMEM, "the worker has no memory for the results");
+        return;
+    }
+    if (request->flags & WIRE_STEPWISE)
+        work_flush();
+    struct run run = {.request = request,
+                      .fn = fn,
+                      .items = work.input.data,
+                      .results = work.results.data,
+                      .item_size = (size_t)request->body_bytes / request->count,
+                      .result_size = result_size,
+                      .begun_ns = work.clock_ns};
+    work_through(&run);
+    if (chan_has_output(&work.chan))
+        work_flush_if_late();
+    work_release_if_outgrown(&work.input, (size_t)request->body_bytes);
+    work_release_if_outgrown(&work.results, result_bytes);
+    work_release_if_large(&work.failures);
+    work_release_if_large(&work.report);
+}
