@@ -67,7 +67,7 @@ void chan_forget_output(struct chan *chan);
 void chan_rearm(struct chan *chan);
 
 /* Make the next `size` bytes (at most CHAN_STAGING_BYTES) available in one piece without consuming them. 0, CHAN_AGAIN,
- * CHAN_EOF, a negative errno. The pointer is valid until the next call. */
+ * CHAN_EOF, a negative errno. The pointer is valid until the next call but chan_skip. */
 int chan_peek(struct chan *chan, size_t size, const uint8_t **bytes_out);
 void chan_skip(struct chan *chan, size_t size);
 

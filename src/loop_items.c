@@ -119,6 +119,28 @@ static bool take_result(struct loop *loop, struct job *job, const struct peer *p
     return true;
 }
 
+/* Copies of the replies, where they are wanted; how many there was no memory for. */
+static uint64_t take_replies(struct loop *loop, struct job *job, const struct peer *peer,
+                             const struct peer_report *report)
+{
+    bool wanted = job->kind == JOB_LANE || job->replies;
+    const uint8_t *at = report->replies;
+    uint64_t failures = 0;
+    for (uint64_t i = 0; i < report->count; i++) {
+        struct wire_reply reply;
+        at = wire_decode_reply(at, &reply);
+        size_t size = wanted ? reply.size : 0;
+        struct peer_report one = {.first = report->first + i, .count = 1, .elapsed_ns = reply.elapsed_ns, .text = ""};
+        one.reply = size ? malloc(size) : NULL;
+        one.reply_size = one.reply ? size : 0;
+        one.reply_lost = size && !one.reply;
+        if (one.reply)
+            memcpy(one.reply, reply.bytes, size);
+        failures += take_result(loop, job, peer, &one);
+    }
+    return failures;
+}
+
 static void take_error(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
 {
     char what[WHAT_BYTES];
@@ -143,6 +165,8 @@ void loop_take_items(struct loop *loop, unsigned slot, enum peer_news news, cons
         failures = report->failure_count;
     } else if (news == PEER_RESULT) {
         failures = take_result(loop, job, peer, report);
+    } else if (news == PEER_REPLIES) {
+        failures = take_replies(loop, job, peer, report);
     } else {
         take_error(loop, job, peer, report);
         failures = report->count;
@@ -152,7 +176,7 @@ void loop_take_items(struct loop *loop, unsigned slot, enum peer_news news, cons
     struct span *span = sched_head(&loop->sched, slot);
     sched_items_ended(&loop->sched, slot, report->count, failures, report->elapsed_ns, report->worn);
     if (span == sched_head(&loop->sched, slot))
-        peer_note_answered(span);
+        peer_note_answered(span, report->count);
     take_away(loop, job, report->first, report->count);
 }
 

@@ -96,6 +96,19 @@ static bool result_fits(const struct peer *peer, const struct span *head)
     return answers(peer, head) && head->job->kind != JOB_FIXED && peer->header.count == 1;
 }
 
+/* Whether replies may be of this span, which may be one of many. */
+static bool takes_replies(const struct span *span)
+{
+    return span && (span->job->kind == JOB_LANE || span->job->kind == JOB_BYTES);
+}
+
+static bool replies_fit(const struct peer *peer, const struct span *head)
+{
+    uint64_t id;
+    return peer->expects == PEER_EXPECTS_RESULTS && takes_replies(head) && expected_id(head, &id) &&
+           peer->header.id == id && peer->header.count;
+}
+
 static bool results_fit(const struct peer *peer, const struct span *head)
 {
     const struct wire_header *header = &peer->header;
@@ -119,6 +132,7 @@ static bool skipped_fits(const struct peer *peer, const struct span *head)
 static bool (*const is_due[WIRE_TYPE_COUNT])(const struct peer *, const struct span *) = {
     [WIRE_HELLO] = hello_is_due,  [WIRE_READY] = ready_is_due, [WIRE_RESULT] = result_fits,
     [WIRE_RESULTS] = results_fit, [WIRE_ERROR] = error_fits,   [WIRE_SKIPPED] = skipped_fits,
+    [WIRE_REPLIES] = replies_fit,
 };
 
 static int read_header(struct peer *peer, const struct span *head)
@@ -134,6 +148,7 @@ static int read_header(struct peer *peer, const struct span *head)
     peer->in_body = true;
     peer->input_size = peer->header.type == WIRE_RESULT ? job_input_size(head->job, head->first) : 0;
     peer->body_done = peer->results_done = 0;
+    peer->replies = NULL;
     peer->out_of_memory = false;
     return 0;
 }
@@ -194,9 +209,25 @@ static int read_reply(struct peer *peer, const struct span *head)
     return chan_discard(&peer->chan, (size_t)peer->header.body_bytes, &peer->body_done);
 }
 
+/* All of them, which stay in the channel until the last was told. */
+static int read_replies(struct peer *peer)
+{
+    const struct wire_header *header = &peer->header;
+    if (peer->replies)
+        return 0;
+    int rc = chan_peek(&peer->chan, (size_t)header->body_bytes, &peer->replies);
+    if (rc)
+        return rc;
+    chan_skip(&peer->chan, (size_t)header->body_bytes);
+    peer->replies_left = header->count;
+    return wire_check_replies(peer->replies, (size_t)header->body_bytes, header->count, peer->setup->max_result_bytes);
+}
+
 static int read_body(struct peer *peer, const struct span *head)
 {
     switch (peer->header.type) {
+    case WIRE_REPLIES:
+        return read_replies(peer);
     case WIRE_RESULTS:
         return read_results(peer, head);
     case WIRE_RESULT:
@@ -283,11 +314,22 @@ static enum peer_news take_skipped(struct peer *peer)
     return PEER_SKIPPED;
 }
 
-/* How far a worker that keeps the protocol has read when it answers the first of head's items: a run to its end, tasks one by one. An
- * answer before that would end items whose memory is still to be written from. */
-static uint64_t read_when_answered(const struct span *head)
+/* As many as are for this span; the others are for those behind it. */
+static enum peer_news take_replies(struct peer *peer, const struct span *head, struct peer_report *report)
 {
-    return head->job->kind == JOB_FIXED ? head->sent_position : head->begin_position;
+    struct wire_reply reply;
+    bool fits = takes_replies(head);
+    report->count = fits && head->count < peer->replies_left ? head->count : peer->replies_left;
+    if (!fits || !peer_was_sent(peer, head, report->count))
+        return PEER_GARBAGE;
+    report->replies = peer->replies;
+    for (uint64_t i = 0; i < report->count; i++) {
+        peer->replies = wire_decode_reply(peer->replies, &reply);
+        report->elapsed_ns += reply.elapsed_ns;
+    }
+    peer->replies_left -= (uint32_t)report->count;
+    peer->in_body = peer->replies_left;
+    return PEER_REPLIES;
 }
 
 static enum peer_news take_frame(struct peer *peer, const struct span *head, struct peer_report *report)
@@ -299,7 +341,9 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
                                    .worn = header->flags & WIRE_WORN,
                                    .code = header->code,
                                    .text = ""};
-    if (head && peer->chan.sent_bytes < read_when_answered(head))
+    if (header->type == WIRE_REPLIES)
+        return take_replies(peer, head, report);
+    if (head && !peer_was_sent(peer, head, 1))
         return PEER_GARBAGE;
     switch (header->type) {
     case WIRE_HELLO:
@@ -339,8 +383,9 @@ enum peer_news peer_next(struct peer *peer, const struct span *head, struct peer
         if (rc)
             return no_frame(peer, head, rc);
         peer->in_body = false;
-        peer->bytes_in += WIRE_HEADER_BYTES + peer->header.body_bytes;
         enum peer_news news = take_frame(peer, head, report_out);
+        if (!peer->in_body)
+            peer->bytes_in += WIRE_HEADER_BYTES + peer->header.body_bytes;
         if (news != PEER_NOTHING)
             return news;
     }

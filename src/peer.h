@@ -54,6 +54,8 @@ struct peer {
     size_t body_capacity;
     bool out_of_memory; /* the body is skipped */
     size_t results_done;
+    const uint8_t *replies; /* of WIRE_REPLIES, in the channel: what has not been told yet; NULL: not looked at */
+    uint32_t replies_left;
 
     char text[PEER_TEXT_BYTES];
 
@@ -78,6 +80,7 @@ enum peer_news {
     PEER_READY,
     PEER_FAILED,  /* it cannot become a worker; report.text says why */
     PEER_RESULT,  /* one item of any size ended */
+    PEER_REPLIES, /* items of any size ended, all of them well */
     PEER_RESULTS, /* items of one size ended; their results are in place */
     PEER_ERROR,   /* items could not be run; report.text says why */
     PEER_SKIPPED, /* report.count items that were taken back */
@@ -91,6 +94,7 @@ struct peer_report {
     void *reply; /* PEER_RESULT: malloc'd, the receiver's; NULL */
     size_t reply_size;
     bool reply_lost;         /* PEER_RESULT: there was no memory for it */
+    const uint8_t *replies;  /* PEER_REPLIES: `count` entries (see wire_decode_reply); valid until the next call */
     const uint8_t *failures; /* PEER_RESULTS: wire entries */
     uint32_t failure_count;
     const char *text; /* printable; ""; valid until the next call */
@@ -113,8 +117,8 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
 /* In a forked child, which does not have the page. */
 void peer_abandon_claims(struct peer *peer);
-/* Items of head were answered, and head->first is the next: its positions follow. */
-void peer_note_answered(struct span *head);
+/* `count` items of head were answered, and head->first is the next: its positions follow. */
+void peer_note_answered(struct span *head, uint64_t count);
 /* Send nothing more, not even what is queued: the worker is being killed, and the memory may go. */
 void peer_mute(struct peer *peer);
 /* How much of the stream the worker has read. */

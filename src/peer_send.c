@@ -184,10 +184,26 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     return 0;
 }
 
-void peer_note_answered(struct span *head)
+/* Where the item that is `count` behind begins, if item `first` of the job begins at `position`. */
+static uint64_t position_behind(const struct job *job, uint64_t first, uint64_t count, uint64_t position)
+{
+    for (uint64_t i = first + 1; i <= first + count; i++)
+        position += WIRE_HEADER_BYTES + (job_is_live(job, i) ? job_input_size(job, i) : 0);
+    return position;
+}
+
+void peer_note_answered(struct span *head, uint64_t count)
 {
     if (head->job->kind != JOB_FIXED)
-        head->begin_position += WIRE_HEADER_BYTES + job_input_size(head->job, head->first);
+        head->begin_position = position_behind(head->job, head->first - count, count, head->begin_position);
+}
+
+bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t count)
+{
+    uint64_t sent = peer->chan.sent_bytes;
+    if (sent >= head->sent_position || head->job->kind == JOB_FIXED)
+        return sent >= head->sent_position;
+    return sent >= position_behind(head->job, head->first, count - 1, head->begin_position);
 }
 
 void peer_mute(struct peer *peer)

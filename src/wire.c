@@ -44,6 +44,7 @@ static const struct wire_rule {
     [WIRE_SHUTDOWN] = {WIRE_FROM_PARENT, 0, 0, 0},
     [WIRE_CLAIMS] = {WIRE_FROM_PARENT, 0, 0, 0},
     [WIRE_SKIPPED] = {WIRE_FROM_WORKER, HAS_COUNT, 0, 0},
+    [WIRE_REPLIES] = {WIRE_FROM_WORKER, HAS_ID | HAS_COUNT, 0, WIRE_REPLIES_BYTES},
 };
 
 static void store_u64(uint8_t *bytes, uint64_t value)
@@ -211,4 +212,31 @@ int wire_check_failures(const uint8_t *bytes, uint32_t failure_count, uint32_t i
         least = (uint64_t)failure.offset + 1;
     }
     return 0;
+}
+
+void wire_encode_reply(const struct wire_reply *reply, uint8_t bytes[WIRE_REPLY_BYTES])
+{
+    store_u32(bytes, reply->size);
+    store_u32(bytes + 4, reply->elapsed_ns);
+}
+
+const uint8_t *wire_decode_reply(const uint8_t *bytes, struct wire_reply *reply_out)
+{
+    *reply_out = (struct wire_reply){
+        .size = load_u32(bytes), .elapsed_ns = load_u32(bytes + 4), .bytes = bytes + WIRE_REPLY_BYTES};
+    return reply_out->bytes + reply_out->size;
+}
+
+int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64_t max_result_bytes)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (size < WIRE_REPLY_BYTES)
+            return POOL_EPROTO;
+        uint32_t reply_size = load_u32(bytes);
+        if (reply_size > max_result_bytes || reply_size > size - WIRE_REPLY_BYTES)
+            return POOL_EPROTO;
+        bytes += WIRE_REPLY_BYTES + reply_size;
+        size -= WIRE_REPLY_BYTES + reply_size;
+    }
+    return size ? POOL_EPROTO : 0;
 }

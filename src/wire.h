@@ -15,10 +15,12 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 3,
+    WIRE_VERSION = 4,
     WIRE_HEADER_BYTES = 40,
-    WIRE_TEXT_BYTES = 1023, /* longest text in an error */
-    WIRE_FAILURE_BYTES = 8, /* one entry of the list of failed items in a WIRE_RESULTS body */
+    WIRE_TEXT_BYTES = 1023,        /* longest text in an error */
+    WIRE_FAILURE_BYTES = 8,        /* one entry of the list of failed items in a WIRE_RESULTS body */
+    WIRE_REPLY_BYTES = 8,          /* what precedes each reply in a WIRE_REPLIES body */
+    WIRE_REPLIES_BYTES = 16 << 10, /* largest body of WIRE_REPLIES */
 };
 
 enum wire_type {
@@ -35,6 +37,7 @@ enum wire_type {
     WIRE_SHUTDOWN, /* parent: end in order */
     WIRE_CLAIMS,   /* parent: the page of claims comes through the socket; tickets are counted from here on */
     WIRE_SKIPPED,  /* worker: the next `count` items were taken back, and it has not begun them */
+    WIRE_REPLIES,  /* worker: the next `count` tasks (WIRE_TASK) have succeeded, with small replies */
     WIRE_TYPE_COUNT
 };
 
@@ -104,5 +107,16 @@ void wire_encode_failure(struct wire_failure failure, uint8_t bytes[WIRE_FAILURE
 struct wire_failure wire_decode_failure(const uint8_t bytes[WIRE_FAILURE_BYTES]);
 /* The whole list of a frame with `item_count` items: 0, or POOL_EPROTO. */
 int wire_check_failures(const uint8_t *bytes, uint32_t failure_count, uint32_t item_count);
+
+/* One entry of a WIRE_REPLIES body; `bytes` lie behind what is encoded. Decode: where the next entry begins, in a body that was checked. */
+struct wire_reply {
+    uint32_t size;
+    uint32_t elapsed_ns;
+    const uint8_t *bytes;
+};
+void wire_encode_reply(const struct wire_reply *reply, uint8_t bytes[WIRE_REPLY_BYTES]);
+const uint8_t *wire_decode_reply(const uint8_t *bytes, struct wire_reply *reply_out);
+/* The whole body, of `count` entries: 0, or POOL_EPROTO. */
+int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64_t max_result_bytes);
 
 #endif

@@ -20,6 +20,7 @@
 #define LARGE_BYTES ((size_t)1 << 20) /* larger buffers are released after some time */
 enum { ARRAY_ALIGNMENT = 64 };
 enum { IDLE_MS = 100, LITTLE_USES = 8 };
+enum { SMALL_REPLY_BYTES = 2 << 10 }; /* many of them go in one frame */
 
 struct work_function {
     callable_fn *fn; /* NULL: cannot be run here */
@@ -54,19 +55,43 @@ void work_end_copy(void)
 /* ---- sending ---- */
 
 /* The parent never stops reading; a failure means that it is gone. */
-void work_flush(void)
+static void flush_put(void)
 {
     if (chan_flush(&work.chan) < 0)
         work_end(1);
     work.reported_ns = work.clock_ns;
 }
 
-void work_put(const struct wire_header *header, const void *body)
+static void put_frame(const struct wire_header *header, const void *body)
 {
     if (chan_put(&work.chan, header, body) < 0)
         work_end(1); /* no memory for a report: the items are in doubt, and run elsewhere */
     if (header->body_bytes > CHAN_COPY_BYTES)
-        work_flush(); /* the body is borrowed */
+        flush_put(); /* the body is borrowed */
+}
+
+static void put_replies(void)
+{
+    struct work_replies *replies = &work.replies;
+    struct wire_header header = {
+        .type = WIRE_REPLIES, .id = replies->first_id, .count = replies->count, .body_bytes = replies->size};
+    if (!replies->count)
+        return;
+    put_frame(&header, replies->bytes);
+    replies->count = 0;
+    replies->size = 0;
+}
+
+void work_flush(void)
+{
+    put_replies();
+    flush_put();
+}
+
+void work_put(const struct wire_header *header, const void *body)
+{
+    put_replies();
+    put_frame(header, body);
 }
 
 void work_flush_if_late(void)
@@ -303,12 +328,33 @@ callable_fn *work_find_function(const struct wire_header *request)
 
 /* ---- a task: one item of any size ---- */
 
+static void gather_reply(uint64_t id, uint64_t elapsed_ns)
+{
+    struct work_replies *replies = &work.replies;
+    const struct pool_call *call = &work.call;
+    struct wire_reply reply = {.size = (uint32_t)call->reply_size, .elapsed_ns = (uint32_t)elapsed_ns};
+    if (sizeof replies->bytes - replies->size < WIRE_REPLY_BYTES + call->reply_size)
+        put_replies();
+    if (!replies->count++)
+        replies->first_id = id;
+    wire_encode_reply(&reply, replies->bytes + replies->size);
+    if (call->reply_size)
+        memcpy(replies->bytes + replies->size + WIRE_REPLY_BYTES, call->reply, call->reply_size);
+    replies->size += WIRE_REPLY_BYTES + call->reply_size;
+}
+
 static void put_result(const struct wire_header *request, int code, uint64_t elapsed_ns)
 {
     const struct pool_call *call = &work.call;
+    uint8_t flags = work_weigh(elapsed_ns);
+    bool lone = code || flags || request->flags & WIRE_STEPWISE;
+    if (!lone && call->reply_size <= SMALL_REPLY_BYTES && elapsed_ns <= UINT32_MAX) {
+        gather_reply(request->id, elapsed_ns);
+        return;
+    }
     size_t text_size = strnlen(call->text, WIRE_TEXT_BYTES);
     struct wire_header header = {.type = WIRE_RESULT,
-                                 .flags = work_weigh(elapsed_ns),
+                                 .flags = flags,
                                  .id = request->id,
                                  .count = 1,
                                  .code = code,

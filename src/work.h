@@ -18,6 +18,14 @@ struct work_buffer {
     unsigned little_uses; /* in a row, that would have done with much less */
 };
 
+/* Small replies of tasks that follow one another, the body of a frame in the making. */
+struct work_replies {
+    uint64_t first_id;
+    uint32_t count;
+    size_t size;
+    uint8_t bytes[WIRE_REPLIES_BYTES];
+};
+
 struct work_function;
 
 struct work {
@@ -28,9 +36,10 @@ struct work {
     size_t max_worker_bytes;
     struct pool_call call;
     struct work_buffer input, results, failures, report;
-    unsigned reply_little_uses; /* the same of call.reply */
-    uint64_t clock_ns;          /* the last look at the clock */
-    uint64_t reported_ns;       /* when results were last sent */
+    struct work_replies replies; /* not put yet: before any other frame */
+    unsigned reply_little_uses;  /* the same of call.reply */
+    uint64_t clock_ns;           /* the last look at the clock */
+    uint64_t reported_ns;        /* when results were last sent */
     uint64_t weighed_ns;
     struct claims claims;  /* what has not been begun may be taken back */
     uint32_t ticket;       /* of the next item */

@@ -80,6 +80,67 @@ static void every_queued_task_is_handed_out_once(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+/* What number n asks for: one in fifty fails with a text, one in thirty has a large reply, and one in three none. */
+static size_t reply_size_of(uint64_t n)
+{
+    return n % 30 == 29 ? (size_t)(n % 90) * 100 + 2000 : n % 3 ? (size_t)(n % 300) : 0;
+}
+
+static bool fails(uint64_t n)
+{
+    return n % 50 == 49;
+}
+
+static int reply_as_asked(struct pool_call *call)
+{
+    uint64_t n;
+    size_t size;
+    memcpy(&n, pool_call_input(call, &size), sizeof n);
+    if (fails(n))
+        return pool_call_fail(call, 9, "number %u", (unsigned)n);
+    void *reply = pool_call_reply(call, reply_size_of(n));
+    if (reply)
+        memset(reply, (int)n, reply_size_of(n));
+    return 0;
+}
+
+/* Another function, whose tasks are between those of the first. */
+static int also_reply_as_asked(struct pool_call *call)
+{
+    return reply_as_asked(call) + 1;
+}
+
+static void expect_reply_as_asked(struct pool_task *task)
+{
+    struct pool_result result;
+    uint64_t n = tag_of(task);
+    EXPECT_OK(pool_task_result(task, &result));
+    EXPECT_INT(result.status, fails(n) || n % 7 == 6 ? POOL_ETASK : 0);
+    EXPECT_INT(result.code, 9 * fails(n) + (n % 7 == 6));
+    EXPECT(!fails(n) || strstr(result.message, "number"));
+    EXPECT_INT(result.data_size, result.status ? 0 : reply_size_of(n));
+    const unsigned char *bytes = result.data;
+    EXPECT((uintptr_t)bytes % 16 == 0);
+    for (size_t i = 0; i < result.data_size; i++)
+        EXPECT_INT(bytes[i], (unsigned char)n);
+    pool_task_free(task);
+}
+
+static void replies_of_all_sizes_come_to_their_tasks(void)
+{
+    enum { COUNT = 6000 };
+    struct pool *pool = make_pool(2);
+    for (uint64_t n = 0; n < COUNT; n++) {
+        struct pool_task_options options = tagged(n);
+        pool_task_fn *fn = n % 7 == 6 ? also_reply_as_asked : reply_as_asked;
+        EXPECT_OK(pool_submit(pool, fn, &n, sizeof n, &options, NULL));
+    }
+    for (int i = 0; i < COUNT; i++)
+        expect_reply_as_asked(take_next(pool));
+    expect_empty(pool);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 static void next_hands_out_the_task_that_submit_gave(void)
 {
     struct pool *pool = make_pool(1);
@@ -637,6 +698,7 @@ static void malformed_arguments_about_tasks_are_refused(void)
 const struct conformance_case task_cases[] = {
     CASE(task_runs_in_a_worker_and_its_reply_comes_back),
     CASE(every_queued_task_is_handed_out_once),
+    CASE(replies_of_all_sizes_come_to_their_tasks),
     CASE(next_hands_out_the_task_that_submit_gave),
     CASE(tasks_are_handed_out_in_the_order_in_which_they_end),
     CASE(wait_claims_its_task_also_when_the_time_runs_out),

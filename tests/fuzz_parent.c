@@ -264,6 +264,9 @@ static void draft_saying(struct draft *draft, const struct process *process, uin
     case SAYING_RESULTS:
         draft_results(draft, id, count, work ? work->job.result_size : size % 64, how);
         break;
+    case SAYING_REPLIES:
+        draft_replies(draft, id, items, size);
+        break;
     case SAYING_SKIPPED:
         draft_skipped(draft, items);
         break;

@@ -103,6 +103,7 @@ enum parent_saying {
     SAYING_RESULTS,
     SAYING_REFUSAL, /* ERROR with count 0 */
     SAYING_SKIPPED, /* with this count, whatever was taken back */
+    SAYING_REPLIES, /* with this count, of whatever spans */
     PARENT_SAYINGS
 };
 

@@ -61,6 +61,8 @@ static void set_up(struct scene *scene, const uint8_t *data, size_t size)
     scene->span = job->pending ? job_take_whole(job) : NULL;
 }
 
+static volatile unsigned sum;
+
 static void take_items(struct scene *scene, enum peer_news news, const struct peer_report *report)
 {
     struct span *span = scene->span;
@@ -71,6 +73,13 @@ static void take_items(struct scene *scene, enum peer_news news, const struct pe
         assert(report->reply_size <= MAX_RESULT_BYTES && report->count == 1);
         assert(!report->reply || scene->job.replies);
         free(report->reply);
+    }
+    const uint8_t *at = report->replies;
+    for (uint64_t i = 0; news == PEER_REPLIES && i < report->count; i++) {
+        struct wire_reply reply;
+        at = wire_decode_reply(at, &reply);
+        assert(reply.size <= MAX_RESULT_BYTES && reply.size <= WIRE_REPLIES_BYTES);
+        sum += at[-1]; /* can be read to its end */
     }
     for (uint32_t i = 0; news == PEER_RESULTS && i < report->failure_count; i++)
         assert(wire_decode_failure(report->failures + (size_t)i * WIRE_FAILURE_BYTES).offset < report->count);

@@ -124,8 +124,22 @@ static void save_requests(void)
     save("claims");
 }
 
+/* Two replies, of 5 bytes and of none, each preceded by its size and time; and so many bytes more or less. */
+static void put_replies(uint64_t id, uint32_t count, int more)
+{
+    uint8_t body[2 * WIRE_REPLY_BYTES + 5 + 8] = {0};
+    size_t size = 2 * WIRE_REPLY_BYTES + 5;
+    wire_encode_reply(&(struct wire_reply){.size = 5, .elapsed_ns = 100}, body);
+    memcpy(body + WIRE_REPLY_BYTES, "hello", 5);
+    wire_encode_reply(&(struct wire_reply){.elapsed_ns = 200}, body + WIRE_REPLY_BYTES + 5);
+    put_frame((struct wire_header){.type = WIRE_REPLIES, .id = id, .count = count, .body_bytes = size + (size_t)more},
+              body);
+}
+
 static void save_replies(void)
 {
+    put_replies(7, 2, 0);
+    save("replies");
     put_frame((struct wire_header){.type = WIRE_SKIPPED, .count = 3}, NULL);
     save("skipped");
     put_frame((struct wire_header){.type = WIRE_READY}, NULL);
@@ -219,6 +233,11 @@ static void save_answers(void)
     put_setup(5, 0, 2);
     put_answer(WIRE_RESULT, 0, 1, "hello");
     save("result-unwanted");
+    put_setup(1, 0, 5);
+    put_replies(0, 2, 0);
+    put_answer(WIRE_RESULT, 2, 1, "hello");
+    put_replies(3, 2, 0);
+    save("replies");
     put_setup(1, 0, 2);
     put_frame((struct wire_header){.type = WIRE_RESULT, .count = 1, .code = 7, .body_bytes = 5}, "hello");
     save("result-code");
@@ -240,6 +259,15 @@ static void save_lies(void)
     put_answer(WIRE_RESULT, 0, 1, "hello");
     memcpy(seed.bytes + 3, "\x60\xea", 2); /* 60000 bytes */
     save("result-claims-much");
+    put_setup(1, 0, 9);
+    put_replies(0, 3, 0);
+    save("replies-fewer");
+    put_setup(1, 0, 9);
+    put_replies(0, 2, 8);
+    save("replies-longer");
+    put_setup(1, 0, 1);
+    put_replies(0, 2, 0);
+    save("replies-too-many");
     put_setup(0, 4, 3);
     put("hello world, this is not a frame of the protocol at all", 55);
     save("garbage");

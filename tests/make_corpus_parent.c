@@ -27,6 +27,9 @@
 #define TASK(flags, size, ms, function)               OP_TASK, (flags), (size), (ms), (function)
 
 /* A frame as it should be, and one with a field changed. */
+#define SHORT_TASKS                                                                                                    \
+    TASK(0, 1, 0, 1), TASK(0, 2, 0, 1), TASK(0, 0, 0, 1), TASK(TASK_OF_STREAM, 3, 0, 1), TASK(0, 1, 0, 1),             \
+        TASK(0, 7, 0, 1), TASK(TASK_OWNS, 9, 0, 1), TASK(0, 1, 0, 1)
 #define SAY(p, saying, items, how, size)               OP_SAY, (p), (saying), (items), (how), (size), 0, 0
 #define LIE(p, saying, items, how, size, field, value) OP_SAY, (p), (saying), (items), (how), (size), (field), (value)
 #define TAMPER(p, begun, stop)                                                                                         \
@@ -80,6 +83,23 @@ static const struct {
     SEED("many-die", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_DEATH, MAP(100, 1, 1)),
     SEED("crowd", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(0, 1, 0, 255), OP_CROWD, 25, 255, TASK(0, 1, 0, 255),
          OP_CROWD, 25, 255, ANSWER(0), ANSWER(1)),
+    SEED("replies", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), MAP_WITH(MAP_BYTES, 40, 4, 0, 0), MS, ANSWER(0), OP_READ, 0,
+         255, SAY(0, SAYING_REPLIES, 7, 0, 3), TASK(0, 9, 0, 2), TASK(0, 9, 0, 1), TASK(0, 0, 0, 2), ANSWER(0), OP_READ,
+         0, 255, SAY(0, SAYING_REPLIES, 3, 0, 0), ANSWER(0), ANSWER(0)),
+    SEED("replies-of-many", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), SHORT_TASKS, ANSWER(0), SHORT_TASKS, SHORT_TASKS,
+         OP_READ, 0, 255, SAY(0, SAYING_REPLIES, 4, 0, 30), SAY(0, SAYING_REPLIES, 9, 0, 0), ANSWER(0)),
+    SEED("replies-in-pieces", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), MAP_WITH(MAP_BYTES, 9, 4, 0, 0), MS, ANSWER(0),
+         OP_READ, 0, 255, SAY(0, SAYING_REPLIES, 2, HOW_HELD, 30), OP_DELIVER, 0, 50, OP_DELIVER, 0, 10, OP_DELIVER, 0,
+         255, ANSWER(0)),
+    SEED("replies-unasked", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), MAP_WITH(MAP_BYTES, 9, 4, 0, 0), MS, ANSWER(0),
+         OP_READ, 0, 255, SAY(0, SAYING_REPLIES, 200, 0, 3), LATER, ANSWER(0)),
+    SEED("replies-of-none", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP(5, 4, 4), SAY(0, SAYING_REPLIES, 1, 0, 4),
+         OP_BROADCAST, 9, 3, SAY(1, SAYING_REPLIES, 1, 0, 4), LATER),
+    SEED("replies-unsent", LIFE(1, 0, 0, ENDING_DEATH), GREET(0), TASK(0, 1, 0, 1), MS, ANSWER(0), OP_ROOM, 0, 45,
+         TASK(0, K2_5(1), 0, 1), TASK(0, 1, 0, 1), SAY(0, SAYING_REPLIES, 2, 0, 0), OP_READ, 0, 255),
+    SEED("lie-replies", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP_WITH(MAP_BYTES, 40, 4, 0, 0), MS, ANSWER(0),
+         ANSWER(1), OP_READ, 0, 255, LIE(0, SAYING_REPLIES, 2, 0, 9, FIELD_RAW_BODY, 1), OP_READ, 1, 255,
+         LIE(1, SAYING_REPLIES, 2, HOW_CUT, 9, FIELD_RAW_BODY, 30), LATER),
     SEED("wake", LIFE(1, 0, 0, ENDING_HONEST), OP_WAKE, QUIETLY(OP_WAKE), OP_DRIVE),
 
     /* ---- answers in pieces, answers that say no ---- */

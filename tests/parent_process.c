@@ -642,6 +642,19 @@ void draft_result(struct draft *draft, uint64_t id, size_t size, unsigned how)
     }
 }
 
+/* Of this size and a little more, as long as there is room for them. */
+void draft_replies(struct draft *draft, uint64_t id, uint32_t count, size_t size)
+{
+    uint8_t bytes[WIRE_REPLY_BYTES];
+    draft->header = (struct wire_header){.type = WIRE_REPLIES, .id = id, .count = count};
+    for (uint32_t i = 0; i < count; i++) {
+        struct wire_reply reply = {.size = (uint32_t)size + i % 9 * 11, .elapsed_ns = 1000 + i};
+        wire_encode_reply(&reply, bytes);
+        bytes_append(&draft->body, bytes, sizeof bytes);
+        draft_reply(draft, reply.size);
+    }
+}
+
 void draft_error(struct draft *draft, uint64_t id, uint32_t count, unsigned how)
 {
     draft->header =
@@ -679,14 +692,26 @@ static bool claim(struct process *process, struct question *question)
     return true;
 }
 
+/* Whether it is a task whose reply may go in one frame with others, be they of its span or not. */
+static bool goes_with_others(const struct question *question)
+{
+    const struct work *work = work_of(question);
+    return !question->in_run && work && work->kind != WORK_BROADCAST;
+}
+
+static bool are_together(const struct question *first, const struct question *other)
+{
+    return first == other || (first->in_run && other->span == first->span) ||
+           (goes_with_others(first) && goes_with_others(other));
+}
+
 /* Items from `first` on that can be answered at once, at most `most`. */
 static uint32_t claim_some(struct process *process, size_t first, unsigned most)
 {
-    const struct question *questions = process->questions;
+    struct question *questions = process->questions;
     uint32_t count = 0;
-    most = questions[first].in_run ? most : 1;
-    while (count < most && first + count < process->question_count &&
-           questions[first + count].span == questions[first].span && claim(process, &process->questions[first + count]))
+    while (count < most && first + count < process->question_count && questions[first + count].end <= process->read &&
+           are_together(&questions[first], &questions[first + count]) && claim(process, &questions[first + count]))
         count++;
     return count;
 }
@@ -713,6 +738,8 @@ static void answer(struct process *process, unsigned most)
         }
         if (first->in_run)
             draft_results(&draft, first->id, count, work ? work->job.result_size : 0, 0);
+        else if (count > 1 || (first->id % 2 && goes_with_others(first)))
+            draft_replies(&draft, first->id, count, 0);
         else
             draft_result(&draft, first->id, first->id % 9 * 11, 0);
         draft_send(process, &draft, false);

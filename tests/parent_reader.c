@@ -26,6 +26,12 @@ static size_t result_size_of_head(const struct process *process)
     return work_of(head_of(process))->job.result_size;
 }
 
+static bool takes_replies(const struct process *process)
+{
+    const struct work *work = has_questions(process) ? work_of(head_of(process)) : NULL;
+    return has_questions(process) && !head_of(process)->in_run && (!work || work->kind != WORK_BROADCAST);
+}
+
 static bool is_due(const struct process *process)
 {
     const struct wire_header *header = &process->header;
@@ -42,6 +48,9 @@ static bool is_due(const struct process *process)
         return process->stage == WORKS && !has_questions(process) && header->count && header->count <= process->to_skip;
     case WIRE_RESULT:
         return answers_head(process) && !head_of(process)->in_run && header->count == 1;
+    case WIRE_REPLIES:
+        return process->stage == WORKS && takes_replies(process) && work_of(head_of(process)) && header->count &&
+               header->id == head_of(process)->id;
     default:
         return answers_head(process) && head_of(process)->in_run && header->function <= header->count &&
                header->body_bytes == (uint64_t)header->function * WIRE_FAILURE_BYTES +
@@ -150,6 +159,38 @@ static bool believe_answer(struct process *process, const uint8_t *body)
     return true;
 }
 
+/* The next `count` of a frame of replies, which are of one span. */
+static const uint8_t *end_items(struct process *process, const uint8_t *replies, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        struct wire_reply reply;
+        replies = wire_decode_reply(replies, &reply);
+        struct item outcome = {.fate = ITEM_SUCCEEDED, .run_ns = reply.elapsed_ns, .reply_size = reply.size};
+        end_item(process, outcome, reply.bytes);
+        forget_question(process);
+    }
+    return replies;
+}
+
+/* They may be of several spans, and are believed span by span. */
+static bool believe_replies(struct process *process, const uint8_t *body)
+{
+    uint64_t left = process->header.count, count;
+    if (wire_check_replies(body, (size_t)process->header.body_bytes, process->header.count, world.max_result_bytes))
+        return false;
+    for (; left; left -= count) {
+        if (!takes_replies(process))
+            return false;
+        if (!work_of(head_of(process)) || sched_state(&world.loop.sched, slot_of(process)) != SLOT_READY)
+            return true; /* it is being killed: too late, whatever it says */
+        count = left < left_in_span(process) ? left : left_in_span(process);
+        if (process->written < process->questions[process->first_question + count - 1].end)
+            return false;
+        body = end_items(process, body, count);
+    }
+    return true;
+}
+
 /* ---- frames ---- */
 
 static bool believe_hello(struct process *process, const uint8_t *body)
@@ -172,6 +213,8 @@ static bool believe(struct process *process, const uint8_t *body)
         return believe_hello(process, body);
     if (process->header.type == WIRE_SKIPPED)
         process->to_skip -= process->header.count;
+    else if (process->header.type == WIRE_REPLIES)
+        return believe_replies(process, body);
     else if (process->stage == WORKS)
         return believe_answer(process, body);
     else if (process->header.type == WIRE_READY)

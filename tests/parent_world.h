@@ -217,6 +217,7 @@ struct draft {
 void draft_hello(struct draft *draft);
 void draft_result(struct draft *draft, uint64_t id, size_t size, unsigned how);
 void draft_results(struct draft *draft, uint64_t id, uint32_t count, size_t result_size, unsigned how);
+void draft_replies(struct draft *draft, uint64_t id, uint32_t count, size_t size);
 void draft_error(struct draft *draft, uint64_t id, uint32_t count, unsigned how);
 void draft_skipped(struct draft *draft, uint32_t count);
 void draft_send(struct process *process, struct draft *draft, bool as_it_is);

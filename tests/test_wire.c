@@ -35,6 +35,7 @@ static const struct type {
     {WIRE_SHUTDOWN, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
     {WIRE_CLAIMS, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
     {WIRE_SKIPPED, WIRE_FROM_WORKER, 0, 0, 1, 0, 0, 0, 0},
+    {WIRE_REPLIES, WIRE_FROM_WORKER, 1, 0, 1, 0, 0, 0, 16384},
 };
 
 static int decode(const struct wire_header *header, enum wire_side from, struct wire_header *header_out)
@@ -318,6 +319,56 @@ static void a_list_of_failures_ascends_within_the_items(void **unused)
     assert_int_equal(check((struct wire_failure[]){{0, 0}}, 1, 10), POOL_EPROTO);
 }
 
+/* A body of WIRE_REPLIES with replies of these sizes. */
+static size_t make_replies(const uint32_t *sizes, uint32_t count, uint8_t *bytes)
+{
+    size_t end = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        wire_encode_reply(&(struct wire_reply){.size = sizes[i], .elapsed_ns = 7 + i}, bytes + end);
+        memset(bytes + end + WIRE_REPLY_BYTES, (int)i, sizes[i]);
+        end += WIRE_REPLY_BYTES + sizes[i];
+    }
+    return end;
+}
+
+static void replies_come_back_one_behind_the_other(void **unused)
+{
+    (void)unused;
+    static const uint32_t sizes[] = {3, 0, 20};
+    uint8_t bytes[64];
+    size_t size = make_replies(sizes, 3, bytes);
+    const uint8_t *at = bytes;
+    assert_int_equal(wire_check_replies(bytes, size, 3, 20), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct wire_reply reply;
+        const uint8_t *next = wire_decode_reply(at, &reply);
+        assert_true(reply.size == sizes[i] && reply.elapsed_ns == 7 + i && reply.bytes == at + WIRE_REPLY_BYTES);
+        assert_true(next == reply.bytes + reply.size);
+        at = next;
+    }
+    assert_true(at == bytes + size);
+}
+
+static void replies_fill_their_body_to_the_byte(void **unused)
+{
+    (void)unused;
+    static const uint32_t sizes[] = {3, 0, 20};
+    uint8_t bytes[64];
+    size_t size = make_replies(sizes, 3, bytes);
+    for (size_t other = 0; other < size; other++) {
+        uint8_t *exact = malloc(other ? other : 1);
+        memcpy(exact, bytes, other);
+        assert_int_equal(wire_check_replies(exact, other, 3, 20), POOL_EPROTO);
+        free(exact);
+    }
+    assert_int_equal(wire_check_replies(bytes, size, 2, 20), POOL_EPROTO);
+    assert_int_equal(wire_check_replies(bytes, size, 4, 20), POOL_EPROTO);
+    assert_int_equal(wire_check_replies(bytes, size, UINT32_MAX, 20), POOL_EPROTO);
+    assert_int_equal(wire_check_replies(bytes, size, 3, 19), POOL_EPROTO);
+    wire_encode_reply(&(struct wire_reply){.size = UINT32_MAX}, bytes);
+    assert_int_equal(wire_check_replies(bytes, size, 1, UINT64_MAX), POOL_EPROTO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +386,8 @@ int main(void)
         cmocka_unit_test(truncated_config_is_refused_at_every_byte),
         cmocka_unit_test(failures_come_back),
         cmocka_unit_test(a_list_of_failures_ascends_within_the_items),
+        cmocka_unit_test(replies_come_back_one_behind_the_other),
+        cmocka_unit_test(replies_fill_their_body_to_the_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
