@@ -7,18 +7,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
-struct fork_state {
-    const struct backend_hooks *hooks;
-    int cwd_fd;
-};
-
 static int fork_open(const struct backend_setup *setup, void **state_out, char *message)
 {
     (void)message;
-    struct fork_state *state = malloc(sizeof *state);
+    struct local_original *state = malloc(sizeof *state);
     if (!state)
         return -ENOMEM;
-    *state = (struct fork_state){.hooks = setup->hooks, .cwd_fd = local_open_cwd()};
+    *state = (struct local_original){.hooks = setup->hooks, .cwd_fd = local_open_cwd()};
     *state_out = state;
     return state->cwd_fd < 0 ? state->cwd_fd : 0;
 }
@@ -26,13 +21,13 @@ static int fork_open(const struct backend_setup *setup, void **state_out, char *
 static int fork_start(void *opaque, struct backend_child *child_out, char *message)
 {
     (void)message;
-    struct fork_state *state = opaque;
+    struct local_original *state = opaque;
     struct backend_child child = LOCAL_NO_CHILD;
     struct local_process process;
     int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
     int error = local_make_channels(&child, worker_fds);
     if (!error)
-        error = local_fork(worker_fds, state->cwd_fd, state->hooks, &process);
+        error = local_fork(state, worker_fds, &process);
     local_close_fds(worker_fds, CHILD_FD_COUNT);
     if (error) {
         local_drop_child(&child);
@@ -45,13 +40,13 @@ static int fork_start(void *opaque, struct backend_child *child_out, char *messa
 
 static void fork_abandon(void *opaque)
 {
-    struct fork_state *state = opaque;
+    struct local_original *state = opaque;
     fd_close(&state->cwd_fd);
 }
 
 static void fork_close(void *opaque)
 {
-    struct fork_state *state = opaque;
+    struct local_original *state = opaque;
     if (!state)
         return;
     fd_close(&state->cwd_fd);

@@ -12,7 +12,6 @@
 #include "local.h"
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
@@ -155,7 +154,8 @@ static int fork_worker(const struct backend_hooks *hooks, const int fds[FORKSERV
                        struct local_process *process_out)
 {
     struct local_process process;
-    int error = local_fork(fds + FORKSERVER_REQUEST_WORKER, -1, hooks, &process);
+    const struct local_original original = {.hooks = hooks, .cwd_fd = -1, .is_settled = true};
+    int error = local_fork(&original, fds + FORKSERVER_REQUEST_WORKER, &process);
     if (error)
         return error;
     const struct worker worker = {.pidfd = process.pidfd, .exit_fd = fds[FORKSERVER_REQUEST_EXIT]};
@@ -260,8 +260,8 @@ void forkserver_serve(const struct backend_hooks *hooks)
     pthread_atfork(NULL, NULL, leave_server);
     if (preload(hooks, text))
         refuse_and_end(text);
-    /* Else a handler of the preload's, or the kernel, takes the workers' statuses. */
-    signal(SIGCHLD, SIG_DFL);
+    /* Once for all workers; and else a handler of the preload's, or the kernel, would take their statuses. */
+    child_settle_copies();
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, CHILD_IN_FD, &requests))
         refuse_and_end("the forkserver has no fds left after its preload");

@@ -267,21 +267,33 @@ static void try_flush(FILE *stream)
     funlockfile(stream);
 }
 
-static _Noreturn void become_worker(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_hooks *hooks)
+/* What a stream holds of the parent's; only where it holds something, since in a new copy every page costs that is written to. */
+static void purge_streams(void)
 {
-    struct child_plan plan = {.exe_fd = -1, .cwd_fd = cwd_fd, .role = CHILD_WORKER};
-    memcpy(plan.fds, fds, sizeof plan.fds);
-    __fpurge(stdin);
-    __fpurge(stdout);
-    __fpurge(stderr);
-    if (child_enter(&plan))
-        _exit(CHILD_EXEC_FAILED);
-    child_settle();
-    hooks->run_worker();
+    if (__fbufsize(stdin))
+        __fpurge(stdin);
+    if (__fpending(stdout))
+        __fpurge(stdout);
+    if (__fpending(stderr))
+        __fpurge(stderr);
 }
 
-int local_fork(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_hooks *hooks,
-               struct local_process *process_out)
+static _Noreturn void become_worker(const struct local_original *original, const int fds[CHILD_FD_COUNT])
+{
+    struct child_plan plan = {
+        .exe_fd = -1, .cwd_fd = original->cwd_fd, .role = CHILD_WORKER, .is_settled = original->is_settled};
+    memcpy(plan.fds, fds, sizeof plan.fds);
+    purge_streams();
+    if (child_enter(&plan))
+        _exit(CHILD_EXEC_FAILED);
+    if (original->is_settled)
+        child_name("pool-worker");
+    else
+        child_settle();
+    original->hooks->run_worker();
+}
+
+int local_fork(const struct local_original *original, const int fds[CHILD_FD_COUNT], struct local_process *process_out)
 {
     /* Holds the pidfd's place, so that a full table is known before there is a child. */
     int place = fd_dup(fds[0]);
@@ -296,7 +308,7 @@ int local_fork(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_h
     fork_process(&process);
     int error = process.pid < 0 ? -errno : 0;
     if (process.pid == 0)
-        become_worker(fds, cwd_fd, hooks);
+        become_worker(original, fds);
     child_restore_signals(&saved);
     fd_close(&place);
     if (!error) {

@@ -61,9 +61,15 @@ int local_open_cwd(void);
 int local_exec(const struct local_image *image, enum child_role role, const int fds[CHILD_FD_COUNT],
                struct local_process *process_out);
 
-/* Fork; the copy becomes a worker with the same fds. cwd_fd: -1 keeps the working directory. 0 or a negative errno. */
-int local_fork(const int fds[CHILD_FD_COUNT], int cwd_fd, const struct backend_hooks *hooks,
-               struct local_process *process_out);
+/* What the copies of this process are to know. */
+struct local_original {
+    const struct backend_hooks *hooks;
+    int cwd_fd;      /* -1: the working directory stays */
+    bool is_settled; /* child_settle_copies was called */
+};
+
+/* Fork; the copy becomes a worker with the same fds. 0 or a negative errno. */
+int local_fork(const struct local_original *original, const int fds[CHILD_FD_COUNT], struct local_process *process_out);
 
 /* Its programs have a thread that nobody made, from the first thread or fork on. */
 bool local_under_thread_sanitizer(void);

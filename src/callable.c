@@ -19,6 +19,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -81,6 +82,11 @@ static int fail_other_build(char *message, const struct reference *wanted, const
 static int find_function(uintptr_t address, struct reference *reference_out, char *message)
 {
     struct elfobject object;
+    if (elfobject_executable_has(address)) {
+        reference_out->is_executable = true;
+        reference_out->offset = address - elfobject_executable_base();
+        return 0;
+    }
     if (elfobject_at(address, &object) != 0)
         return fail(message, POOL_EBUILD, "%#lx lies in no loaded object: no other process can find such code",
                     (unsigned long)address);
@@ -234,6 +240,10 @@ int callable_resolve(const uint8_t *bytes, size_t size, callable_fn **fn_out, ch
     if (result != 0)
         return result;
     uintptr_t address = object.base + (uintptr_t)reference.offset;
+    if (reference.is_executable && elfobject_executable_has(address)) {
+        *fn_out = (callable_fn *)address;
+        return 0;
+    }
     if (elfobject_at(address, &target) != 0 || !target.is_code || target.base != object.base ||
         target.is_executable != reference.is_executable)
         return fail(message, POOL_EBUILD, "offset %#llx is not in the code of %s", (unsigned long long)reference.offset,
@@ -253,9 +263,11 @@ static void add_own_file(uintptr_t own_code, struct elfid *id)
         (void)elfid_add_file(id, path);
 }
 
+static struct elfid library_id;
+
 /* In the executable the file is left out of the identity: workers run the very same file, which may be touched meanwhile. With a
  * build-id, which this library has, its path is not looked up: that takes longer than starting a process. */
-size_t callable_library_id(uint8_t *bytes)
+static void find_library(void)
 {
     uintptr_t own_code = (uintptr_t)callable_library_id;
     struct elfobject object = {0};
@@ -264,8 +276,22 @@ size_t callable_library_id(uint8_t *bytes)
     (void)result;
     if (!object.is_executable && object.id.bytes[0] == ELFID_FILE)
         add_own_file(own_code, &object.id);
-    memcpy(bytes, object.id.bytes, object.id.size);
-    return object.id.size;
+    library_id = object.id;
+}
+
+size_t callable_library_id(uint8_t *bytes)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_library);
+    memcpy(bytes, library_id.bytes, library_id.size);
+    return library_id.size;
+}
+
+void callable_prepare(void)
+{
+    uint8_t unused[CALLABLE_ID_BYTES];
+    callable_library_id(unused);
+    (void)elfobject_executable_base();
 }
 
 /* dladdr knows dynamic symbols only, and in a program linked statically against musl nothing at all. */

@@ -42,6 +42,9 @@ int callable_resolve(const uint8_t *bytes, size_t size, callable_fn **fn_out, ch
  * object that contains it. Returns the number of bytes written, at most CALLABLE_ID_BYTES; never 0. */
 size_t callable_library_id(uint8_t *bytes);
 
+/* Find out now what never changes, so that copies of this process need not, each for itself. */
+void callable_prepare(void);
+
 /* "parse_header in /usr/lib/x.so" or "/usr/lib/x.so+0x1234" (where no symbol is visible), for messages; truncated to fit. */
 void callable_name(callable_fn *fn, char *text_out, size_t text_size);
 

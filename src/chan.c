@@ -12,16 +12,18 @@ struct chan_piece {
 
 enum { IOV_PIECES = 64, KEPT_COPIES_BYTES = 256 << 10 };
 
-int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking)
+int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking, uint8_t *staging)
 {
     *chan = (struct chan){.in_fd = in_fd, .out_fd = out_fd, .blocking = blocking};
-    chan->staging = malloc(CHAN_STAGING_BYTES);
+    chan->borrows_staging = staging;
+    chan->staging = staging ? staging : malloc(CHAN_STAGING_BYTES);
     return chan->staging ? 0 : -ENOMEM;
 }
 
 void chan_clear(struct chan *chan)
 {
-    free(chan->staging);
+    if (!chan->borrows_staging)
+        free(chan->staging);
     free(chan->copies);
     free(chan->pieces);
     *chan = (struct chan){.in_fd = -1, .out_fd = -1};

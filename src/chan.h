@@ -35,6 +35,7 @@ struct chan {
     bool large; /* the last body was large: take no more than a header beyond what is asked for */
 
     uint8_t *staging; /* received, not consumed: [start, end) */
+    bool borrows_staging;
     size_t staging_start, staging_end;
 
     uint8_t *copies; /* headers and copied bodies that pieces refer to by offset */
@@ -44,8 +45,9 @@ struct chan {
     uint64_t put_bytes, sent_bytes; /* positions in the outgoing stream */
 };
 
-/* The fds stay the caller's. -ENOMEM leaves nothing to clear; chan_clear may run twice. */
-int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking);
+/* The fds stay the caller's, and so does staging (CHAN_STAGING_BYTES; NULL: memory of its own). -ENOMEM leaves nothing to clear;
+ * chan_clear may run twice. */
+int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking, uint8_t *staging);
 void chan_clear(struct chan *chan);
 
 /* Queue a frame of header->body_bytes bytes of body. A body above CHAN_COPY_BYTES is borrowed until chan->sent_bytes has

@@ -148,7 +148,8 @@ static int enter_fds(const struct child_plan *plan)
 int child_enter(struct child_plan *plan)
 {
     /* Before the mask is emptied: none of the parent's handlers may run in here. */
-    reset_dispositions();
+    if (!plan->is_settled)
+        reset_dispositions();
     if (plan->cwd_fd >= 0 && fchdir(plan->cwd_fd))
         return -errno;
     int error = enter_fds(plan);
@@ -275,7 +276,7 @@ __attribute__((no_sanitize_address, no_sanitize_thread)) int child_exec(void *ar
 
 void child_name(const char *name)
 {
-    prctl(PR_SET_NAME, name);
+    syscall(SYS_prctl, PR_SET_NAME, name);
 }
 
 void child_name_worker(unsigned worker_id)
@@ -380,6 +381,13 @@ void child_settle(void)
     settle();
 }
 
+void child_settle_copies(void)
+{
+    reset_dispositions();
+    guard_exit();
+    raise_oom_score();
+}
+
 enum child_role child_adopt(void)
 {
     const char *text = secure_getenv(MARK_NAME);
@@ -397,6 +405,6 @@ enum child_role child_adopt(void)
     if (role == CHILD_WORKER)
         settle();
     else
-        child_name("pool-server"); /* its workers are what takes memory: its score stays, and each raises its own */
+        child_name("pool-server");
     return role;
 }

@@ -12,6 +12,7 @@
 #ifndef PROCPOOL_CHILD_H
 #define PROCPOOL_CHILD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -34,6 +35,7 @@ enum child_role { CHILD_NONE, CHILD_WORKER, CHILD_SERVER };
 struct child_plan {
     int fds[CHILD_FD_COUNT]; /* borrowed; become 3, 4, 5 and 6 in the child; the last may be -1 */
     int cwd_fd;              /* O_PATH; -1: leave the working directory as it is */
+    bool is_settled; /* a copy of a process that has called child_settle_copies: dispositions are as they must be */
     /* for child_exec only: */
     int exe_fd; /* what is executed; -1 after fork: no exec follows */
     char *const *argv;
@@ -77,6 +79,10 @@ int child_is_unborn(void);
  * that makes exit() flush stdout and stderr and end the process without the exit handlers it inherited. (Under musl,
  * which does not tell handlers the status, such an exit has status 1.) Called by backends. */
 void child_settle(void);
+
+/* In a process of which nothing but workers is copied, before the first: what child_settle does, and the dispositions of child_enter,
+ * for all of them. Nobody may change these things afterwards. */
+void child_settle_copies(void);
 
 /* The name that ps and top show. */
 void child_name(const char *name);

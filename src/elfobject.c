@@ -2,6 +2,7 @@
 #include "elfobject.h"
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,7 +195,7 @@ int elfobject_find(const char *path, const struct elfid *id, struct elfobject *o
 /* ---- the executable ---------------------------------------------------------------------------------------------- */
 
 struct executable {
-    uintptr_t base, code; /* code: the start of its first executable segment */
+    uintptr_t base, first, last; /* first..last: its first executable segment */
 };
 
 static int visit_executable(struct dl_phdr_info *info, size_t info_size, void *executable_out)
@@ -202,29 +203,47 @@ static int visit_executable(struct dl_phdr_info *info, size_t info_size, void *e
     (void)info_size;
     struct executable *executable = executable_out;
     executable->base = info->dlpi_addr;
-    for (size_t i = 0; i < info->dlpi_phnum && executable->code == 0; i++) {
+    for (size_t i = 0; i < info->dlpi_phnum && !executable->last; i++) {
         const ElfW(Phdr) *load = &info->dlpi_phdr[i];
-        if (load->p_type == PT_LOAD && (load->p_flags & PF_X))
-            executable->code = info->dlpi_addr + load->p_vaddr;
+        if (load->p_type != PT_LOAD || !(load->p_flags & PF_X) || !load->p_memsz)
+            continue;
+        executable->first = info->dlpi_addr + load->p_vaddr;
+        executable->last = executable->first + load->p_memsz - 1;
     }
     return 1; /* the first entry is the executable */
 }
 
+static struct executable executable;
+
+static void find_executable(void)
+{
+    dl_iterate_phdr(visit_executable, &executable);
+}
+
+static const struct executable *get_executable(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_executable);
+    return &executable;
+}
+
 uintptr_t elfobject_executable_base(void)
 {
-    struct executable executable = {0};
-    dl_iterate_phdr(visit_executable, &executable);
-    return executable.base;
+    return get_executable()->base;
+}
+
+bool elfobject_executable_has(uintptr_t address)
+{
+    const struct executable *known = get_executable();
+    return known->last && address >= known->first && address <= known->last;
 }
 
 /* Both texts are the kernel's name for a file, DELETED included; under valgrind the link is the program's too. */
 bool elfobject_executable_is_exe(void)
 {
     char exe[ELFOBJECT_PATH_BYTES + sizeof DELETED] = "", code[ELFOBJECT_PATH_BYTES];
-    struct executable executable = {0};
-    dl_iterate_phdr(visit_executable, &executable);
     ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (length <= 0 || visit_mappings(path_visit, &(struct path_query){executable.code, code}) != 0)
+    if (length <= 0 || visit_mappings(path_visit, &(struct path_query){get_executable()->first, code}) != 0)
         return true;
     return strcmp(exe, code) == 0;
 }

@@ -4,8 +4,8 @@
  * knows the absolute path of their files (the loader's own names are relative after a relative dlopen, and empty for the
  * executable).
  *
- * Nothing is kept between calls: another thread may load and unload objects meanwhile, and only what a call has copied is
- * valid after it. Functions return 0, one of the outcomes below, or a negative errno (/proc/self/maps could not be read).
+ * Nothing is kept between calls but where the program itself lies: another thread may load and unload objects meanwhile, and only
+ * what a call has copied is valid after it. Functions return 0, one of the outcomes below, or a negative errno (/proc/self/maps could not be read).
  * Must not know: functions, the wire, this library's error codes. */
 #ifndef PROCPOOL_ELFOBJECT_H
 #define PROCPOOL_ELFOBJECT_H
@@ -37,8 +37,10 @@ int elfobject_path(uintptr_t address, char *path_out, bool *gone_out);
  * with the other one in *object_out; a negative errno. */
 int elfobject_find(const char *path, const struct elfid *id, struct elfobject *object_out);
 
-/* The base of the program itself. */
+/* The base of the program itself, and whether address lies in its code (in the first executable segment: others are found by
+ * elfobject_at). Looked up once in a process and its copies. */
 uintptr_t elfobject_executable_base(void);
+bool elfobject_executable_has(uintptr_t address);
 
 /* Whether /proc/self/exe is the program: not so when it was started through its dynamic loader. True when unknown. */
 bool elfobject_executable_is_exe(void);

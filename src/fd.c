@@ -150,8 +150,8 @@ int fd_take_unbreakable(int write_fd)
 int fd_set_nonblocking(int fd)
 {
     int errno_before = errno;
-    int flags = fcntl(fd, F_GETFL);
-    return (int)outcome(flags < 0 ? flags : fcntl(fd, F_SETFL, flags | O_NONBLOCK), errno_before);
+    int on = 1;
+    return (int)outcome(ioctl(fd, FIONBIO, &on), errno_before);
 }
 
 int fd_set_cloexec(int fd, bool cloexec)

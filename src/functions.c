@@ -2,6 +2,7 @@
 #include "functions.h"
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
@@ -10,6 +11,7 @@ struct function_entry {
     callable_fn *fn;     /* the key */
     uint64_t generation; /* under which the description is known to be right */
     uint32_t number;
+    char *name; /* NULL: nobody has asked yet */
     size_t size;
     UT_hash_handle hh;
     uint8_t bytes[];
@@ -18,8 +20,10 @@ struct function_entry {
 void functions_clear(struct functions *functions)
 {
     HASH_CLEAR(hh, functions->by_pointer);
-    for (uint32_t i = 0; i < functions->count; i++)
+    for (uint32_t i = 0; i < functions->count; i++) {
+        free(functions->by_number[i]->name);
         free(functions->by_number[i]);
+    }
     free(functions->by_number);
     *functions = (struct functions){0};
 }
@@ -105,7 +109,13 @@ const uint8_t *functions_bytes(const struct functions *functions, uint32_t numbe
     return functions->by_number[number]->bytes;
 }
 
-callable_fn *functions_pointer(const struct functions *functions, uint32_t number)
+void functions_name(const struct functions *functions, uint32_t number, char *text_out, size_t text_size)
 {
-    return functions->by_number[number]->fn;
+    struct function_entry *entry = functions->by_number[number];
+    if (entry->name) {
+        snprintf(text_out, text_size, "%s", entry->name);
+        return;
+    }
+    callable_name(entry->fn, text_out, text_size);
+    entry->name = strdup(text_out); /* without memory it is found out again */
 }

@@ -23,6 +23,7 @@ void functions_clear(struct functions *functions);
 int functions_number(struct functions *functions, callable_fn *fn, uint32_t *number_out, char *message);
 
 const uint8_t *functions_bytes(const struct functions *functions, uint32_t number, size_t *size_out);
-callable_fn *functions_pointer(const struct functions *functions, uint32_t number);
+/* Its name for messages, as callable_name says it; found out once, since that may take as long as starting a process. */
+void functions_name(const struct functions *functions, uint32_t number, char *text_out, size_t text_size);
 
 #endif

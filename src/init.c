@@ -26,6 +26,7 @@ int pool_init(void)
     case CHILD_WORKER:
         worker_run();
     case CHILD_SERVER:
+        worker_prepare_copies();
         serve();
         break;
     case CHILD_NONE:

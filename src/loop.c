@@ -373,6 +373,7 @@ int loop_init(struct loop *loop, const struct loop_options *options)
         loop_clear(loop);
         return rc;
     }
+    callable_prepare();
     loop->backend_state = options->backend_state;
     loop->setup.config = options->config;
     loop->setup.config_size = options->config_size;

@@ -16,7 +16,7 @@ static void describe_failure(const struct loop *loop, const struct job *job, uin
                              const struct failure *failure, char text[LOOP_TEXT_BYTES])
 {
     char name[512], of[64] = "";
-    callable_name(functions_pointer(&loop->setup.functions, job->function), name, sizeof name);
+    functions_name(&loop->setup.functions, job->function, name, sizeof name);
     if (job->kind != JOB_BROADCAST)
         snprintf(of, sizeof of, " %" PRIu64, number);
     int size = snprintf(text, LOOP_TEXT_BYTES, "%s%s of %s: ", nouns[job->kind], of, name);
@@ -256,7 +256,7 @@ static int describe_worker(const struct loop *loop, unsigned slot, char *text, s
         return snprintf(text, size, "worker %u (pid %d) has not ended", peer->worker_id, (int)peer->child.pid);
     bool live = job_is_live(head->job, head->first) && head->job->kind != JOB_FIXED;
     uint64_t number = live ? job_item(head->job, head->first).index : head->first;
-    callable_name(functions_pointer(&loop->setup.functions, head->job->function), name, sizeof name);
+    functions_name(&loop->setup.functions, head->job->function, name, sizeof name);
     return snprintf(text, size, "worker %u (pid %d) runs %s %" PRIu64 " of %s", peer->worker_id, (int)peer->child.pid,
                     nouns[head->job->kind], number, name);
 }

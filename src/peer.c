@@ -32,7 +32,8 @@ int peer_open(struct peer *peer, const struct backend_child *child, unsigned wor
                           .setup = setup,
                           .told_count = 64,
                           .told = calloc(1, sizeof *peer->told)};
-    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false) || peer_put_greeting(peer)) {
+    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false, NULL) ||
+        peer_put_greeting(peer)) {
         peer_close(peer);
         return -ENOMEM;
     }

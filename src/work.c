@@ -19,6 +19,7 @@
 #define WEIGH_NS    UINT64_C(1000000) /* short tasks are weighed no more often than this */
 #define LARGE_BYTES ((size_t)1 << 20) /* larger buffers are released after some time */
 enum { ARRAY_ALIGNMENT = 64 };
+enum { LEAST_BYTES = 1024 }; /* two of them in a page: each page costs while a worker starts, and for good */
 enum { IDLE_MS = 100, LITTLE_USES = 8 };
 enum { SMALL_REPLY_BYTES = 2 << 10 }; /* many of them go in one frame */
 
@@ -182,7 +183,8 @@ bool work_reserve(struct work_buffer *buffer, size_t size)
 {
     if (size <= buffer->capacity && buffer->data)
         return true;
-    size_t capacity = size < 4096 ? 4096 : (size + ARRAY_ALIGNMENT - 1) / ARRAY_ALIGNMENT * ARRAY_ALIGNMENT;
+    size_t capacity =
+        size < LEAST_BYTES ? LEAST_BYTES : (size + ARRAY_ALIGNMENT - 1) / ARRAY_ALIGNMENT * ARRAY_ALIGNMENT;
     release_buffer(buffer);
     uint8_t *data = capacity < size ? NULL : aligned_alloc(ARRAY_ALIGNMENT, capacity);
     if (!data)
@@ -294,10 +296,9 @@ void work_next(struct wire_header *header_out)
 
 void work_take_function(const struct wire_header *request)
 {
-    uint8_t bytes[CALLABLE_MAX_BYTES];
-    if (request->body_bytes > sizeof bytes)
+    const uint8_t *bytes;
+    if (request->body_bytes > CALLABLE_MAX_BYTES)
         work_end(1);
-    work_read(bytes, request->body_bytes);
     if (request->function >= work.function_count) {
         uint32_t count = request->function + 16;
         struct work_function **functions = realloc(work.functions, count * sizeof *functions);
@@ -310,7 +311,11 @@ void work_take_function(const struct wire_header *request)
     struct work_function *function = calloc(1, sizeof *function);
     if (!function)
         work_end(1);
+    if (chan_staged(&work.chan) < request->body_bytes)
+        work_flush();
+    check_stream(chan_peek(&work.chan, (size_t)request->body_bytes, &bytes));
     function->error = callable_resolve(bytes, (size_t)request->body_bytes, &function->fn, function->text);
+    chan_skip(&work.chan, (size_t)request->body_bytes);
     free(work.functions[request->function]);
     work.functions[request->function] = function;
 }

@@ -192,8 +192,10 @@ static void await_greeting(void)
 
 void worker_run(void)
 {
+    /* Of it only those pages are made that are used, and no allocator's book keeping beside them. */
+    static uint8_t staging[CHAN_STAGING_BYTES];
     work = (struct work){0};
-    if (chan_init(&work.chan, CHILD_IN_FD, CHILD_OUT_FD, true) || pthread_atfork(NULL, NULL, become_copy))
+    if (chan_init(&work.chan, CHILD_IN_FD, CHILD_OUT_FD, true, staging) || pthread_atfork(NULL, NULL, become_copy))
         work_end(1);
     say_hello();
     await_greeting();
@@ -203,6 +205,11 @@ void worker_run(void)
         handlers[request.type](&request); /* wire_decode lets no other type pass */
         work_flush_if_late();
     }
+}
+
+void worker_prepare_copies(void)
+{
+    callable_prepare();
 }
 
 int worker_preload(const void *bytes, size_t size, char *message_out, size_t message_size)

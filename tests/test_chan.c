@@ -27,8 +27,8 @@ static void open_line(struct line *line, bool blocking)
         assert_int_equal(fd_set_nonblocking(line->ends[0]), 0);
         assert_int_equal(fd_set_nonblocking(line->ends[1]), 0);
     }
-    assert_int_equal(chan_init(&line->sender, -1, line->ends[1], blocking), 0);
-    assert_int_equal(chan_init(&line->receiver, line->ends[0], -1, blocking), 0);
+    assert_int_equal(chan_init(&line->sender, -1, line->ends[1], blocking, NULL), 0);
+    assert_int_equal(chan_init(&line->receiver, line->ends[0], -1, blocking, NULL), 0);
 }
 
 static void close_line(struct line *line)
