@@ -18,6 +18,7 @@ struct placement {
     const char *what;
     int caller_cpu, worker_cpu;
     uint64_t pipe_spin_ns;
+    int64_t spin_us;
     double target_cost, target_us;
 };
 
@@ -80,6 +81,7 @@ static void take_times(void (*trip)(void *context), void *context, unsigned trip
 static void take_pipe_times(const struct placement *placement, unsigned trips, double *us_out)
 {
     struct pipe_trip trip = {.spin_ns = placement->pipe_spin_ns};
+    bench_pin(placement->caller_cpu);
     raw_link_start(&trip.link, 0, answer, placement);
     raw_spin(trip.link.from, trip.spin_ns);
     take_times(trip_by_pipe, &trip, trips, us_out);
@@ -92,13 +94,16 @@ static void take_pool_times(const struct bench *bench, const struct placement *p
     struct pool_options options = POOL_OPTIONS_INIT;
     options.workers = 1;
     options.backend = bench->backend;
+    options.spin_us = placement->spin_us;
     options.initializer = bench_pin_worker;
     options.arg = &placement->worker_cpu;
     options.arg_size = sizeof placement->worker_cpu;
     struct pool *pool;
+    bench_pin(BENCH_NO_CPU); /* the pool knows all CPUs there are */
     int error = pool_create(&options, &pool);
     if (error < 0)
         bench_fail("pool_create", error);
+    bench_pin(placement->caller_cpu);
     take_times(trip_by_pool, pool, trips, us_out);
     pool_destroy(pool);
 }
@@ -115,7 +120,6 @@ static void measure(const struct bench *bench, const struct placement *placement
     snprintf(names[1], sizeof names[1], "%s, p99", placement->what);
     median.target_cost = placement->target_cost;
     median.target_value = placement->target_us;
-    bench_pin(placement->caller_cpu);
     for (unsigned round = 0; round < bench->rounds; round++) {
         double *limit = &limit_us[round * trips], *procpool = &pool_us[round * trips];
         take_pipe_times(placement, trips, limit);
@@ -135,11 +139,14 @@ int main(int argc, char **argv)
     pool_init();
     bench_begin(&bench, "roundtrip", "64 bytes through a pipe and back", argc, argv);
     int first = bench_cpu(0), second = bench_cpu(1);
-    measure(&bench, &(struct placement){"one CPU", first, first, 0, 1.3, 0});
+    measure(&bench, &(struct placement){"one CPU", first, first, 0, 0, 1.3, 0});
+    measure(&bench, &(struct placement){"one CPU, no spin", first, first, 0, -1, 1.2, 0});
     if (second != BENCH_NO_CPU) {
-        measure(&bench, &(struct placement){"two CPUs", first, second, 0, 1.2, 3});
-        measure(&bench, &(struct placement){"two CPUs, to a spinning pipe", first, second, SPIN_NS, 0, 0});
+        measure(&bench, &(struct placement){"two CPUs", first, second, 0, 0, 0, 3});
+        measure(&bench, &(struct placement){"two CPUs, no spin", first, second, 0, -1, 1.2, 0});
+        measure(&bench, &(struct placement){"two CPUs, to a spinning pipe", first, second, SPIN_NS, 0, 0, 0});
     }
-    measure(&bench, &(struct placement){"unpinned", BENCH_NO_CPU, BENCH_NO_CPU, 0, 1.2, 0});
+    measure(&bench, &(struct placement){"unpinned", BENCH_NO_CPU, BENCH_NO_CPU, 0, 0, 0, 0});
+    measure(&bench, &(struct placement){"unpinned, no spin", BENCH_NO_CPU, BENCH_NO_CPU, 0, -1, 1.2, 0});
     return 0;
 }

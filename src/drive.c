@@ -236,14 +236,36 @@ static void show_loop(struct pool *pool, bool visible)
         epoll_ctl(pool->outer_fd, visible ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, pool->loop.epoll_fd, &event);
 }
 
+/* Whoever waits alone, for workers that leave it a CPU, looks for news for a while before it sleeps. Not where an event loop waits as
+ * well, nor in the pool's own thread: the program's threads have other uses for the CPU meanwhile. */
+static bool may_spin(const struct pool *pool)
+{
+    return pool->users == 1 && !pool->sleepers && pool->outer_fd < 0 && sched_spares_cpu(&pool->loop.sched);
+}
+
+/* As loop_wait, without going to sleep. */
+static int spin(struct pool *pool, struct epoll_event events[LOOP_EVENTS])
+{
+    int count = 0;
+    if (!spin_begin(&pool->spin, loop_now_ns()))
+        return 0;
+    while (!(count = loop_wait(&pool->loop, events, 0)) && spin_goes_on(&pool->spin, loop_now_ns()))
+        spin_pause();
+    spin_end(&pool->spin, count);
+    return count;
+}
+
 static void drive(struct pool *pool, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS];
     pool->driving = true;
+    bool spins = timeout_ms && may_spin(pool);
     if (timeout_ms)
         show_loop(pool, false);
     drive_unlock(pool);
-    int count = loop_wait(&pool->loop, events, timeout_ms);
+    int count = spins ? spin(pool, events) : 0;
+    if (!count)
+        count = loop_wait(&pool->loop, events, timeout_ms);
     drive_lock(pool);
     pool->driving = false;
     if (timeout_ms)

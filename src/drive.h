@@ -11,6 +11,7 @@
 #define PROCPOOL_DRIVE_H
 
 #include "loop.h"
+#include "spin.h"
 #include <pthread.h>
 
 #define DRIVE_FOREVER UINT64_MAX
@@ -25,6 +26,7 @@ struct pool {
     bool closing;  /* takes no new work */
     bool gone;     /* was destroyed; its memory goes with its last task */
     bool driving;
+    struct spin spin;  /* of who drives */
     unsigned users;    /* threads inside a call */
     unsigned sleepers; /* threads that wait for `changed` */
 

@@ -55,6 +55,7 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
 {
     struct peer *peer = &loop->peers[effect->slot];
     bool behind = sched_head(&loop->sched, effect->slot) != effect->span;
+    peer->may_spin = sched_spares_cpu(&loop->sched);
     int rc = peer_put_span(peer, effect->span, effect->stepwise, behind || effect->span->count > 1);
     if (is_congestion(rc) && effect->span->unread_deaths < CONGESTED_SENDS) {
         sched_unreachable(&loop->sched, effect->slot);

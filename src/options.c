@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 6, FDS_BESIDE = 16, OPTIONS_MAX_BYTES = 4096 };
+enum { DEFAULT_SPIN_US = 50, MAX_SPIN_US = 1000 };
 #define MAX_ARG_BYTES ((size_t)1 << 30)
 
 int options_import(void *own, size_t own_size, const void *given, const char *name)
@@ -36,12 +37,21 @@ int options_settle(struct pool_options *options)
         return error_set(-EINVAL, "start_timeout_ms is negative or too large");
     if (options->soft_kill_grace_ms < -1 || options->soft_kill_grace_ms > INT64_MAX / 1000000)
         return error_set(-EINVAL, "soft_kill_grace_ms is negative or too large: -1 for no grace");
+    if (options->spin_us < -1 || options->spin_us > MAX_SPIN_US)
+        return error_set(-EINVAL, "spin_us is %lld: at most %d, or -1 for never", (long long)options->spin_us,
+                         MAX_SPIN_US);
     options->max_attempts = options->max_attempts ? options->max_attempts : 1;
     options->max_bytes_in_flight = options->max_bytes_in_flight ? options->max_bytes_in_flight : (size_t)64 << 20;
     options->max_result_bytes = options->max_result_bytes ? options->max_result_bytes : (size_t)1 << 30;
     options->start_timeout_ms = options->start_timeout_ms ? options->start_timeout_ms : 30000;
     options->soft_kill_grace_ms = options->soft_kill_grace_ms ? options->soft_kill_grace_ms : 100;
+    options->spin_us = options->spin_us ? options->spin_us : DEFAULT_SPIN_US;
     return 0;
+}
+
+uint64_t options_spin_ns(const struct pool_options *options)
+{
+    return options->spin_us > 0 ? (uint64_t)options->spin_us * 1000u : 0;
 }
 
 static void list_backends(char *text, size_t size)

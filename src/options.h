@@ -13,6 +13,9 @@ int options_import(void *own, size_t own_size, const void *given, const char *na
 /* Zeros become defaults; numbers that cannot be meant are refused. */
 int options_settle(struct pool_options *options);
 
+/* For how long who waits may look for news before it sleeps. */
+uint64_t options_spin_ns(const struct pool_options *options);
+
 /* By the option, else $POOL_BACKEND, else the default. */
 int options_choose_backend(const struct pool_options *options, const struct backend **backend_out);
 

@@ -65,6 +65,7 @@ struct peer {
     bool explained; /* it said itself why it cannot become ready */
 
     struct claims claims;
+    bool may_spin;    /* to be told with each span: before it sleeps, for want of another */
     bool has_worked;  /* it was sent a span before */
     bool claims_told; /* or they cannot be had, and nothing is taken back */
     uint32_t tickets; /* items that were put since */

@@ -162,7 +162,7 @@ static void enlarge_pipes(struct peer *peer)
 
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)
 {
-    uint8_t flags = stepwise ? WIRE_STEPWISE : 0;
+    uint8_t flags = (uint8_t)((stepwise ? WIRE_STEPWISE : 0) | (peer->may_spin ? WIRE_SPIN : 0));
     const struct job *job = span->job;
     span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
     if ((may_wait || peer->has_worked) && !peer->claims_told)

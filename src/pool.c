@@ -63,6 +63,7 @@ static int make_config(const struct pool_options *options, unsigned flags, uint8
     struct wire_config config = {.flags = flags,
                                  .max_result_bytes = options->max_result_bytes,
                                  .max_worker_bytes = options->max_worker_bytes,
+                                 .spin_ns = options_spin_ns(options),
                                  .arg = {options->arg, options->arg_size}};
     if (!callables)
         return error_system(-ENOMEM, "making a pool");
@@ -219,6 +220,7 @@ static int create(const struct pool_options *given, struct pool **pool_out)
     if (!pool)
         return error_system(-ENOMEM, "making a pool");
     pool->max_bytes_in_flight = options.max_bytes_in_flight;
+    pool->spin.limit_ns = options.progress_thread ? 0 : options_spin_ns(&options);
     rc = make_loop(pool, &options, backend, workers);
     if (!rc)
         rc = populate(pool, &options, asked);

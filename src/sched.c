@@ -365,6 +365,11 @@ unsigned sched_busy_count(const struct sched *sched)
     return count;
 }
 
+bool sched_spares_cpu(const struct sched *sched)
+{
+    return sched->busy_count && sched->busy_count < sched->config.cpus;
+}
+
 bool sched_all_gone(const struct sched *sched)
 {
     return sched->state_count[SLOT_EMPTY] == sched->slot_count;

@@ -177,6 +177,8 @@ enum slot_state sched_state(const struct sched *sched, unsigned slot);
 int sched_verdict(const struct sched *sched, unsigned slot);
 unsigned sched_ready_count(const struct sched *sched);
 unsigned sched_busy_count(const struct sched *sched); /* ready, with spans in flight */
+/* Whether some are, and there is a CPU beside theirs. */
+bool sched_spares_cpu(const struct sched *sched);
 bool sched_all_gone(const struct sched *sched);
 
 #endif

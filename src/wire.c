@@ -35,8 +35,9 @@ static const struct wire_rule {
     [WIRE_READY] = {WIRE_FROM_WORKER, 0, 0, 0},
     [WIRE_FUNCTION] = {WIRE_FROM_PARENT, HAS_FUNCTION, 0, 1 << 16},
     [WIRE_TASK] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION,
-                   WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY, ANY_BODY},
-    [WIRE_RUN] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION, WIRE_STEPWISE | WIRE_STOP, ANY_BODY},
+                   WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY | WIRE_SPIN, ANY_BODY},
+    [WIRE_RUN] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION,
+                  WIRE_STEPWISE | WIRE_STOP | WIRE_SPIN, ANY_BODY},
     [WIRE_RESULT] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_CODE, WIRE_WORN, REPLY_BODY},
     [WIRE_RESULTS] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION, WIRE_WORN, ANY_BODY},
     [WIRE_ERROR] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_CODE, WIRE_WORN, WIRE_TEXT_BYTES},
@@ -144,7 +145,7 @@ int wire_decode_hello(const uint8_t *bytes, size_t size, struct wire_hello *hell
     return 0;
 }
 
-enum { CONFIG_FIXED_BYTES = 4 + 2 * 8 + 4 * 8 };
+enum { CONFIG_FIXED_BYTES = 4 + 3 * 8 + 4 * 8 };
 
 size_t wire_config_size(const struct wire_config *config)
 {
@@ -164,6 +165,7 @@ void wire_encode_config(const struct wire_config *config, uint8_t *bytes)
     buf_write_u32(&writer, config->flags);
     buf_write_u64(&writer, config->max_result_bytes);
     buf_write_u64(&writer, config->max_worker_bytes);
+    buf_write_u64(&writer, config->spin_ns);
     write_bytes(&writer, config->initializer);
     write_bytes(&writer, config->finalizer);
     write_bytes(&writer, config->preload);
@@ -184,6 +186,7 @@ int wire_decode_config(const uint8_t *bytes, size_t size, struct wire_config *co
     config_out->flags = buf_read_u32(&reader);
     config_out->max_result_bytes = buf_read_u64(&reader);
     config_out->max_worker_bytes = buf_read_u64(&reader);
+    config_out->spin_ns = buf_read_u64(&reader);
     config_out->initializer = read_bytes(&reader);
     config_out->finalizer = read_bytes(&reader);
     config_out->preload = read_bytes(&reader);

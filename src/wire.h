@@ -46,6 +46,7 @@ enum {
     WIRE_STOP = 4,     /* RUN: it ends with its first failed item; the others are not begun and not reported */
     WIRE_FDS = 8,      /* TASK: `extra` fds come with it, through the socket */
     WIRE_REPLAY = 16,  /* TASK: a broadcast from before this worker's time; not answered, but part of becoming ready */
+    WIRE_SPIN = 32,    /* TASK, RUN: a CPU is spare: who is out of work afterwards may look for more before it sleeps */
     WIRE_WORN = 2,     /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
 };
 
@@ -91,6 +92,7 @@ enum {
 struct wire_config {
     uint32_t flags;
     uint64_t max_result_bytes, max_worker_bytes;
+    uint64_t spin_ns;                                  /* at most so long; 0: never */
     struct wire_bytes initializer, finalizer, preload; /* callables; size 0: none */
     struct wire_bytes arg;
 };

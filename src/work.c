@@ -276,18 +276,31 @@ bool work_read_request(const struct wire_header *request, struct work_buffer *bu
     return false;
 }
 
+/* Look for a request without going to sleep. */
+static void spin(void)
+{
+    bool found;
+    if (!work.may_spin || !spin_begin(&work.spin, work_clock_ns()))
+        return;
+    while (!(found = fd_unread(work.chan.in_fd)) && spin_goes_on(&work.spin, work_clock_ns()))
+        spin_pause();
+    spin_end(&work.spin, found);
+}
+
 void work_next(struct wire_header *header_out)
 {
     const uint8_t *bytes;
     bool waits = chan_staged(&work.chan) < WIRE_HEADER_BYTES;
     if (waits) {
         work_flush();
+        spin();
         release_when_idle();
     }
     check_stream(chan_peek(&work.chan, WIRE_HEADER_BYTES, &bytes));
     if (wire_decode(bytes, WIRE_FROM_PARENT, 0, header_out))
         work_end(1); /* not the parent that said hello */
     chan_skip(&work.chan, WIRE_HEADER_BYTES);
+    work.may_spin = header_out->flags & WIRE_SPIN;
     if (waits)
         work.clock_ns = work_clock_ns();
 }

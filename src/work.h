@@ -11,6 +11,7 @@
 #include "callable.h"
 #include "chan.h"
 #include "claims.h"
+#include "spin.h"
 
 struct work_buffer {
     uint8_t *data; /* aligned to 64 bytes */
@@ -41,6 +42,8 @@ struct work {
     uint64_t clock_ns;           /* the last look at the clock */
     uint64_t reported_ns;        /* when results were last sent */
     uint64_t weighed_ns;
+    struct spin spin;
+    bool may_spin;         /* the last request left a CPU for that */
     struct claims claims;  /* what has not been begun may be taken back */
     uint32_t ticket;       /* of the next item */
     uint32_t replays_left; /* before it is ready */

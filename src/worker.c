@@ -100,6 +100,7 @@ static void run_config(const struct wire_header *request)
     call_place.worker_id = (unsigned)request->id;
     work.call.max_reply_bytes = (size_t)config.max_result_bytes;
     work.max_worker_bytes = (size_t)config.max_worker_bytes;
+    work.spin.limit_ns = config.spin_ns;
     if (config.flags & WIRE_CONFIG_RECYCLES && child_remember())
         decline(POOL_EBROKEN, "cannot save the state that recycling restores");
     bool runs_code = config.initializer.size || config.finalizer.size || config.flags & WIRE_CONFIG_PRELOAD;

@@ -60,6 +60,7 @@ static void put_config(void)
     struct wire_config config = {.flags = WIRE_CONFIG_PRELOAD,
                                  .max_result_bytes = 1 << 30,
                                  .max_worker_bytes = 1 << 20,
+                                 .spin_ns = 50000,
                                  .initializer = {bytes, 11},
                                  .finalizer = {bytes + 12, 9},
                                  .preload = {bytes + 22, 7},

@@ -31,6 +31,7 @@ job          procpool
 lane         job
 bits
 claims       fd
+spin
 pages
 flight       job procpool
 chunk        job
@@ -44,7 +45,7 @@ task         lane error fd procpool
 lanes        sched task
 loop         sched lanes peer backend bits error fd procpool
 options      backend table cpus error procpool
-drive        loop error fd procpool
+drive        loop spin error fd procpool
 registry     drive
 place        job call procpool
 pool         drive loop options registry call child cpus error pool_hooks pool_is_initialized procpool
@@ -53,7 +54,7 @@ submit       pool options place call error
 stream       submit options call error
 broadcast    pool error
 process      pool options error fd
-work         call callable chan claims child pages fd procpool
+work         call callable chan claims spin child pages fd procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child
@@ -63,7 +64,7 @@ spawn        backend child fd local
 forkserver   backend child fd local chan buf procpool
 table        backend fork spawn forkserver
 TABLE
-pure='buf wire slot job lane flight chunk sched'
+pure='spin buf wire slot job lane flight chunk sched'
 
 # A part in several files is called after the first: forkserver_serve.c is of forkserver.
 part_of() {

@@ -26,8 +26,8 @@ static const struct type {
     {WIRE_CONFIG, WIRE_FROM_PARENT, 1, 0, 1, 0, 0, 0, ANY_BODY},
     {WIRE_READY, WIRE_FROM_WORKER, 0, 0, 0, 0, 0, 0, 0},
     {WIRE_FUNCTION, WIRE_FROM_PARENT, 0, 0, 0, 1, 0, 0, 65536},
-    {WIRE_TASK, WIRE_FROM_PARENT, 1, 1, 1, 1, 0, WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY, ANY_BODY},
-    {WIRE_RUN, WIRE_FROM_PARENT, 1, 1, 1, 1, 0, WIRE_STEPWISE | WIRE_STOP, ANY_BODY},
+    {WIRE_TASK, WIRE_FROM_PARENT, 1, 1, 1, 1, 0, WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY | WIRE_SPIN, ANY_BODY},
+    {WIRE_RUN, WIRE_FROM_PARENT, 1, 1, 1, 1, 0, WIRE_STEPWISE | WIRE_STOP | WIRE_SPIN, ANY_BODY},
     {WIRE_RESULT, WIRE_FROM_WORKER, 1, 1, 1, 0, 1, WIRE_WORN, MAX_RESULT},
     {WIRE_RESULTS, WIRE_FROM_WORKER, 1, 1, 1, 1, 0, WIRE_WORN, ANY_BODY},
     {WIRE_ERROR, WIRE_FROM_WORKER, 1, 1, 1, 0, 1, WIRE_WORN, WIRE_TEXT_BYTES},
@@ -241,6 +241,7 @@ static struct wire_config sample_config(void)
     return (struct wire_config){.flags = WIRE_CONFIG_PRELOAD,
                                 .max_result_bytes = UINT64_MAX,
                                 .max_worker_bytes = 12,
+                                .spin_ns = 50000,
                                 .initializer = {data, 11},
                                 .finalizer = {data + 12, 9},
                                 .arg = {data + 22, 8}};
@@ -262,7 +263,7 @@ static void config_comes_back(void **unused)
     wire_encode_config(&config, bytes);
     assert_int_equal(wire_decode_config(bytes, size, &decoded), 0);
     assert_true(decoded.flags == config.flags && decoded.max_result_bytes == config.max_result_bytes);
-    assert_true(decoded.max_worker_bytes == config.max_worker_bytes);
+    assert_true(decoded.max_worker_bytes == config.max_worker_bytes && decoded.spin_ns == config.spin_ns);
     assert_same_bytes(decoded.initializer, config.initializer);
     assert_same_bytes(decoded.finalizer, config.finalizer);
     assert_same_bytes(decoded.preload, config.preload);
@@ -284,7 +285,7 @@ static void truncated_config_is_refused_at_every_byte(void **unused)
         free(exact);
     }
     assert_int_equal(wire_decode_config(bytes, size + 1, &decoded), POOL_EPROTO);
-    memset(bytes + 20, 0xff, 8); /* the size of the initializer */
+    memset(bytes + 28, 0xff, 8); /* the size of the initializer */
     assert_int_equal(wire_decode_config(bytes, size, &decoded), POOL_EPROTO);
     free(bytes);
 }

@@ -1,0 +1,47 @@
+/* spin: for how long it pays to look for news again and again before going to sleep. Pure: it is told the time and answers.
+ *
+ * Whoever does not sleep need not be woken, and to be woken on another CPU costs more than all else about a small task. But
+ * a spin takes a CPU from whoever could use it, worst of all from the one who is to bring the news. So a spin is short, ends at once
+ * when the clock jumps (somebody else had the CPU), and after spins that found nothing waits pass without one: 0, 1, 3,
+ * 7 and so on. Where spinning never pays this comes to nothing; where it always does, one that fails now and then costs no more than itself.
+ *
+ * The same code serves whoever waits in the pool and the worker that is out of work.
+ * Must not know: the clock, what is waited for. */
+#ifndef PROCPOOL_SPIN_H
+#define PROCPOOL_SPIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct spin {
+    uint64_t limit_ns; /* of one spin; 0: never */
+    uint64_t until_ns; /* of the one that goes on */
+    uint64_t last_ns;  /* when it last looked at the clock */
+    bool lost_cpu;     /* while it went on */
+    unsigned losses;   /* spins that did not pay less those that did */
+    unsigned passes;   /* waits to let pass */
+};
+
+/* Whether to spin in the wait that begins now. If so: look, and go on looking while spin_goes_on says so; then spin_end. */
+bool spin_begin(struct spin *spin, uint64_t now_ns);
+bool spin_goes_on(struct spin *spin, uint64_t now_ns);
+void spin_end(struct spin *spin, bool found);
+
+/* Between two looks: leaves more of the core to its other thread. */
+#if defined(__x86_64__) || defined(__i386__)
+static inline void spin_pause(void)
+{
+    __builtin_ia32_pause();
+}
+#elif defined(__aarch64__)
+static inline void spin_pause(void)
+{
+    __asm__ volatile("yield");
+}
+#else
+static inline void spin_pause(void)
+{
+}
+#endif
+
+#endif
