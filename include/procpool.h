@@ -160,7 +160,7 @@ int pool_create(const struct pool_options *options, struct pool **pool_out) POOL
 /* Run what was submitted, let the workers finish in order, and free the pool: pool_shutdown with POOL_DRAIN and no limit of
  * time, so shut down harder first where tasks may be endless. A worker that takes longer than start_timeout_ms to finish
  * is killed. Threads that wait in the pool get what they wait for, and have left it when this returns; new work is refused with
- * POOL_ECLOSED meanwhile. NULL is fine. The pool must not be used afterwards; its tasks may, until they are freed.
+ * POOL_ECLOSED meanwhile. NULL is fine. The pool must not be used afterwards; its tasks and buffers may, until they are freed.
  * In a forked child it frees the child's copy and touches no worker. Returns 0; -EDEADLK in a callback of this pool. */
 int pool_destroy(struct pool *pool) POOL_API(destroy);
 
@@ -216,7 +216,7 @@ struct pool_map_options {
 /* results[i] = fn(items[i]) for i in [0, count), in the workers of pool (NULL: the default pool). Blocks until every item
  * has ended. The arrays are the caller's and must stay untouched until then; they must not overlap.
  *   items: count * item_size bytes.   results: count * result_size bytes; NULL with result_size 0 for a map
- *   that is run for its statuses. In the worker both arrays start aligned to 64 bytes.
+ *   that is run for its statuses. In the worker both arrays start aligned to 64 bytes, but see pool_buffer_alloc.
  *   fn: any function of the executable or of a loaded shared object; static ones too.
  * Returns 0 when every item succeeded; else the error of the failed item with the lowest index (POOL_ETASK,
  *   POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN), the others being done all the
@@ -274,6 +274,27 @@ int pool_map_bytes(struct pool *pool, pool_task_fn *fn, const struct pool_bytes 
 /* free(bytes->data) and set {NULL, 0}; may be repeated. */
 void pool_bytes_clear(struct pool_bytes *bytes) POOL_API(bytes_clear);
 
+/* ---- shared buffers ----------------------------------------------------------------------------------------------- */
+
+/* Memory of `size` bytes that the pool's workers can map: zero, and aligned to a page.
+ *   pool: NULL: the default pool. Inside a worker, where the default pool runs its tasks in place, it is plain memory.
+ * Whatever lies in such a buffer from end to end is not copied but referred to: the input of pool_submit, the items of pool_map_bytes, and
+ * each of the two arrays of pool_map, whose results the workers then write where they belong. Nothing else changes, but for this:
+ *   - What lies there must stay untouched until the task, or the map, has ended: pool_submit does not copy it. It does not count for
+ *     max_bytes_in_flight.
+ *   - It has the alignment that the caller gave it.
+ *   - Workers map what is read for reading alone. A worker that results go to can write to all of that buffer as long as it lives, and what
+ *     it was at when it died may be half written: give results a buffer of their own where that matters.
+ *   - A worker that has no fd free to map a buffer fails what lies there with -EMFILE, and with -ENOMEM without address space.
+ * Each buffer takes one fd of this process. A child that the program forks does not have the memory, nor do workers of `fork` find
+ * it through pointers of the parent's; a child that a task forks does not have the results.
+ * The memory is the caller's until pool_buffer_free, also after pool_destroy. NULL: size is 0, or no memory, fds (pool_message() says which). */
+void *pool_buffer_alloc(struct pool *pool, size_t size) POOL_API(buffer_alloc);
+
+/* Release a buffer of that pool (NULL: of the default pool), which may have been destroyed since. What is under way in it still has it
+ * until it ends. data NULL is fine. Returns 0; -EINVAL: data is not where a buffer of the pool begins; POOL_EFORKED. */
+int pool_buffer_free(struct pool *pool, void *data) POOL_API(buffer_free);
+
 /* ---- one task at a time ------------------------------------------------------------------------------------------- */
 
 struct pool_task_options {
@@ -316,7 +337,7 @@ struct pool_result {
 
 /* Hand a task to the pool. It goes to an idle worker at once; otherwise it is queued, and sent when the pool is driven.
  *   fn: any function of the executable or of a loaded shared object; static ones too.
- *   input: input_size bytes, copied; NULL with 0.
+ *   input: input_size bytes, copied unless they lie in a shared buffer; NULL with 0.
  *   options: NULL: none.
  *   task_out: the task, to be released with pool_task_free. NULL: pool_next alone will hand it out.
  * Any number of tasks may be queued. When the inputs of those that have not ended reach max_bytes_in_flight it drives the

@@ -117,17 +117,25 @@ static uint8_t *append_copy(struct chan *chan, size_t size)
 
 int chan_put(struct chan *chan, const struct wire_header *header, const void *body)
 {
-    size_t size = (size_t)header->body_bytes;
+    return chan_put_parts(chan, header, NULL, 0, body);
+}
+
+int chan_put_parts(struct chan *chan, const struct wire_header *header, const void *start, size_t start_size,
+                   const void *rest)
+{
+    size_t size = (size_t)header->body_bytes - start_size;
     bool copied = size <= CHAN_COPY_BYTES;
-    int rc = reserve(chan, WIRE_HEADER_BYTES + (copied ? size : 0), 2);
+    int rc = reserve(chan, WIRE_HEADER_BYTES + start_size + (copied ? size : 0), 2);
     if (rc)
         return rc;
     wire_encode(header, append_copy(chan, WIRE_HEADER_BYTES));
+    if (start_size)
+        memcpy(append_copy(chan, start_size), start, start_size);
     if (!copied)
-        chan->pieces[chan->piece_end++] = (struct chan_piece){.borrowed = body, .size = size};
+        chan->pieces[chan->piece_end++] = (struct chan_piece){.borrowed = rest, .size = size};
     else if (size)
-        memcpy(append_copy(chan, size), body, size);
-    chan->put_bytes += WIRE_HEADER_BYTES + size;
+        memcpy(append_copy(chan, size), rest, size);
+    chan->put_bytes += WIRE_HEADER_BYTES + header->body_bytes;
     return 0;
 }
 

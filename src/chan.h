@@ -54,6 +54,10 @@ void chan_clear(struct chan *chan);
  * reached chan->put_bytes as it is after this call. -ENOMEM: nothing was queued. */
 int chan_put(struct chan *chan, const struct wire_header *header, const void *body);
 
+/* The same with a body that begins with `start_size` bytes at `start`, which are copied, and goes on at `rest`. */
+int chan_put_parts(struct chan *chan, const struct wire_header *header, const void *start, size_t start_size,
+                   const void *rest);
+
 /* Make room for `frames` frames with bodies of `body_bytes` together, so that putting them cannot fail. -ENOMEM. */
 int chan_reserve(struct chan *chan, size_t frames, size_t body_bytes);
 

@@ -47,6 +47,7 @@ void drive_deallocate(struct pool *pool)
 {
     pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
+    buffers_clear(&pool->buffers);
     free(pool);
 }
 
@@ -158,9 +159,19 @@ void drive_leave(struct pool *pool)
 
 /* ---- what has ended ---- */
 
+void drive_let_go(struct pool *pool, struct buffer *buffer)
+{
+    if (!buffer || --buffer->uses || !buffer->freed)
+        return;
+    loop_drop_buffer(&pool->loop, buffer);
+    buffers_destroy(&pool->buffers, buffer);
+    pool->handle_count--;
+}
+
 static void hand_out(struct pool *pool, struct pool_task *task)
 {
-    pool->bytes_in_flight -= task->item.size;
+    pool->bytes_in_flight -= task_held_bytes(task);
+    drive_let_go(pool, task->item.buffer);
     pool->ended_count++;
     pool->expected_count -= task->queue == &pool->ended;
     if (task->dropped) {

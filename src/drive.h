@@ -10,6 +10,7 @@
 #ifndef PROCPOOL_DRIVE_H
 #define PROCPOOL_DRIVE_H
 
+#include "buffers.h"
 #include "loop.h"
 #include "spin.h"
 #include <pthread.h>
@@ -21,6 +22,7 @@ struct pool {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct loop loop;
+    struct buffers buffers;
     bool in_place; /* inside a worker: runs tasks in the calling thread; has no loop */
     bool forked;   /* this is a copy in a forked child */
     bool closing;  /* takes no new work */
@@ -33,7 +35,7 @@ struct pool {
     /* tasks */
     struct task_queue ended; /* not handed out yet */
     uint64_t expected_count; /* not ended, and to be handed out by pool_next */
-    uint64_t handle_count;   /* not freed */
+    uint64_t handle_count;   /* tasks and buffers that were not freed */
     uint64_t next_number;    /* of the next task */
     uint64_t ended_count;    /* of all tasks, and how many of them pool_process has told */
     uint64_t ended_told;
@@ -89,6 +91,9 @@ void drive_await_leavers(struct pool *pool);
 void drive_wake_all(struct pool *pool);
 /* After something was done to the loop without driving: hand out what has ended, and wake who waits for it. */
 void drive_note(struct pool *pool);
+
+/* One use less of a buffer; NULL is fine. It goes away if it was freed and this was the last. */
+void drive_let_go(struct pool *pool, struct buffer *buffer);
 
 /* Callbacks on the calling thread: the pool's lock is released around them. */
 struct drive_callback {

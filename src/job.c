@@ -38,7 +38,10 @@ struct job_item job_item(const struct job *job, uint64_t i)
         return *job->ring[i & job->ring_mask];
     bool shared = job->kind == JOB_BROADCAST;
     const struct pool_bytes *input = &job->inputs[shared ? 0 : i];
-    return (struct job_item){.data = input->data, .size = input->size, .index = shared ? 0 : i};
+    return (struct job_item){.data = input->data,
+                             .size = input->size,
+                             .buffer = job->inputs_in ? job->inputs_in[i] : NULL,
+                             .index = shared ? 0 : i};
 }
 
 uint64_t job_timeout_ns(const struct job *job, uint64_t i)
@@ -130,8 +133,9 @@ uint64_t job_item_ns(const struct job *job)
 
 static uint64_t fit_fixed(const struct job *job, uint64_t count, size_t max_bytes, size_t *bytes_out)
 {
-    size_t item_bytes = job->item_size > job->result_size ? job->item_size : job->result_size;
-    uint64_t fit = max_bytes / item_bytes;
+    size_t out = job->items_in ? 0 : job->item_size, in = job->results_in ? 0 : job->result_size;
+    size_t item_bytes = out > in ? out : in;
+    uint64_t fit = item_bytes ? max_bytes / item_bytes : count;
     fit = fit < count ? fit : count;
     fit = fit ? fit : 1;
     *bytes_out = (size_t)fit * item_bytes;
@@ -145,7 +149,8 @@ uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t m
     uint64_t fit = 0;
     size_t bytes = 0;
     while (fit < count && job_is_live(job, first + fit)) {
-        size_t size = job_input_size(job, first + fit) + ITEM_OVERHEAD_BYTES;
+        size_t travels = job_is_shared(job, first + fit) ? 0 : job_input_size(job, first + fit);
+        size_t size = travels + ITEM_OVERHEAD_BYTES;
         if (fit && (bytes >= max_bytes || size > max_bytes - bytes))
             break;
         bytes += size;

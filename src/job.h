@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 struct job;
+struct buffer; /* memory that workers can map; see buffers.h */
 
 struct span {
     struct span *next;
@@ -26,10 +27,12 @@ struct span {
     uint64_t first, count;
     unsigned attempts;      /* how many workers its first item has killed for certain */
     unsigned unread_deaths; /* how many workers had it before them and died before they read it */
-    bool suspect;     /* one of its items may have killed a worker: run it stepwise, and the next time it is known */
-    uint64_t cost_ns; /* expected, when it was sent */
-    size_t bytes;     /* of its inputs and results, when it was sent */
-    int status;       /* of a span that is not to run: what its items end with */
+    bool suspect;      /* one of its items may have killed a worker: run it stepwise, and the next time it is known */
+    uint64_t cost_ns;  /* expected, when it was sent */
+    size_t bytes;      /* of its inputs and results, when it was sent; but what is in buffers does not travel */
+    int status;        /* of a span that is not to run: what its items end with */
+    bool by_reference; /* when it was sent: inputs that are in buffers did not travel */
+    bool in_place;     /* and neither do its results */
     uint64_t sent_position; /* where its last frame ends in the outgoing stream */
     uint64_t
         begin_position; /* how far a worker has to read that stream to begin it; UINT64_MAX: it was never written there */
@@ -44,9 +47,10 @@ enum job_kind { JOB_FIXED, JOB_BYTES, JOB_LANE, JOB_BROADCAST };
 struct job_item {
     const void *data;
     size_t size;
-    uint64_t index;      /* what pool_item_index says in it */
-    uint64_t number;     /* of a lane: its place among all that was submitted */
-    uint64_t timeout_ns; /* 0: none */
+    struct buffer *buffer; /* where data lies; NULL: in no buffer */
+    uint64_t index;        /* what pool_item_index says in it */
+    uint64_t number;       /* of a lane: its place among all that was submitted */
+    uint64_t timeout_ns;   /* 0: none */
     const int *fds;
     unsigned fd_count;
     unsigned slot; /* of a lane: where it is in flight, JOB_NO_SLOT, or JOB_NO_MORE */
@@ -61,18 +65,20 @@ struct job {
     const uint8_t *items; /* JOB_FIXED: count * item_size */
     uint8_t *results;
     size_t item_size, result_size;
-    const struct pool_bytes *inputs; /* JOB_BYTES: count. JOB_BROADCAST: one */
-    struct pool_bytes *replies;      /* or NULL */
-    int *status_out, *code_out;      /* or NULL */
-    uint64_t chunk_size;             /* 0: adaptive */
-    uint64_t timeout_ns;             /* 0: none */
+    const struct pool_bytes *inputs;      /* JOB_BYTES: count. JOB_BROADCAST: one */
+    struct pool_bytes *replies;           /* or NULL */
+    struct buffer *items_in, *results_in; /* JOB_FIXED: where these lie; NULL: in no buffer */
+    struct buffer **inputs_in;            /* JOB_BYTES: the same for each, or NULL */
+    int *status_out, *code_out;           /* or NULL */
+    uint64_t chunk_size;                  /* 0: adaptive */
+    uint64_t timeout_ns;                  /* 0: none */
     bool at_most_once, stop_on_error;
 
     /* ---- of a lane; see lane.h ---- */
     struct job_item **ring; /* item i is at i & ring_mask; NULL: it has ended */
     uint64_t ring_mask;
     uint64_t ring_base; /* the oldest item that has not ended: what is below it is no longer in the ring */
-    bool has_deadlines, has_fds;
+    bool has_deadlines, has_fds, has_buffers;
     bool retired; /* nothing is added any more */
 
     /* ---- kept by the scheduler ---- */
@@ -106,6 +112,13 @@ static inline size_t job_input_size(const struct job *job, uint64_t i)
 {
     return job->kind == JOB_LANE ? job->ring[i & job->ring_mask]->size
                                  : job->inputs[job->kind == JOB_BROADCAST ? 0 : i].size;
+}
+/* Whether it lies in a buffer. */
+static inline bool job_is_shared(const struct job *job, uint64_t i)
+{
+    if (job->kind == JOB_LANE)
+        return job->has_buffers && job->ring[i & job->ring_mask]->buffer;
+    return job->inputs_in && job->inputs_in[i];
 }
 /* What a worker knows it by. */
 static inline uint64_t job_item_index(const struct job *job, uint64_t i)

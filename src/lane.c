@@ -62,6 +62,7 @@ int lane_reserve(struct lane *lane)
 void lane_add(struct lane *lane, struct job_item *item)
 {
     item->slot = JOB_NO_SLOT;
+    lane->job.has_buffers |= item->buffer != NULL;
     lane->job.ring[lane->job.count++ & lane->job.ring_mask] = item;
 }
 

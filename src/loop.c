@@ -254,7 +254,7 @@ int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, 
         return rc;
     loop->counts.submitted++;
     loop->gathered_tasks++;
-    loop->gathered_bytes += task->item.size;
+    loop->gathered_bytes += task_held_bytes(task);
     if (is_undriven(loop, task->submitted_ns))
         return LOOP_IS_DUE;
     sched_clock(&loop->sched, task->submitted_ns);
@@ -276,6 +276,23 @@ void loop_cancel_task(struct loop *loop, struct pool_task *task)
     sched_clock(&loop->sched, loop_now_ns());
     sched_cancel_item(&loop->sched, job, i);
     task_queue_append(&loop->ended_tasks, task);
+    perform(loop);
+}
+
+/* Whoever is about to end is not told: its memory goes with it. */
+void loop_drop_buffer(struct loop *loop, const struct buffer *buffer)
+{
+    if (!loop->peers)
+        return;
+    for (unsigned i = 0; i < loop->sched.slot_count; i++) {
+        if (sched_state(&loop->sched, i) != SLOT_READY)
+            continue;
+        if (peer_put_unmap(&loop->peers[i], buffer))
+            sched_garbage(&loop->sched,
+                          i); /* no memory to tell it: it would take the next of this number for this one */
+        else
+            bit_set(loop->unsent, i, true);
+    }
     perform(loop);
 }
 

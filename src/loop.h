@@ -71,6 +71,9 @@ void loop_hand_out(struct loop *loop);
 /* A task that has not ended: now it has, with POOL_ECANCELED. */
 void loop_cancel_task(struct loop *loop, struct pool_task *task);
 
+/* A buffer goes away, which nothing under way lies in: the workers that have it are told. */
+void loop_drop_buffer(struct loop *loop, const struct buffer *buffer);
+
 /* A JOB_BROADCAST, while there is no other; its one input malloc'd, and NULL again if it was kept to be replayed. */
 void loop_broadcast(struct loop *loop, struct job *job);
 

@@ -47,8 +47,11 @@ void peer_close(struct peer *peer)
     chan_clear(&peer->chan);
     free(peer->body);
     free(peer->told);
+    free(peer->shared);
     peer->body = NULL;
     peer->told = NULL;
+    peer->shared = NULL;
+    peer->shared_count = 0;
     peer->in_body = false;
     fd_close(&peer->child.request_fd);
     fd_close(&peer->child.reply_fd);
@@ -113,9 +116,10 @@ static bool replies_fit(const struct peer *peer, const struct span *head)
 static bool results_fit(const struct peer *peer, const struct span *head)
 {
     const struct wire_header *header = &peer->header;
-    return answers(peer, head) && head->job->kind == JOB_FIXED && header->function <= header->count &&
-           header->body_bytes ==
-               (uint64_t)header->function * WIRE_FAILURE_BYTES + header->count * head->job->result_size;
+    if (!answers(peer, head) || head->job->kind != JOB_FIXED || header->function > header->count)
+        return false;
+    uint64_t results_bytes = head->in_place ? 0 : header->count * head->job->result_size;
+    return header->body_bytes == (uint64_t)header->function * WIRE_FAILURE_BYTES + results_bytes;
 }
 
 static bool error_fits(const struct peer *peer, const struct span *head)
@@ -191,7 +195,7 @@ static int read_results(struct peer *peer, const struct span *head)
 {
     const struct wire_header *header = &peer->header;
     int rc = read_kept(peer, (size_t)header->function * WIRE_FAILURE_BYTES);
-    if (rc || !head->job->result_size)
+    if (rc || !head->job->result_size || head->in_place)
         return rc;
     return chan_read_into(&peer->chan, head->job->results + head->first * head->job->result_size,
                           header->count * head->job->result_size, &peer->results_done);

@@ -10,6 +10,7 @@
 #define PROCPOOL_PEER_H
 
 #include "backend.h"
+#include "buffers.h"
 #include "chan.h"
 #include "claims.h"
 #include "functions.h"
@@ -73,6 +74,8 @@ struct peer {
 
     uint64_t *told; /* bitmap over function numbers */
     uint32_t told_count;
+    uint8_t *shared; /* by buffer number: whether it has that, enum peer_sharing */
+    uint32_t shared_count;
 };
 
 enum peer_news {
@@ -118,6 +121,8 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
 /* In a forked child, which does not have the page. */
 void peer_abandon_claims(struct peer *peer);
+/* A buffer goes away, which no item under way lies in. -ENOMEM: the worker cannot be told. */
+int peer_put_unmap(struct peer *peer, const struct buffer *buffer);
 /* `count` items of head were answered, and head->first is the next: its positions follow. */
 void peer_note_answered(struct span *head, uint64_t count);
 /* Send nothing more, not even what is queued: the worker is being killed, and the memory may go. */

@@ -1,7 +1,8 @@
 /* peer_inner: what the rooms of the peer share. See peer.h for what it does.
  *
- *   peer.c       a worker's stream from its start to its end, and what comes
- *   peer_send.c  what goes
+ *   peer.c        a worker's stream from its start to its end, and what comes
+ *   peer_send.c   what goes
+ *   peer_share.c  which buffers the worker has
  *
  * Nobody else includes this. */
 #ifndef PROCPOOL_PEER_INNER_H
@@ -15,5 +16,12 @@ int peer_put_greeting(struct peer *peer);
 /* Whether all was sent that a worker that keeps the protocol has read when it answers the first `count` of head's items: a run to its end,
  * tasks one by one. An answer before that would end items whose memory is still to be written from. */
 bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t count);
+/* Whether the inputs and results of span are to be referred to: that is so when the worker has the buffers that they lie in, which it is
+ * given here at first need. Else they travel. */
+void peer_share_span(struct peer *peer, struct span *span);
+/* Say where `size` bytes at `data` are, as their place in the buffer. How many bytes that takes. */
+size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES]);
+/* The worker has no buffers any more: it starts afresh. */
+void peer_forget_shared(struct peer *peer);
 
 #endif

@@ -71,17 +71,28 @@ int peer_put_greeting(struct peer *peer)
 
 /* ---- spans ---- */
 
+/* The body of a run: where its results and its items are, or these themselves. */
 static int put_run(struct peer *peer, const struct span *span, uint8_t flags)
 {
     const struct job *job = span->job;
+    const uint8_t *items = job->items + span->first * job->item_size;
+    size_t items_size = (size_t)span->count * job->item_size, places_size = 0;
+    uint8_t places[2 * WIRE_REFERENCE_BYTES];
+    if (span->in_place)
+        places_size += peer_refer(job->results_in, job->results + span->first * job->result_size,
+                                  (size_t)span->count * job->result_size, places);
+    if (span->by_reference)
+        places_size += peer_refer(job->items_in, items, items_size, places + places_size);
     struct wire_header header = {.type = WIRE_RUN,
-                                 .flags = (uint8_t)(flags | (job->stop_on_error ? WIRE_STOP : 0)),
+                                 .flags = (uint8_t)(flags | (job->stop_on_error ? WIRE_STOP : 0) |
+                                                    (span->by_reference ? WIRE_REFERENCE : 0) |
+                                                    (span->in_place ? WIRE_IN_PLACE : 0)),
                                  .id = span->first,
                                  .count = (uint32_t)span->count,
                                  .function = job->function,
                                  .extra = job->result_size,
-                                 .body_bytes = span->count * job->item_size};
-    return chan_put(&peer->chan, &header, job->items + span->first * job->item_size);
+                                 .body_bytes = places_size + (span->by_reference ? 0 : items_size)};
+    return chan_put_parts(&peer->chan, &header, places, places_size, items);
 }
 
 /* A dead worker's socket refuses: its end is about to be told, and the item goes elsewhere. */
@@ -91,29 +102,40 @@ static int send_fds(const struct peer *peer, const struct job_item *item)
     return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
 }
 
-static int put_task(struct peer *peer, const struct job *job, const struct job_item *item, uint8_t flags)
+static int put_task(struct peer *peer, const struct span *span, uint64_t i, uint8_t flags)
 {
+    struct job_item item = job_item(span->job, i);
+    bool refers = span->by_reference && item.buffer;
+    uint8_t place[WIRE_REFERENCE_BYTES];
+    if (refers)
+        peer_refer(item.buffer, item.data, item.size, place);
     struct wire_header header = {.type = WIRE_TASK,
-                                 .flags = (uint8_t)(flags | (item->fd_count ? WIRE_FDS : 0)),
-                                 .id = item->index,
-                                 .extra = item->fd_count,
+                                 .flags =
+                                     (uint8_t)(flags | (item.fd_count ? WIRE_FDS : 0) | (refers ? WIRE_REFERENCE : 0)),
+                                 .id = item.index,
+                                 .extra = item.fd_count,
                                  .count = 1,
-                                 .function = job->function,
-                                 .body_bytes = item->size};
-    int rc = item->fd_count ? send_fds(peer, item) : 0;
-    return rc ? rc : chan_put(&peer->chan, &header, item->data);
+                                 .function = span->job->function,
+                                 .body_bytes = refers ? sizeof place : item.size};
+    int rc = item.fd_count ? send_fds(peer, &item) : 0;
+    return rc ? rc : chan_put(&peer->chan, &header, refers ? place : item.data);
+}
+
+/* What of item i went, or goes, through the pipe. */
+static size_t body_bytes(const struct span *span, uint64_t i)
+{
+    bool refers = span->by_reference && job_is_shared(span->job, i);
+    return refers ? WIRE_REFERENCE_BYTES : job_input_size(span->job, i);
 }
 
 static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
 {
-    size_t body_bytes = 0;
+    size_t bytes = 0;
     for (uint64_t i = span->first; i < span->first + span->count; i++)
-        body_bytes += job_input_size(span->job, i);
-    int rc = chan_reserve(&peer->chan, (size_t)span->count, body_bytes);
-    for (uint64_t i = span->first; !rc && i < span->first + span->count; i++) {
-        struct job_item item = job_item(span->job, i);
-        rc = put_task(peer, span->job, &item, flags); /* there is room; and fds come with a lone item only */
-    }
+        bytes += body_bytes(span, i);
+    int rc = chan_reserve(&peer->chan, (size_t)span->count, bytes);
+    for (uint64_t i = span->first; !rc && i < span->first + span->count; i++)
+        rc = put_task(peer, span, i, flags); /* there is room; and fds come with a lone item only */
     return rc;
 }
 
@@ -167,6 +189,7 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
     if ((may_wait || peer->has_worked) && !peer->claims_told)
         tell_claims(peer); /* before it is at an item that lasts, and reads nothing */
+    peer_share_span(peer, span);
     int rc = tell_function(peer, job->function);
     uint64_t start = peer->chan.put_bytes;
     if (!rc)
@@ -180,22 +203,22 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     span->sent_position = peer->chan.put_bytes;
     span->begin_position = span->sent_position;
     if (job->kind != JOB_FIXED)
-        span->begin_position = start + WIRE_HEADER_BYTES + job_input_size(job, span->first);
+        span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
     return 0;
 }
 
-/* Where the item that is `count` behind begins, if item `first` of the job begins at `position`. */
-static uint64_t position_behind(const struct job *job, uint64_t first, uint64_t count, uint64_t position)
+/* Where the item that is `count` behind begins, if item `first` of the span's job begins at `position`. */
+static uint64_t position_behind(const struct span *span, uint64_t first, uint64_t count, uint64_t position)
 {
     for (uint64_t i = first + 1; i <= first + count; i++)
-        position += WIRE_HEADER_BYTES + (job_is_live(job, i) ? job_input_size(job, i) : 0);
+        position += WIRE_HEADER_BYTES + (job_is_live(span->job, i) ? body_bytes(span, i) : 0);
     return position;
 }
 
 void peer_note_answered(struct span *head, uint64_t count)
 {
     if (head->job->kind != JOB_FIXED)
-        head->begin_position = position_behind(head->job, head->first - count, count, head->begin_position);
+        head->begin_position = position_behind(head, head->first - count, count, head->begin_position);
 }
 
 bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t count)
@@ -203,7 +226,7 @@ bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t co
     uint64_t sent = peer->chan.sent_bytes;
     if (sent >= head->sent_position || head->job->kind == JOB_FIXED)
         return sent >= head->sent_position;
-    return sent >= position_behind(head->job, head->first, count - 1, head->begin_position);
+    return sent >= position_behind(head, head->first, count - 1, head->begin_position);
 }
 
 void peer_mute(struct peer *peer)
@@ -227,5 +250,6 @@ int peer_put_command(struct peer *peer, enum wire_type type)
     memset(peer->told, 0, peer->told_count / 8);
     claims_clear(&peer->claims);
     peer->claims_told = peer->has_worked = false;
+    peer_forget_shared(peer);
     return 0;
 }

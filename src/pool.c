@@ -274,13 +274,40 @@ static void wait_for(struct pool *pool, struct job *job, const struct pool_progr
         report_progress(pool, job, progress, &next_ns);
 }
 
+/* Arrays and inputs that lie in buffers stay there. Without memory to note which do, they travel. */
+static void hold_buffers(struct pool *pool, struct job *job)
+{
+    const struct buffers *buffers = &pool->buffers;
+    if (!buffers->count)
+        return;
+    if (job->kind == JOB_FIXED) {
+        job->items_in = buffers_hold(buffers, job->items, (size_t)job->count * job->item_size);
+        job->results_in = buffers_hold(buffers, job->results, (size_t)job->count * job->result_size);
+        return;
+    }
+    job->inputs_in = calloc((size_t)job->count, sizeof(struct buffer *));
+    for (uint64_t i = 0; job->inputs_in && i < job->count; i++)
+        job->inputs_in[i] = buffers_hold(buffers, job->inputs[i].data, job->inputs[i].size);
+}
+
+static void let_go_buffers(struct pool *pool, struct job *job)
+{
+    drive_let_go(pool, job->items_in);
+    drive_let_go(pool, job->results_in);
+    for (uint64_t i = 0; job->inputs_in && i < job->count; i++)
+        drive_let_go(pool, job->inputs_in[i]);
+    free(job->inputs_in);
+}
+
 static void run(struct pool *pool, struct job *job, const struct pool_progress *progress)
 {
     job->number = pool->next_number;
     job_begin(job);
+    hold_buffers(pool, job);
     loop_submit(&pool->loop, job);
     drive_note(pool);
     wait_for(pool, job, progress);
+    let_go_buffers(pool, job);
 }
 
 int pool_run(struct pool *pool, struct job *job, callable_fn *fn, const struct pool_progress *progress)
@@ -433,7 +460,13 @@ static int make_default(struct pool **pool_out)
     return pool_create(NULL, pool_out);
 }
 
-struct pool *pool_default(void)
+static int make_none(struct pool **pool_out)
+{
+    (void)pool_out;
+    return error_set(-EINVAL, "there is no default pool yet");
+}
+
+static struct pool *find_default(int (*make)(struct pool **))
 {
     static struct pool in_place = {.in_place = true,
                                    .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -443,5 +476,15 @@ struct pool *pool_default(void)
                                    .news_fd = -1};
     if (call_place.worker_id != POOL_NOT_A_WORKER)
         return &in_place;
-    return registry_default(make_default, &default_error);
+    return registry_default(make, &default_error);
+}
+
+struct pool *pool_default(void)
+{
+    return find_default(make_default);
+}
+
+struct pool *pool_default_if_made(void)
+{
+    return find_default(make_none);
 }

@@ -22,6 +22,9 @@ int pool_check(struct pool *pool);
 /* Why pool_default() gave NULL just now, on this thread. */
 int pool_default_error(void);
 
+/* pool_default(), but NULL when it was never made. */
+struct pool *pool_default_if_made(void);
+
 /* When a task of the pool was freed, the lock held, which this releases: the pool's memory goes with its last task. */
 void pool_release(struct pool *pool);
 

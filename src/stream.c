@@ -163,7 +163,7 @@ static void submit_held(struct stream *stream)
     stream->holds = false;
     int rc = make_room(stream);
     if (!rc)
-        rc = task_create(NULL, stream->held.size, stream->held.data, NULL, 0, &task);
+        rc = task_create(NULL, stream->held.size, NULL, stream->held.data, NULL, 0, &task);
     if (rc) {
         free(stream->held.data);
         stream->error = error_system(rc, "pool_stream");

@@ -26,12 +26,12 @@ static void count_in(struct pool *pool, struct pool_task *task, struct task_queu
         task->item.index = task->item.number;
     pool->handle_count++;
     pool->expected_count += queue == &pool->ended;
-    pool->bytes_in_flight += task->item.size;
+    pool->bytes_in_flight += task_held_bytes(task);
 }
 
 static void count_out(struct pool *pool, struct pool_task *task)
 {
-    pool->bytes_in_flight -= task->item.size;
+    pool->bytes_in_flight -= task_held_bytes(task);
     pool->expected_count -= task->queue == &pool->ended;
     pool->handle_count--;
     pool->next_number--;
@@ -134,7 +134,7 @@ static int submit_and_wait(struct pool *pool, pool_task_fn *fn, struct pool_task
     int rc = drive_enter_for_work(pool);
     if (rc)
         return rc;
-    rc = await_room(pool, task->item.size, may_wait);
+    rc = await_room(pool, task_held_bytes(task), may_wait);
     if (!rc && pool->in_place)
         submit_in_place(pool, task, fn, &pool->ended);
     else if (!rc)
@@ -152,7 +152,7 @@ static int submit(struct pool *pool, pool_task_fn *fn, struct pool_task *task, c
     int rc = drive_lock_for_work(pool);
     if (rc)
         return rc;
-    bool waits = pool->in_place || !submit_has_room(pool, task->item.size);
+    bool waits = pool->in_place || !submit_has_room(pool, task_held_bytes(task));
     if (!waits)
         rc = submit_task(pool, task, fn, kind_of(options), &pool->ended);
     if (!waits && !rc && task_out)
@@ -161,19 +161,46 @@ static int submit(struct pool *pool, pool_task_fn *fn, struct pool_task *task, c
     return waits ? submit_and_wait(pool, fn, task, options, task_out) : rc;
 }
 
+/* The buffer that the input lies in, held. */
+static struct buffer *hold_input(struct pool *pool, const void *input, size_t input_size)
+{
+    if (!input_size || !__atomic_load_n(&pool->buffers.count, __ATOMIC_RELAXED))
+        return NULL;
+    drive_lock(pool);
+    struct buffer *buffer = buffers_hold(&pool->buffers, input, input_size);
+    drive_unlock(pool);
+    return buffer;
+}
+
+static void let_go_input(struct pool *pool, struct buffer *buffer)
+{
+    if (!buffer)
+        return;
+    drive_begin_call();
+    drive_lock(pool);
+    drive_let_go(pool, buffer);
+    drive_unlock(pool);
+    drive_end_call();
+}
+
 static int create_and_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
                              const struct pool_task_options *options, struct pool_task **task_out)
 {
     struct pool_task *task;
-    int rc = task_create(input, input_size, NULL, options->fds, options->fd_count, &task);
-    if (rc)
+    struct buffer *buffer = hold_input(pool, input, input_size);
+    int rc = task_create(input, input_size, buffer, NULL, options->fds, options->fd_count, &task);
+    if (rc) {
+        let_go_input(pool, buffer);
         return error_system(rc, "pool_submit");
+    }
     task->tag = options->tag;
     task->item.timeout_ns = (uint64_t)options->timeout_ms * 1000000u;
     task->held = task_out;
     rc = submit(pool, fn, task, options, task_out);
-    if (rc)
+    if (rc) {
         task_destroy(task);
+        let_go_input(pool, buffer);
+    }
     return rc;
 }
 

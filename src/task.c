@@ -28,10 +28,10 @@ static int duplicate(const int *fds, unsigned count, int **copies_out)
     return 0;
 }
 
-int task_create(const void *input, size_t input_size, void *owned_input, const int *fds, unsigned fd_count,
-                struct pool_task **task_out)
+int task_create(const void *input, size_t input_size, struct buffer *buffer, void *owned_input, const int *fds,
+                unsigned fd_count, struct pool_task **task_out)
 {
-    size_t copied = owned_input ? 0 : input_size, bytes;
+    size_t copied = owned_input || buffer ? 0 : input_size, bytes;
     int *copies = NULL;
     if (__builtin_add_overflow(sizeof(struct pool_task), copied, &bytes))
         return -EOVERFLOW;
@@ -43,8 +43,11 @@ int task_create(const void *input, size_t input_size, void *owned_input, const i
         free(task);
         return error;
     }
-    *task = (struct pool_task){.item = {.data = owned_input ? owned_input : task + 1,
+    *task = (struct pool_task){.item = {.data = buffer        ? input
+                                                : owned_input ? owned_input
+                                                              : task + 1,
                                         .size = input_size,
+                                        .buffer = buffer,
                                         .fds = copies,
                                         .fd_count = fd_count,
                                         .slot = JOB_NO_SLOT},

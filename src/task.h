@@ -39,11 +39,17 @@ struct pool_task {
     bool dropped; /* to be destroyed as soon as it has ended */
 };
 
-/* With a copy of input, or, if owned_input is not NULL, with that memory (input_size bytes), which is taken on success, and duplicates of
+/* With a copy of input, or, if it lies in a buffer, with nothing but where it is; or, if owned_input is not NULL, with that memory (input_size bytes), which is taken on success, and duplicates of
  * fds. 0; -ENOMEM; or what duplicating an fd failed with. */
-int task_create(const void *input, size_t input_size, void *owned_input, const int *fds, unsigned fd_count,
-                struct pool_task **task_out);
+int task_create(const void *input, size_t input_size, struct buffer *buffer, void *owned_input, const int *fds,
+                unsigned fd_count, struct pool_task **task_out);
 void task_destroy(struct pool_task *task);
+
+/* What the library holds of its input. */
+static inline size_t task_held_bytes(const struct pool_task *task)
+{
+    return task->item.buffer ? 0 : task->item.size;
+}
 
 /* It goes to this worker. */
 void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid);

@@ -35,9 +35,9 @@ static const struct wire_rule {
     [WIRE_READY] = {WIRE_FROM_WORKER, 0, 0, 0},
     [WIRE_FUNCTION] = {WIRE_FROM_PARENT, HAS_FUNCTION, 0, 1 << 16},
     [WIRE_TASK] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION,
-                   WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY | WIRE_SPIN, ANY_BODY},
+                   WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY | WIRE_SPIN | WIRE_REFERENCE, ANY_BODY},
     [WIRE_RUN] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION,
-                  WIRE_STEPWISE | WIRE_STOP | WIRE_SPIN, ANY_BODY},
+                  WIRE_STEPWISE | WIRE_STOP | WIRE_SPIN | WIRE_REFERENCE | WIRE_IN_PLACE, ANY_BODY},
     [WIRE_RESULT] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_CODE, WIRE_WORN, REPLY_BODY},
     [WIRE_RESULTS] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_FUNCTION, WIRE_WORN, ANY_BODY},
     [WIRE_ERROR] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA | HAS_COUNT | HAS_CODE, WIRE_WORN, WIRE_TEXT_BYTES},
@@ -46,6 +46,8 @@ static const struct wire_rule {
     [WIRE_CLAIMS] = {WIRE_FROM_PARENT, 0, 0, 0},
     [WIRE_SKIPPED] = {WIRE_FROM_WORKER, HAS_COUNT, 0, 0},
     [WIRE_REPLIES] = {WIRE_FROM_WORKER, HAS_ID | HAS_COUNT, 0, WIRE_REPLIES_BYTES},
+    [WIRE_BUFFER] = {WIRE_FROM_PARENT, HAS_ID | HAS_EXTRA, WIRE_IN_PLACE, 0},
+    [WIRE_UNMAP] = {WIRE_FROM_PARENT, HAS_ID, 0, 0},
 };
 
 static void store_u64(uint8_t *bytes, uint64_t value)
@@ -242,4 +244,17 @@ int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64
         size -= WIRE_REPLY_BYTES + reply_size;
     }
     return size ? POOL_EPROTO : 0;
+}
+
+void wire_encode_reference(struct wire_reference reference, uint8_t bytes[WIRE_REFERENCE_BYTES])
+{
+    store_u64(bytes, reference.buffer);
+    store_u64(bytes + 8, reference.offset);
+    store_u64(bytes + 16, reference.size);
+}
+
+struct wire_reference wire_decode_reference(const uint8_t bytes[WIRE_REFERENCE_BYTES])
+{
+    return (struct wire_reference){
+        .buffer = load_u64(bytes), .offset = load_u64(bytes + 8), .size = load_u64(bytes + 16)};
 }

@@ -15,12 +15,13 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 4,
+    WIRE_VERSION = 5,
     WIRE_HEADER_BYTES = 40,
     WIRE_TEXT_BYTES = 1023,        /* longest text in an error */
     WIRE_FAILURE_BYTES = 8,        /* one entry of the list of failed items in a WIRE_RESULTS body */
     WIRE_REPLY_BYTES = 8,          /* what precedes each reply in a WIRE_REPLIES body */
     WIRE_REPLIES_BYTES = 16 << 10, /* largest body of WIRE_REPLIES */
+    WIRE_REFERENCE_BYTES = 24,
 };
 
 enum wire_type {
@@ -38,6 +39,8 @@ enum wire_type {
     WIRE_CLAIMS,   /* parent: the page of claims comes through the socket; tickets are counted from here on */
     WIRE_SKIPPED,  /* worker: the next `count` items were taken back, and it has not begun them */
     WIRE_REPLIES,  /* worker: the next `count` tasks (WIRE_TASK) have succeeded, with small replies */
+    WIRE_BUFFER,   /* parent: a shared buffer comes through the socket; from now on it is known by its number */
+    WIRE_UNMAP,    /* parent: the number means nothing any more */
     WIRE_TYPE_COUNT
 };
 
@@ -47,16 +50,18 @@ enum {
     WIRE_FDS = 8,      /* TASK: `extra` fds come with it, through the socket */
     WIRE_REPLAY = 16,  /* TASK: a broadcast from before this worker's time; not answered, but part of becoming ready */
     WIRE_SPIN = 32,    /* TASK, RUN: a CPU is spare: who is out of work afterwards may look for more before it sleeps */
-    WIRE_WORN = 2,     /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
+    WIRE_REFERENCE = 64, /* TASK, RUN: the input is in a shared buffer, and the body says where */
+    WIRE_IN_PLACE = 128, /* RUN: so are the results, and the body begins with where. BUFFER: it is for results, too */
+    WIRE_WORN = 2,       /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
 };
 
 enum wire_side { WIRE_FROM_PARENT = 1, WIRE_FROM_WORKER = 2 };
 
 struct wire_header {
     uint64_t body_bytes;
-    uint64_t id; /* number of the (first) item. CONFIG: the worker's number */
-    uint64_t
-        extra; /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items */
+    uint64_t id; /* number of the (first) item. CONFIG: the worker's number. BUFFER, UNMAP: the buffer's */
+    /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items. BUFFER: its size */
+    uint64_t extra;
     uint32_t count;    /* items. CONFIG: tasks to be replayed */
     uint32_t function; /* FUNCTION, TASK, RUN: its number. RESULTS: entries in the list of failed items */
     int32_t code;      /* RESULT: what the task returned. ERROR: the error */
@@ -120,5 +125,13 @@ void wire_encode_reply(const struct wire_reply *reply, uint8_t bytes[WIRE_REPLY_
 const uint8_t *wire_decode_reply(const uint8_t *bytes, struct wire_reply *reply_out);
 /* The whole body, of `count` entries: 0, or POOL_EPROTO. */
 int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64_t max_result_bytes);
+
+/* Memory in a shared buffer: what stands in a body for bytes that do not travel. */
+struct wire_reference {
+    uint64_t buffer; /* its number */
+    uint64_t offset, size;
+};
+void wire_encode_reference(struct wire_reference reference, uint8_t bytes[WIRE_REFERENCE_BYTES]);
+struct wire_reference wire_decode_reference(const uint8_t bytes[WIRE_REFERENCE_BYTES]);
 
 #endif

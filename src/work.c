@@ -129,16 +129,21 @@ void work_put_error(const struct wire_header *request, int error, uint64_t elaps
 
 /* ---- what may be begun ---- */
 
-void work_take_claims(const struct wire_header *request)
+int work_receive_fd(uint64_t number)
 {
-    uint64_t number;
+    uint64_t received;
     int fd = -1;
     size_t fd_count = 1;
-    (void)request;
-    ssize_t size = fd_receive(CHILD_SOCKET_FD, &number, sizeof number, &fd, &fd_count);
-    if (size != sizeof number || number)
-        work_end(1);   /* not the parent that said hello */
-    if (fd_count == 1) /* else this process's table is full: nothing will be taken back */
+    ssize_t size = fd_receive(CHILD_SOCKET_FD, &received, sizeof received, &fd, &fd_count);
+    if (size != sizeof received || received != number)
+        work_end(1); /* not the parent that said hello */
+    return fd;
+}
+
+void work_take_claims(const struct wire_header *request)
+{
+    int fd = work_receive_fd(request->id);
+    if (fd >= 0) /* else nothing will be taken back */
         claims_map(&work.claims, fd);
     work.ticket = 0;
     fd_close(&fd);
@@ -410,21 +415,21 @@ static void skip_task(const struct wire_header *request)
     work_skip_items(1);
 }
 
-static int call_task(const struct wire_header *request, pool_task_fn *fn)
+static int call_task(const struct wire_header *request, pool_task_fn *fn, const struct work_places *places)
 {
-    call_begin(&work.call, work.input.data, (size_t)request->body_bytes);
+    call_begin(&work.call, places->input, places->input_size);
     call_place.item_index = request->id;
     int code = fn(&work.call);
     work_end_copy();
     return code;
 }
 
-static void run_task(const struct wire_header *request, pool_task_fn *fn)
+static void run_task(const struct wire_header *request, pool_task_fn *fn, const struct work_places *places)
 {
     if (request->flags & WIRE_STEPWISE)
         work_flush();
     uint64_t begun_ns = work.clock_ns;
-    int code = call_task(request, fn);
+    int code = call_task(request, fn, places);
     work.clock_ns = work_clock_ns();
     uint64_t elapsed_ns = work.clock_ns - begun_ns;
     close_fds(&work.call); /* before its end is told */
@@ -442,15 +447,16 @@ void work_run_task(const struct wire_header *request)
         skip_task(request);
         return;
     }
-    bool has_input = work_read_request(request, &work.input);
+    struct work_places places;
+    bool has_input = work_take_places(request, &places);
     bool has_fds = !(request->flags & WIRE_FDS) || receive_fds(request);
     pool_task_fn *fn = has_input ? (pool_task_fn *)work_find_function(request) : NULL;
     if (has_input && fn && !has_fds)
         work_put_error(request, -EMFILE, 0, "the worker has no room for the file descriptors");
     else if (has_input && fn)
-        run_task(request, fn);
+        run_task(request, fn, &places);
     close_fds(&work.call);
-    work_release_if_outgrown(&work.input, (size_t)request->body_bytes);
+    work_release_if_outgrown(&work.input, request->flags & WIRE_REFERENCE ? 0 : (size_t)request->body_bytes);
     release_reply_if_outgrown(&work.call);
 }
 
@@ -464,7 +470,8 @@ int work_run_replay(const struct wire_header *request, const char **text_out)
     *text_out = function ? function->text : "unknown function number";
     if (!function || !function->fn)
         return POOL_EBUILD;
-    int code = call_task(request, (pool_task_fn *)function->fn);
+    struct work_places places = {.input = work.input.data, .input_size = (size_t)request->body_bytes};
+    int code = call_task(request, (pool_task_fn *)function->fn, &places);
     *text_out = work.call.text;
     work_release_if_outgrown(&work.input, (size_t)request->body_bytes);
     release_reply_if_outgrown(&work.call);

@@ -1,7 +1,8 @@
 /* work_inner: what the rooms of a worker's work share. See work.h for what it does.
  *
- *   work.c      the stream, functions, tasks, memory
- *   work_run.c  runs of items of one size
+ *   work.c        the stream, functions, tasks, memory
+ *   work_run.c    runs of items of one size
+ *   work_share.c  shared buffers, and what lies in them
  *
  * Nobody else includes this. */
 #ifndef PROCPOOL_WORK_INNER_H
@@ -31,5 +32,19 @@ bool work_reserve(struct work_buffer *buffer, size_t size);
 void work_release_if_large(struct work_buffer *buffer);
 /* Large buffers stay while large requests follow one another. */
 void work_release_if_outgrown(struct work_buffer *buffer, size_t used);
+
+/* The message of the parent's that has to do with `number` has come through the socket: with an fd, or -1, since this process's table is
+ * full. */
+int work_receive_fd(uint64_t number);
+
+/* Where the input of a request is, and the results of a run that are to stay where they are. */
+struct work_places {
+    const uint8_t *input;
+    size_t input_size;
+    uint8_t *results; /* NULL: they travel */
+    size_t results_size;
+};
+/* The request's body. false: what it asks for is not to be had here; the body was skipped and the error put. */
+bool work_take_places(const struct wire_header *request, struct work_places *places_out);
 
 #endif

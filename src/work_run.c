@@ -12,6 +12,7 @@ struct run {
     const uint8_t *items;
     uint8_t *results;
     size_t item_size, result_size;
+    bool in_place;           /* the results are where they belong */
     uint32_t reported, done; /* items [reported, done) wait to be reported */
     uint32_t begun;          /* items [done, begun) may be run; the others have to be begun first */
     uint32_t failure_count;  /* among them; listed in work.failures */
@@ -34,7 +35,8 @@ static const void *report_body(const struct run *run, size_t failure_bytes, size
 static void report_run(struct run *run)
 {
     uint32_t count = run->done - run->reported;
-    size_t failure_bytes = (size_t)run->failure_count * WIRE_FAILURE_BYTES, result_bytes = count * run->result_size;
+    size_t failure_bytes = (size_t)run->failure_count * WIRE_FAILURE_BYTES;
+    size_t result_bytes = run->in_place ? 0 : count * run->result_size;
     uint64_t elapsed_ns = work.clock_ns - run->begun_ns;
     struct wire_header header = {.type = WIRE_RESULTS,
                                  .flags = work_weigh(elapsed_ns),
@@ -117,17 +119,23 @@ static bool reserve_results(size_t size)
     return done;
 }
 
-void work_run_run(const struct wire_header *request)
+/* Where the results go; NULL: there is no memory for them. */
+static uint8_t *find_results(const struct work_places *places, size_t size)
 {
-    if (!work_read_request(request, &work.input))
-        return;
-    pool_map_fn *fn = (pool_map_fn *)work_find_function(request);
-    size_t result_size = (size_t)request->extra, result_bytes;
-    if (!fn)
-        return;
-    if (!request->count || __builtin_mul_overflow(request->count, result_size, &result_bytes))
+    if (!places->results)
+        return reserve_results(size) ? work.results.data : NULL;
+    if (places->results_size != size)
+        work_end(1); /* not the parent that said hello */
+    return places->results;
+}
+
+static void run_run(const struct wire_header *request, pool_map_fn *fn, const struct work_places *places)
+{
+    size_t result_size = (size_t)request->extra, results_size;
+    if (!request->count || __builtin_mul_overflow(request->count, result_size, &results_size))
         work_end(1);
-    if (!reserve_results(result_bytes)) {
+    uint8_t *results = find_results(places, results_size);
+    if (!results) {
         work_refuse(request, -ENOMEM, "the worker has no memory for the results");
         return;
     }
@@ -135,16 +143,27 @@ void work_run_run(const struct wire_header *request)
         work_flush();
     struct run run = {.request = request,
                       .fn = fn,
-                      .items = work.input.data,
-                      .results = work.results.data,
-                      .item_size = (size_t)request->body_bytes / request->count,
+                      .items = places->input,
+                      .results = results,
+                      .in_place = places->results,
+                      .item_size = places->input_size / request->count,
                       .result_size = result_size,
                       .begun_ns = work.clock_ns};
     work_through(&run);
     if (chan_has_output(&work.chan))
         work_flush_if_late();
-    work_release_if_outgrown(&work.input, (size_t)request->body_bytes);
-    work_release_if_outgrown(&work.results, result_bytes);
+    work_release_if_outgrown(&work.results, places->results ? 0 : results_size);
     work_release_if_large(&work.failures);
     work_release_if_large(&work.report);
+}
+
+void work_run_run(const struct wire_header *request)
+{
+    struct work_places places;
+    if (!work_take_places(request, &places))
+        return;
+    pool_map_fn *fn = (pool_map_fn *)work_find_function(request);
+    if (fn)
+        run_run(request, fn, &places);
+    work_release_if_outgrown(&work.input, request->flags & WIRE_REFERENCE ? 0 : places.input_size);
 }

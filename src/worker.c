@@ -177,9 +177,10 @@ static void run_shutdown(const struct wire_header *request)
 }
 
 static void (*const handlers[WIRE_TYPE_COUNT])(const struct wire_header *) = {
-    [WIRE_HELLO] = run_hello,     [WIRE_CONFIG] = run_config,     [WIRE_FUNCTION] = work_take_function,
-    [WIRE_TASK] = run_task,       [WIRE_RUN] = work_run_run,      [WIRE_CLAIMS] = work_take_claims,
-    [WIRE_RECYCLE] = run_recycle, [WIRE_SHUTDOWN] = run_shutdown,
+    [WIRE_HELLO] = run_hello,         [WIRE_CONFIG] = run_config,     [WIRE_FUNCTION] = work_take_function,
+    [WIRE_TASK] = run_task,           [WIRE_RUN] = work_run_run,      [WIRE_CLAIMS] = work_take_claims,
+    [WIRE_BUFFER] = work_take_buffer, [WIRE_UNMAP] = work_take_unmap, [WIRE_RECYCLE] = run_recycle,
+    [WIRE_SHUTDOWN] = run_shutdown,
 };
 
 /* Where it is there already, the hello can wait for what it leads to: being ready. An image that starts afresh in place is greeted

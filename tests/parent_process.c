@@ -290,6 +290,8 @@ struct backend fake_backend = {.name = "fuzz",
 /* ---- what the parent puts into the stream ---- */
 
 int __real_chan_put(struct chan *chan, const struct wire_header *header, const void *body);
+int __real_chan_put_parts(struct chan *chan, const struct wire_header *header, const void *start, size_t start_size,
+                          const void *rest);
 int __real_peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
 uint64_t __real_peer_take_back(struct peer *peer, uint64_t most);
 ssize_t __real_writev(int fd, const struct iovec *parts, int count);
@@ -381,12 +383,14 @@ static void note_recycle(struct process *process)
 }
 
 /* Who has to step over what was taken back is sent nothing but its dismissal before it has said that it did. */
-static void note_frame(struct process *process, const struct wire_header *header, const void *body)
+static void note_frame(struct process *process, const struct wire_header *header, const void *start, size_t start_size,
+                       const void *rest)
 {
     uint8_t bytes[WIRE_HEADER_BYTES];
     wire_encode(header, bytes);
     bytes_append(&process->asked, bytes, sizeof bytes);
-    bytes_append(&process->asked, body, (size_t)header->body_bytes);
+    bytes_append(&process->asked, start, start_size);
+    bytes_append(&process->asked, rest, (size_t)header->body_bytes - start_size);
     trace("  process %u is sent type %u id %lu count %u, %lu bytes\n", number_of(process), header->type,
           (unsigned long)header->id, header->count, (unsigned long)header->body_bytes);
     REQUIRE(!process->to_skip || header->type == WIRE_SHUTDOWN);
@@ -397,7 +401,7 @@ static void note_frame(struct process *process, const struct wire_header *header
     case WIRE_TASK:
     case WIRE_RUN:
         if (header->flags & WIRE_REPLAY)
-            note_replay(process, header, body);
+            note_replay(process, header, rest);
         else
             note_items(process, header);
         break;
@@ -424,7 +428,18 @@ int __wrap_chan_put(struct chan *chan, const struct wire_header *header, const v
     struct process *process = PROCESS_BY(put_fd, chan->out_fd);
     REQUIRE(process);
     if (!rc)
-        note_frame(process, header, body);
+        note_frame(process, header, NULL, 0, body);
+    return rc;
+}
+
+int __wrap_chan_put_parts(struct chan *chan, const struct wire_header *header, const void *start, size_t start_size,
+                          const void *rest)
+{
+    int rc = __real_chan_put_parts(chan, header, start, start_size, rest);
+    struct process *process = PROCESS_BY(put_fd, chan->out_fd);
+    REQUIRE(process);
+    if (!rc)
+        note_frame(process, header, start, start_size, rest);
     return rc;
 }
 

@@ -124,7 +124,7 @@ static int make_task(const struct task_wish *wish, struct pool_task **task_out)
         memcpy(owned, input, size);
     for (unsigned i = 0; i < fd_count; i++)
         fds[i] = world.loop.wake_fd; /* any fd will do */
-    int rc = task_create(owned ? NULL : input, size, owned, fds, fd_count, task_out);
+    int rc = task_create(owned ? NULL : input, size, NULL, owned, fds, fd_count, task_out);
     if (rc)
         free(owned);
     disown(input);

@@ -32,6 +32,8 @@ lane         job
 bits
 claims       fd
 spin
+buffers      bits fd
+regions
 pages
 flight       job procpool
 chunk        job
@@ -40,21 +42,22 @@ child        fd
 error        procpool
 call         pages procpool
 functions    callable
-peer         backend chan claims functions job pages error fd procpool
+peer         backend buffers chan claims functions job pages error fd procpool
 task         lane error fd procpool
 lanes        sched task
 loop         sched lanes peer backend bits error fd procpool
 options      backend table cpus error procpool
-drive        loop spin error fd procpool
-registry     drive
+drive        loop buffers spin error fd procpool
+registry     drive buffers
 place        job call procpool
-pool         drive loop options registry call child cpus error pool_hooks pool_is_initialized procpool
+pool         drive buffers loop options registry call child cpus error pool_hooks pool_is_initialized procpool
 map          pool options place error procpool
-submit       pool options place call error
+submit       pool buffers options place call error
 stream       submit options call error
 broadcast    pool error
+share        pool buffers error procpool
 process      pool options error fd
-work         call callable chan claims spin child pages fd procpool
+work         call callable chan claims regions spin child pages fd procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child
