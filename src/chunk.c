@@ -5,7 +5,7 @@
 #define CHUNK_BYTES       ((size_t)128 << 10)
 #define FIXED_CHUNK_BYTES ((size_t)64 << 20) /* bound of a chunk whose size the caller chose */
 #define MOST_ITEMS        UINT64_C(1000000)
-enum { MANY_TASKS = 8 }; /* for each worker: below that tasks wait for a worker of their own */
+enum { MANY_TASKS = 8 }; /* for each worker: below that short tasks wait for a worker of their own */
 
 /* As many items as take CHUNK_NS; one while the cost is unknown; less towards the end, so that the workers end together,
  * but not so few that handing them over costs more than they do. */
@@ -37,6 +37,7 @@ uint64_t chunk_choose(const struct job *job, unsigned workers, uint64_t tasks_le
 
 bool chunk_may_queue(const struct job *job, unsigned workers)
 {
-    bool many = job->kind != JOB_LANE || job->pending_count >= MANY_TASKS * (uint64_t)workers;
+    bool many = job->kind != JOB_LANE || job_item_ns(job) >= LEAST_CHUNK_NS ||
+                job->pending_count >= MANY_TASKS * (uint64_t)workers;
     return many && !job->stop_on_error && !job->alone;
 }

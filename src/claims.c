@@ -82,7 +82,7 @@ uint32_t claims_take_back(const struct claims *claims, uint32_t sent, uint32_t m
     do {
         count = ahead(begun_of(word), sent);
         count = count < most ? count : most;
-        if (!count || word & STOPPED)
+        if (!count)
             return 0;
     } while (
         !atomic_compare_exchange_weak(&claims->page->word, &word, make_word(begun_of(word), sent - count, STOPPED)));

@@ -2,7 +2,7 @@
  *
  * Both sides count the items that go to the worker, in the order of the stream, from the frame on that brought the page: the
  * count at an item is its ticket. The worker claims tickets before it begins them, one at a time when items are long, in
- * blocks when they are short; the parent takes back the last so many of those that were sent and not claimed. Either is one
+ * blocks when they are short; the parent takes back the last so many of those that were sent and not claimed, and may do so again. Either is one
  * compare-and-swap on the same word, so an item is begun or taken back and never both. What was taken back the worker steps over as
  * it comes to it, and says so; until it has said that of all the parent sends nothing more, and then lifts the stop.
  *
@@ -31,7 +31,7 @@ int claims_create(struct claims *claims, int *fd_out);
 void claims_clear(struct claims *claims);
 
 /* Of the last `most` of `sent` items as many as the worker has not begun, counted from the end: it will not begin them. 0 while it has
- * not mapped the page, and while there is a stop. */
+ * not mapped the page. While there is a stop, `sent` is where it stands. */
 uint32_t claims_take_back(const struct claims *claims, uint32_t sent, uint32_t most);
 /* It has stepped over all of them. */
 void claims_lift_stop(const struct claims *claims);

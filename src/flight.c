@@ -52,7 +52,7 @@ uint64_t flight_takeable(const struct flight *flight, uint64_t *cost_ns_out)
 {
     uint64_t items = 0;
     *cost_ns_out = 0;
-    for (const struct span *span = flight->head; span && !flight->taken; span = span->next) {
+    for (const struct span *span = flight->head; span; span = span->next) {
         uint64_t count = span->count - (span == flight->head);
         bool stays = must_stay(span);
         items = stays ? 0 : items + count;

@@ -4,6 +4,8 @@
 
 /* What an item costs the protocol beside its bytes: it bounds runs of tiny items. */
 enum { ITEM_OVERHEAD_BYTES = 64 };
+/* One long item spoils the average of a hundred reports of short ones: it counts for no more than a few times what came last. */
+enum { LAST_TIMES = 4 };
 
 static void clear_outputs(const struct job *job)
 {
@@ -122,11 +124,15 @@ void job_measure(struct job *job, uint64_t items, uint64_t ns)
     ns = ns < UINT64_MAX / 8 ? ns : UINT64_MAX / 8;
     job->spent_items += items - job->spent_items / 4;
     job->spent_ns += ns - job->spent_ns / 4;
+    job->last_ns = ns / items + 1;
 }
 
 uint64_t job_item_ns(const struct job *job)
 {
-    return job->spent_items ? job->spent_ns / job->spent_items + 1 : 0;
+    if (!job->spent_items)
+        return 0;
+    uint64_t mean_ns = job->spent_ns / job->spent_items + 1, most_ns = LAST_TIMES * job->last_ns;
+    return mean_ns < most_ns ? mean_ns : most_ns;
 }
 
 /* ---- sizes and costs ---- */

@@ -95,6 +95,7 @@ struct job {
     unsigned spans_out;             /* that are not pending: in flight, or about to be told */
     int cancel_status;              /* not 0: pending items end with this instead of being sent */
     uint64_t spent_ns, spent_items; /* measured, decaying */
+    uint64_t last_ns;               /* for an item, by the last report */
 
     /* ---- the outcome, written by the loop ---- */
     bool ended;

@@ -193,6 +193,7 @@ int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], i
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
 {
     sched_clock(&loop->sched, loop_now_ns());
+    loop->looked_ns = loop->sched.now_ns;
     for (;;) {
         for (int i = 0; i < count; i++)
             handle_event(loop, events[i].data.u64);
@@ -206,10 +207,11 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
 
 static bool is_undriven(const struct loop *loop, uint64_t now_ns)
 {
-    return now_ns - loop->sched.now_ns > UNDRIVEN_NS;
+    return now_ns - loop->looked_ns > UNDRIVEN_NS;
 }
 
-/* What has happened to workers while nobody drove is not to be blamed on what they are sent now. */
+/* What has happened to workers while nobody drove is not to be blamed on what they are sent now; and who submits for long has enough for
+ * workers that have ended what they had. */
 static void catch_up(struct loop *loop)
 {
     struct epoll_event events[LOOP_EVENTS];

@@ -32,6 +32,7 @@ struct loop {
     uint64_t *unsent;              /* bitmap over slots: with frames that are to be written at the end of a pass */
     unsigned gathered_tasks;       /* that were submitted since the scheduler was last asked what it wants */
     size_t gathered_bytes;         /* of their inputs */
+    uint64_t looked_ns;            /* when what workers say was last read */
     uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
     unsigned jobs_ended;           /* counts up, so that waiters can see that something has happened */
     struct task_queue ended_tasks; /* for the caller to take away */

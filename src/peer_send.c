@@ -163,7 +163,7 @@ uint64_t peer_take_back(struct peer *peer, uint64_t most)
 {
     if (!peer->claims.page || peer->in_body || chan_keep_output(&peer->chan))
         return 0;
-    uint32_t count = claims_take_back(&peer->claims, peer->tickets, (uint32_t)most);
+    uint32_t count = claims_take_back(&peer->claims, peer->tickets - (uint32_t)peer->taken, (uint32_t)most);
     peer->taken += count;
     return count;
 }

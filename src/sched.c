@@ -120,7 +120,7 @@ void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items,
     job->failed |= failures && of_broadcast;
     job_measure(job, items, elapsed_ns);
     slot->worn |= worn && !of_broadcast; /* it will say so again, when it has done something else */
-    slot->useful = true;
+    slot->useful = slot->has_ended = true;
     bool stopped = failures && job->stop_on_error; /* the worker has not begun the rest of the span */
     if (stopped)
         sched_cancel(sched, job, POOL_ECANCELED);
@@ -150,73 +150,9 @@ void sched_unsent(struct sched *sched, unsigned slot_index, int status)
     sched_note_capacity(sched, slot);
 }
 
-/* Whether a worker has an item that was cancelled while it was there. */
-static bool has_gap(const struct flight *flight)
-{
-    for (const struct span *span = flight->head; span; span = span->next)
-        if (job_count_live(span->job, span) != span->count)
-            return true;
-    return false;
-}
-
-/* sched_effects.c has seen to it that there is a free span, should one have to be cut. */
-static void take_end(struct sched *sched, struct sched_slot *slot, uint64_t items)
-{
-    struct span *spare = sched->free_spans;
-    LL_DELETE(sched->free_spans, spare);
-    spare->count = 0;
-    struct span *returned = flight_take_back(&slot->flight, items, spare);
-    if (spare->count)
-        spare->job->spans_out++;
-    else
-        LL_PREPEND(sched->free_spans, spare);
-    slot->tasks_left += slot->tasks_left == UINT64_MAX ? 0 : items;
-    while (returned) {
-        struct span *span = returned;
-        LL_DELETE(returned, span);
-        sched_give_back(sched, span);
-    }
-}
-
-void sched_taken_back(struct sched *sched, unsigned slot_index, uint64_t items)
-{
-    struct sched_slot *slot = &sched->slots[slot_index];
-    if (items)
-        take_end(sched, slot, items);
-    if (slot->state == SLOT_READY && has_gap(&slot->flight))
-        sched_step(sched, slot, SLOT_TERMINATE);
-    sched_note_capacity(sched, slot);
-}
-
-void sched_skipped(struct sched *sched, unsigned slot_index, uint64_t items)
-{
-    struct sched_slot *slot = &sched->slots[slot_index];
-    slot->flight.taken -= items;
-    sched_note_capacity(sched, slot);
-    sched_replace_if_worn(sched, slot);
-}
-
 void sched_clock(struct sched *sched, uint64_t now_ns)
 {
     sched->now_ns = now_ns;
-}
-
-/* Those that have been at one item for long give back what waits behind it. */
-static void look_for_stalled(struct sched *sched)
-{
-    uint64_t next_ns = SCHED_NEVER;
-    sched->look_ns = SCHED_NEVER;
-    for (unsigned i = 0; i < sched->slot_count; i++) {
-        struct sched_slot *slot = &sched->slots[i];
-        if (!bit_get(sched->tails, i))
-            continue;
-        uint64_t until_ns = slot->moved_ns + SCHED_QUEUED_NS;
-        if (until_ns <= sched->now_ns)
-            sched_command(sched, slot, COMMAND_TAKE);
-        else
-            next_ns = until_ns < next_ns ? until_ns : next_ns;
-    }
-    sched_look_at(sched, next_ns);
 }
 
 void sched_expire(struct sched *sched)
@@ -225,7 +161,7 @@ void sched_expire(struct sched *sched)
         return;
     sched->wake_ns = sched->next_start_ns > sched->now_ns ? sched->next_start_ns : SCHED_NEVER;
     if (sched->look_ns <= sched->now_ns)
-        look_for_stalled(sched);
+        sched_look_for_stalled(sched);
     sched_look_at(sched, sched->look_ns);
     for (unsigned i = 0; i < sched->slot_count; i++) {
         struct sched_slot *slot = &sched->slots[i];
@@ -289,27 +225,6 @@ void sched_shutdown(struct sched *sched, enum pool_shutdown_mode mode)
     sched_wind_down(sched);
 }
 
-/* Whether the worker may not have begun item i of the lane, which it has. */
-static bool may_be_taken_back(const struct sched_slot *slot, const struct job *lane, uint64_t i)
-{
-    uint64_t unused;
-    const struct span *head = slot->flight.head;
-    return flight_takeable(&slot->flight, &unused) && !(head->job == lane && head->first == i);
-}
-
-/* Item i is not wanted any more: it is taken back if its worker has not begun it; else the worker is killed for it, unless it is gone and the
- * item was to blame. */
-static void take_from(struct sched *sched, struct sched_slot *slot, const struct job *lane, uint64_t i)
-{
-    bool blamed = slot->commands & COMMAND_FAIL && slot->blame.job == lane && slot->blame.index == i;
-    if (blamed)
-        slot->commands &= ~(unsigned)COMMAND_FAIL;
-    else if (slot->state == SLOT_READY && may_be_taken_back(slot, lane, i))
-        sched_command(sched, slot, COMMAND_TAKE);
-    else if (slot->state == SLOT_READY)
-        sched_step(sched, slot, SLOT_TERMINATE);
-}
-
 void sched_cancel_item(struct sched *sched, struct job *lane, uint64_t i)
 {
     struct job_item *item = lane->ring[i & lane->ring_mask];
@@ -320,7 +235,7 @@ void sched_cancel_item(struct sched *sched, struct job *lane, uint64_t i)
         sched->pending_items--;
         sched_settle_front(sched, lane);
     } else if (slot != JOB_NO_MORE) {
-        take_from(sched, &sched->slots[slot], lane, i);
+        sched_take_item(sched, &sched->slots[slot], lane, i);
     }
     sched_end_items(sched, lane, 1);
 }

@@ -10,10 +10,7 @@
 #include <utlist.h>
 
 #define SHORT_ITEM_NS UINT64_C(20000) /* to wake a worker costs more */
-#define WORTH_NS      UINT64_C(50000) /* what it is worth to move elsewhere */
 #define CROWD_NS      UINT64_C(1000000) /* short items wait no longer than that for a worker that is busy, if one is idle */
-#define LONG_ITEM_NS                                                                                                   \
-    UINT64_C(250000) /* at an item for so long a worker is taken for one that does not come to the next soon */
 
 static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_effect *effect)
 {
@@ -37,17 +34,6 @@ static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_ef
     effect->attempts = slot->blame.attempts;
 }
 
-/* Ask the slot for all that it may not have begun, which may need a span more. */
-static bool ask_back(struct sched *sched, struct sched_slot *slot, struct sched_effect *effect)
-{
-    uint64_t unused, items = flight_takeable(&slot->flight, &unused);
-    bool asks = items && slot->state == SLOT_READY && (sched->free_spans || !sched_add_spans(sched, 64));
-    slot->asked = asks || !items; /* for want of memory again soon */
-    sched_note_capacity(sched, slot);
-    *effect = (struct sched_effect){.kind = SCHED_TAKE_BACK, .slot = (unsigned)(slot - sched->slots), .count = items};
-    return asks;
-}
-
 static bool next_command(struct sched *sched, struct sched_effect *effect)
 {
     unsigned i = bit_first(sched->commanded, sched->slot_count);
@@ -57,7 +43,7 @@ static bool next_command(struct sched *sched, struct sched_effect *effect)
     unsigned first = slot->commands & -slot->commands;
     slot->commands &= ~first;
     bit_set(sched->commanded, i, slot->commands != 0);
-    if (first == COMMAND_TAKE && ask_back(sched, slot, effect))
+    if (first == COMMAND_TAKE && sched_ask_back(sched, slot, effect))
         return true;
     if (first == COMMAND_TAKE)
         sched_taken_back(sched, i, 0);
@@ -108,13 +94,14 @@ static bool next_start(struct sched *sched, struct sched_effect *effect)
     return next_command(sched, effect);
 }
 
-/* The first of these whose worker came to the item that it is at less than `within_ns` ago. */
+/* The first of these whose worker came to the item that it is at less than `within_ns` ago, and has nothing to step over. */
 static unsigned first_moving(const struct sched *sched, const uint64_t *slots, uint64_t within_ns)
 {
     for (unsigned word = 0; word * 64 < sched->slot_count; word++)
         for (uint64_t bits = slots[word]; bits; bits &= bits - 1) {
             unsigned i = word * 64 + (unsigned)__builtin_ctzll(bits);
-            if (sched->now_ns - sched->slots[i].moved_ns < within_ns)
+            const struct sched_slot *slot = &sched->slots[i];
+            if (sched->now_ns - slot->moved_ns < within_ns && !slot->flight.taken)
                 return i;
         }
     return SCHED_NO_SLOT;
@@ -153,11 +140,11 @@ bool sched_may_gather(const struct sched *sched)
     return waits && !sched->refusal && !wants_start(sched);
 }
 
-/* One that can queue a little more, for items that are known to be short. One that has been at an item for long may be so for ever. */
+/* One that can queue a little more, for items of which it is known how long they take. One that has been at an item for long may be so for ever. */
 static unsigned choose_room(const struct sched *sched, const struct job *job)
 {
     uint64_t item_ns = job_item_ns(job);
-    bool queues = item_ns && item_ns < SCHED_QUEUED_NS && !job->pending->suspect;
+    bool queues = item_ns && !job->pending->suspect;
     if (!queues || !chunk_may_queue(job, count_sharers(sched, job)))
         return SCHED_NO_SLOT;
     return first_moving(sched, sched->room, SCHED_QUEUED_NS);
@@ -218,38 +205,6 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
     return true;
 }
 
-/* Whether what waits at the slot is worth another's while: much of it, if there is a CPU for that; or what is before it takes long. If it
- * is not now it may be soon. */
-static bool is_worth_taking(struct sched *sched, const struct sched_slot *slot, uint64_t cost_ns)
-{
-    bool spare = sched->busy_count < sched->config.cpus;
-    uint64_t stays_until_ns = slot->moved_ns + LONG_ITEM_NS;
-    if ((spare && cost_ns >= WORTH_NS) || stays_until_ns <= sched->now_ns)
-        return true;
-    sched_look_at(sched, stays_until_ns);
-    return false;
-}
-
-/* There is somebody with nothing to do, and nothing to be done but what waits at others. */
-static bool next_take_back(struct sched *sched, struct sched_effect *effect)
-{
-    struct sched_slot *best = NULL;
-    uint64_t best_ns = 0;
-    if (sched->queue || sched->refusal || bit_first(sched->idle, sched->slot_count) == SCHED_NO_SLOT)
-        return false;
-    for (unsigned word = 0; word * 64 < sched->slot_count; word++)
-        for (uint64_t bits = sched->tails[word]; bits; bits &= bits - 1) {
-            struct sched_slot *slot = &sched->slots[word * 64 + (unsigned)__builtin_ctzll(bits)];
-            uint64_t cost_ns;
-            bool better = flight_takeable(&slot->flight, &cost_ns) && cost_ns >= best_ns;
-            if (!better || !is_worth_taking(sched, slot, cost_ns))
-                continue;
-            best = slot;
-            best_ns = cost_ns;
-        }
-    return best && ask_back(sched, best, effect);
-}
-
 /* That a job has ended comes first: a worker that is told to start afresh after that is not part of a broadcast. And again, since a
  * span that had gaps alone may have been the last that kept a lane. */
 bool sched_next(struct sched *sched, struct sched_effect *effect_out)
@@ -257,5 +212,5 @@ bool sched_next(struct sched *sched, struct sched_effect *effect_out)
     return sched_next_ended(sched, effect_out) || next_command(sched, effect_out) ||
            sched_next_doomed(sched, effect_out) || sched_next_ended(sched, effect_out) ||
            next_broken(sched, effect_out) || next_start(sched, effect_out) || sched_next_part(sched, effect_out) ||
-           next_send(sched, effect_out) || next_take_back(sched, effect_out);
+           next_send(sched, effect_out) || sched_next_take_back(sched, effect_out);
 }

@@ -4,6 +4,7 @@
  *   sched_jobs.c       which items wait, in which order, and when a job is over
  *   sched_slots.c      what is done about an event at a slot
  *   sched_broadcast.c  who owes the broadcast, and when it has ended
+ *   sched_take.c       what is taken back from a worker
  *   sched_effects.c    what is wanted next
  *
  * Nobody else includes this. */
@@ -32,7 +33,9 @@ struct sched_slot {
     bool ready;    /* has said so since it was started, or started afresh */
     bool unwanted; /* killed because nobody needs it: its end is no failed start */
     bool worn;
-    bool useful;   /* has ended an item */
+    bool useful; /* has ended an item */
+    bool
+        has_ended; /* and so since it started afresh: it can be asked for what waits behind the one that it is at (see peer_put_span) */
     bool renewing; /* starts afresh in place: what it was before ends in order first */
     bool cut_off;  /* was killed since nothing could be sent to it */
     bool owes;     /* takes part in the broadcast, and has not ended it */
@@ -93,6 +96,17 @@ void sched_look_at(struct sched *sched, uint64_t ns);
 void sched_give_back(struct sched *sched, struct span *span);
 /* A worker that has nothing in flight and is worn out starts afresh, here or elsewhere. */
 void sched_replace_if_worn(struct sched *sched, struct sched_slot *slot);
+
+/* ---- taking back ---- */
+
+/* When the slot, which has something to give back, is to be asked for it even if nobody else is without work. */
+uint64_t sched_stalls_ns(const struct sched_slot *slot);
+void sched_look_for_stalled(struct sched *sched);
+/* COMMAND_TAKE is carried out. */
+bool sched_ask_back(struct sched *sched, struct sched_slot *slot, struct sched_effect *effect);
+bool sched_next_take_back(struct sched *sched, struct sched_effect *effect);
+/* Item i of the lane, which is in flight at the slot, was cancelled. */
+void sched_take_item(struct sched *sched, struct sched_slot *slot, const struct job *lane, uint64_t i);
 
 /* ---- the broadcast ---- */
 

@@ -70,18 +70,20 @@ void sched_note_capacity(struct sched *sched, struct sched_slot *slot)
     unsigned i = (unsigned)(slot - sched->slots);
     bool ready = slot->state == SLOT_READY && !slot->flight.taken; /* what it has to step over comes first */
     bool takes = ready && !slot->worn && slot->tasks_left;
-    bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && slot->flight.cost_ns < SCHED_QUEUED_NS &&
-                     slot->flight.bytes < SCHED_QUEUED_BYTES && !slot->owes;
     const struct span *head = slot->flight.head;
+    bool is_lone = head && !head->next && head->count == 1 && slot->has_ended;
+    bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && (slot->flight.cost_ns < SCHED_QUEUED_NS || is_lone) &&
+                     slot->flight.bytes < SCHED_QUEUED_BYTES && !slot->owes;
     bit_set(sched->idle, i, takes && !head && !slot->owes);
     bool is_short = head && !head->suspect && !head->job->alone && job_item_ns(head->job);
     bit_set(sched->room, i, takes && may_queue && is_short);
     bit_set(sched->owing, i, ready && slot->owes && !slot->broadcast.count);
-    bool has_tail = ready && head && !head->suspect && (head->next || head->count > 1) && !slot->asked;
+    bool has_tail =
+        slot->state == SLOT_READY && head && !head->suspect && (head->next || head->count > 1) && !slot->asked;
     has_tail = has_tail && sched->config.workers > 1;
     bit_set(sched->tails, i, has_tail);
-    if (has_tail && sched->look_ns == SCHED_NEVER)
-        sched_look_at(sched, sched->now_ns + SCHED_QUEUED_NS);
+    if (has_tail)
+        sched_look_at(sched, sched_stalls_ns(slot));
 }
 
 void sched_append_run(struct sched *sched, struct sched_slot *slot, struct span *span)
@@ -183,6 +185,7 @@ static void do_nothing(struct sched *sched, struct sched_slot *slot)
 static void await_ready(struct sched *sched, struct sched_slot *slot)
 {
     slot->ready = false;
+    slot->has_ended = false;
     slot->worn = false;
     slot->verdict = 0;
     slot->tasks_left = sched->config.max_tasks_per_worker ? sched->config.max_tasks_per_worker : UINT64_MAX;

@@ -478,7 +478,7 @@ static void take_last(struct process *process)
 uint64_t __wrap_peer_take_back(struct peer *peer, uint64_t most)
 {
     struct process *process = PROCESS_BY(put_fd, peer->child.request_fd);
-    REQUIRE(process && process->stage == WORKS && !process->dismissed_at && !process->to_skip);
+    REQUIRE(process && process->stage == WORKS && !process->dismissed_at);
     uint64_t count = __real_peer_take_back(peer, most);
     REQUIRE(count <= most && (!count || process->claims.page));
     if (count) {

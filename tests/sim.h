@@ -27,7 +27,8 @@ enum { SIM_ALWAYS = 255 };
 #define SIM_LATENCY_NS (50 * SIM_US)
 #define SIM_WRITE_NS   (100 * SIM_US)
 /* Documented bounds of the engine: of what waits at a worker, and after which an item may never end. */
-#define SIM_LONG_NS (4 * SIM_MS)
+#define SIM_LONG_NS  (4 * SIM_MS)
+#define SIM_STUCK_NS (32 * SIM_MS)
 
 /* ---- chance ---- */
 
@@ -179,7 +180,7 @@ struct sim_flight {
 
 struct sim_slot {
     enum slot_state state;
-    bool ready, unwanted, worn, useful, numbered, renewing, cut_off;
+    bool ready, unwanted, worn, useful, has_ended, numbered, renewing, cut_off;
     unsigned number;
     int verdict;
     uint64_t due_ns, tasks_left;
@@ -335,6 +336,8 @@ bool model_has_gap(const struct sim_slot *slot);
 /* Nothing that workers say may be told now: one has a task that was cancelled. */
 bool model_wants_effects(const struct sim *sim);
 void model_end_taking(struct sim *sim, unsigned slot);
+/* When it is asked for them though nobody is without work. */
+uint64_t model_stalls_ns(const struct sim_slot *slot);
 /* A task that was cancelled is there: it is taken back, or the worker is killed for it. */
 void model_take_for_task(struct sim *sim, unsigned slot, const struct sim_job *lane, uint64_t i);
 void model_await_ready(struct sim *sim, struct sim_slot *slot);

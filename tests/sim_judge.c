@@ -100,7 +100,8 @@ static void judge_queue(const struct sim *sim, unsigned index)
         bytes += slot->flights[i].bytes;
         cost_ns += slot->flights[i].cost_ns;
     }
-    if (slot->flight_count >= SCHED_MAX_RUNS || bytes >= QUEUED_BYTES || cost_ns >= QUEUED_NS)
+    bool is_lone = slot->has_ended && slot->flight_count == 1 && slot->flights[0].count == 1;
+    if (slot->flight_count >= SCHED_MAX_RUNS || bytes >= QUEUED_BYTES || (cost_ns >= QUEUED_NS && !is_lone))
         sim_fail(sim, "slot %u has %u runs, %llu bytes and %llu ns of work, and is sent more", index,
                  slot->flight_count, U(bytes), U(cost_ns));
     if (model_is_live_part(sim, index))
@@ -210,10 +211,13 @@ static void take_effect(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_slot *slot = &sim->slots[effect->slot];
     uint64_t cost_ns, items = model_takeable(slot, &cost_ns);
+    bool for_idle = !slot->take && !slot->is_stalled;
+    bool keeps_one = items > 1 && !model_has_gap(slot) && sim->now_ns - slot->moved_ns < SIM_STUCK_NS;
+    items -= for_idle ? items / 2 : keeps_one;
     if (slot->state != SLOT_READY || !items || effect->count != items)
         sim_fail(sim, "slot %u, which is %s, is asked for the last %llu items; it should be %llu", effect->slot,
                  slot_state_name(slot->state), U(effect->count), U(items));
-    if (!slot->take && !slot->is_stalled && !is_worth_taking(sim, slot, cost_ns))
+    if (for_idle && !is_worth_taking(sim, slot, cost_ns))
         sim_fail(sim, "slot %u is asked for what waits there, and nobody needs it", effect->slot);
     sim->totals.asked++;
     slot->asked = true;
@@ -251,8 +255,9 @@ static void send_effect(struct sim *sim, const struct sched_effect *effect)
     judge_chunk(sim, slot, &flight);
     judge_queue(sim, effect->slot);
     uint64_t were_pending = job->in_state[ITEM_PENDING] + flight.count;
-    if (job->given.kind == JOB_LANE && slot->flight_count && were_pending < MANY_TASKS * count_sharers(sim, job))
-        sim_fail(sim, "tasks of job %u are queued, and there are %llu only", job->number, U(were_pending));
+    bool few = were_pending < MANY_TASKS * count_sharers(sim, job) && job_item_ns(effect->job) < SHORT_NS;
+    if (job->given.kind == JOB_LANE && slot->flight_count && few)
+        sim_fail(sim, "short tasks of job %u are queued, and there are %llu only", job->number, U(were_pending));
     slot->flights[slot->flight_count++] = flight;
     slot->sent_ns = sim->now_ns;
     slot->asked = false;
@@ -480,7 +485,7 @@ static void judge_tails(const struct sim *sim)
             continue;
         if (is_worth_taking(sim, slot, cost_ns))
             sim_fail(sim, "somebody has nothing to do, and slot %u is not asked for what waits there", i);
-        if (sched_wake_ns(&sim->sched) > since_ns + QUEUED_NS)
+        if (sched_wake_ns(&sim->sched) > model_stalls_ns(slot) + since_ns - slot->moved_ns)
             sim_fail(sim, "slot %u will not be asked for what waits there", i);
     }
 }

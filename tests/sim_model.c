@@ -29,7 +29,7 @@ static void kill_slot(struct sim *sim, struct sim_slot *slot, int signal)
 void model_await_ready(struct sim *sim, struct sim_slot *slot)
 {
     slot->state = SLOT_STARTING;
-    slot->ready = slot->worn = false;
+    slot->ready = slot->worn = slot->has_ended = false;
     slot->verdict = 0;
     slot->tasks_left = sim->config.max_tasks_per_worker ? sim->config.max_tasks_per_worker : SIM_NEVER;
     set_due(sim, slot, sim->config.start_timeout_ns);
@@ -117,7 +117,7 @@ uint64_t model_takeable(const struct sim_slot *slot, uint64_t *cost_ns_out)
 {
     uint64_t items = 0;
     *cost_ns_out = 0;
-    for (unsigned i = 0; i < slot->flight_count && !slot->taken; i++) {
+    for (unsigned i = 0; i < slot->flight_count; i++) {
         const struct sim_flight *flight = &slot->flights[i];
         const struct job *given = &flight->job->given;
         bool alone = given->at_most_once || given->has_fds || (given->stop_on_error && given->kind == JOB_BYTES);
@@ -127,6 +127,13 @@ uint64_t model_takeable(const struct sim_slot *slot, uint64_t *cost_ns_out)
         *cost_ns_out = stays ? 0 : *cost_ns_out + flight->cost_ns / flight->count * count;
     }
     return items;
+}
+
+/* The next item is left to it for longer. */
+uint64_t model_stalls_ns(const struct sim_slot *slot)
+{
+    uint64_t unused;
+    return slot->moved_ns + (model_takeable(slot, &unused) > 1 ? SIM_LONG_NS : SIM_STUCK_NS);
 }
 
 bool model_has_gap(const struct sim_slot *slot)
@@ -171,6 +178,7 @@ void model_taken_back(struct sim *sim, unsigned index, uint64_t items)
 {
     struct sim_slot *slot = &sim->slots[index];
     slot->taken += items;
+    slot->asked &= !items;
     sim->totals.taken += items;
     if (slot->tasks_left != SIM_NEVER)
         slot->tasks_left += items;
@@ -412,7 +420,7 @@ void model_ended(struct sim *sim, unsigned index, const struct sim_report *repor
         sim_fail(sim, "slot %u reports items that are not the next ones there", index);
     bool of_broadcast = report->job->given.kind == JOB_BROADCAST;
     slot->worn |= report->worn && !of_broadcast;
-    slot->useful = true;
+    slot->useful = slot->has_ended = true;
     report->job->failed |= report->failures > 0;
     end_reported(sim, slot, report);
     model_arm_deadline(sim, slot);
@@ -601,7 +609,7 @@ static void expire_slot(struct sim *sim, struct sim_slot *slot)
 void model_expire(struct sim *sim)
 {
     for (unsigned i = 0; i < sim->sched.slot_count; i++)
-        sim->slots[i].is_stalled = sim->now_ns - sim->slots[i].moved_ns >= SIM_LONG_NS;
+        sim->slots[i].is_stalled = sim->now_ns >= model_stalls_ns(&sim->slots[i]);
     for (unsigned i = 0; i < sim->sched.slot_count; i++)
         if (sim->slots[i].due_ns <= sim->now_ns)
             expire_slot(sim, &sim->slots[i]);

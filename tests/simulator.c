@@ -470,9 +470,9 @@ int main(int argc, char **argv)
  *              or behind one of which nobody knows how long it takes (sched_note_capacity)         40
  *              or behind one that the worker has been at for long (choose_room)                    120
  *   tasks      an index that has left the ring is taken for the newer one there (job_is_live)      514
- *              a blamed task that is cancelled ends twice (take_from)                              4005
+ *              a blamed task that is cancelled ends twice (sched_take_item)            4005
  *              a doomed one counts as pending when it is cancelled (sched_doom)                    46
- *              the worker of a cancelled one is not killed (take_from)                             10
+ *              the worker of a cancelled one is not killed (sched_take_item)            10
  *              a retired lane ends while a dying worker has a span of it (sched_end_if_over)       25
  *              a retired lane that is empty never ends (sched_retire)                              1
  *              gaps at the front are not stepped over (sched_settle_front)                         3, a crash
