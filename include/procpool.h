@@ -249,6 +249,13 @@ const void *pool_call_input(const struct pool_call *call, size_t *size_out) POOL
  * made after all). */
 void *pool_call_reply(struct pool_call *call, size_t size) POOL_API(call_reply);
 
+/* The same in memory that the pool can map: a large reply is then not copied, but stays where the task writes it. pool_result.data points there,
+ * for reading alone, until pool_task_free gives the memory back to the worker for its next reply; a worker that has been taken over can change it
+ * meanwhile, as long as it lives: copy what must not change before checking it. From pool_map_bytes the caller gets a copy. Where
+ * there is no such memory in the worker (no fds, or many replies of this worker are held) it is pool_call_reply; where the caller's process has no fd free
+ * to map it by, the task fails with -ENOMEM. */
+void *pool_call_reply_shared(struct pool_call *call, size_t size) POOL_API(call_reply_shared);
+
 /* `return pool_call_fail(call, code, "what %s", why);` ends a task with its own error code and a text (at most 1023
  * bytes are kept) that the caller of the pool finds in pool_message(). call NULL: in an initializer or a
  * preload. Returns code, or -1 when code is 0. */
@@ -329,7 +336,7 @@ struct pool_result {
     pid_t worker_pid;   /* 0: nobody */
     uint64_t queued_ns; /* from its submission until it began; until its end if it never did. Approximate */
     uint64_t run_ns;    /* how long the function ran, by the worker's clock; 0 where it did not return */
-    const void *data;   /* the reply, aligned to 16; owned by the task. NULL when data_size is 0 */
+    const void *data;   /* the reply, aligned to 16; owned by the task, and read-only. NULL when data_size is 0 */
     size_t data_size;
     const char *message; /* from pool_call_fail, or the library's words; owned by the task; never NULL */
     uint64_t reserved[6];

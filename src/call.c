@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct call_place call_place = {.worker_id = POOL_NOT_A_WORKER};
 
@@ -13,6 +14,7 @@ void call_begin(struct pool_call *call, const void *input, size_t size)
     call->input = size ? input : no_input;
     call->input_size = size;
     call->reply_size = 0;
+    call->shared = NULL;
     call->too_large = false;
     call->text[0] = '\0';
 }
@@ -24,21 +26,58 @@ const void *pool_call_input(const struct pool_call *call, size_t *size_out)
     return call->input;
 }
 
+static bool reserve(struct pool_call *call, size_t size)
+{
+    if (size <= call->reply_capacity && call->reply)
+        return true;
+    void *reply = realloc(call->reply, size ? size : 1);
+    if (!reply)
+        return false;
+    pages_expect(reply, size);
+    call->reply = reply;
+    call->reply_capacity = size;
+    return true;
+}
+
+/* Twice as much when it grows, so that one that grows by little is not copied again and again. */
+static bool reserve_shared(struct pool_call *call, size_t size)
+{
+    size_t asked = size, capacity;
+    if (call->shared && size <= call->shared_capacity)
+        return true;
+    if (call->shared && size < call->shared_capacity * 2)
+        asked = call->shared_capacity * 2 < call->max_reply_bytes ? call->shared_capacity * 2 : call->max_reply_bytes;
+    void *shared = call->find_shared ? call->find_shared(asked, &capacity) : NULL;
+    if (!shared)
+        return false;
+    if (call->reply_size)
+        memcpy(shared, call_reply(call), call->reply_size < size ? call->reply_size : size);
+    call->shared = shared;
+    call->shared_capacity = capacity;
+    return true;
+}
+
 void *pool_call_reply(struct pool_call *call, size_t size)
+{
+    call->too_large = size > call->max_reply_bytes;
+    if (call->too_large || !reserve(call, size))
+        return NULL;
+    if (call->shared && call->reply_size)
+        memcpy(call->reply, call->shared, call->reply_size < size ? call->reply_size : size);
+    call->shared = NULL;
+    call->reply_size = size;
+    return call->reply;
+}
+
+void *pool_call_reply_shared(struct pool_call *call, size_t size)
 {
     call->too_large = size > call->max_reply_bytes;
     if (call->too_large)
         return NULL;
-    if (size > call->reply_capacity || !call->reply) {
-        void *reply = realloc(call->reply, size ? size : 1);
-        if (!reply)
-            return NULL;
-        pages_expect(reply, size);
-        call->reply = reply;
-        call->reply_capacity = size;
-    }
+    if (!reserve_shared(call, size))
+        return pool_call_reply(call, size);
     call->reply_size = size;
-    return call->reply;
+    return call->shared;
 }
 
 int pool_call_fd(const struct pool_call *call, unsigned i)

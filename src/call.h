@@ -16,6 +16,10 @@ struct pool_call {
     size_t input_size;
     void *reply; /* malloc'd, owned by whoever made the call */
     size_t reply_size, reply_capacity;
+    void *shared; /* where the reply is instead, if the task asked for that; NULL */
+    size_t shared_capacity;
+    /* Shared memory for a reply of `size` bytes, other than what it gave in this call before; or NULL. NULL: there is none to be had. */
+    void *(*find_shared)(size_t size, size_t *capacity_out);
     size_t max_reply_bytes;
     bool too_large; /* the last reply asked for was above max_reply_bytes */
     void *state;
@@ -31,6 +35,11 @@ struct call_place {
     char text[CALL_TEXT_BYTES]; /* of pool_call_fail(NULL, ...) */
 };
 extern struct call_place call_place;
+
+static inline void *call_reply(const struct pool_call *call)
+{
+    return call->shared ? call->shared : call->reply;
+}
 
 /* Begin a call with what is set in `call` beside input and state: keeps the reply's memory, forgets the rest. */
 void call_begin(struct pool_call *call, const void *input, size_t size);

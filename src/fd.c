@@ -5,13 +5,16 @@
 #include "fd.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { FIRST_FD = 3, MAX_FDS_PER_MESSAGE = 64 };
@@ -76,6 +79,19 @@ int fd_memory(const char *name, size_t size)
         return rc;
     }
     return fd;
+}
+
+/* Of huge pages there may be too few when they are first touched; they are another file system's. */
+bool fd_is_memory(int fd, size_t size)
+{
+    struct stat status;
+    struct statfs system;
+    int errno_before = errno, seals = fcntl(fd, F_GET_SEALS);
+    bool sealed = seals >= 0 && seals & F_SEAL_SHRINK;
+    bool is_memory = sealed && !fstatfs(fd, &system) && system.f_type == TMPFS_MAGIC && !fstat(fd, &status) &&
+                     (uint64_t)status.st_size >= size;
+    errno = errno_before;
+    return is_memory;
 }
 
 int fd_open(const char *path, int flags)

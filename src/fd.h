@@ -33,6 +33,9 @@ int fd_socketpair(int ends_out[2]);
  * negative errno. */
 int fd_memory(const char *name, size_t size);
 
+/* Whether it is such memory, of at least `size` bytes. */
+bool fd_is_memory(int fd, size_t size);
+
 /* open, and a duplicate: close-on-exec, above stdio. The fd or a negative errno. */
 int fd_open(const char *path, int flags);
 int fd_dup(int fd);

@@ -94,8 +94,11 @@ static void take_failures(struct loop *loop, struct job *job, const struct peer 
 static void take_reply(struct loop *loop, struct job *job, const struct peer_report *report)
 {
     if (job->kind == JOB_LANE) {
-        struct task_outcome outcome = {
-            .exit_code = -1, .reply = report->reply, .reply_size = report->reply_size, .run_ns = report->elapsed_ns};
+        struct task_outcome outcome = {.exit_code = -1,
+                                       .reply = report->reply,
+                                       .region = report->region,
+                                       .reply_size = report->reply_size,
+                                       .run_ns = report->elapsed_ns};
         task_end(lanes_task(job, report->first), &outcome, loop->sched.now_ns);
     } else if (job->replies) {
         job->replies[report->first] = (struct pool_bytes){report->reply, report->reply_size};
@@ -158,6 +161,7 @@ void loop_take_items(struct loop *loop, unsigned slot, enum peer_news news, cons
     uint64_t failures = 0;
     if (sched_state(&loop->sched, slot) != SLOT_READY) { /* being killed: too late, whatever it says */
         free(report->reply);
+        borrow_give_back(report->region);
         return;
     }
     if (news == PEER_RESULTS) {

@@ -48,11 +48,12 @@ void peer_close(struct peer *peer)
     free(peer->body);
     free(peer->told);
     free(peer->shared);
+    borrow_clear(&peer->borrow);
     peer->body = NULL;
     peer->told = NULL;
     peer->shared = NULL;
     peer->shared_count = 0;
-    peer->in_body = false;
+    peer->in_body = peer->announced = false;
     fd_close(&peer->child.request_fd);
     fd_close(&peer->child.reply_fd);
     fd_close(&peer->child.socket_fd);
@@ -97,7 +98,15 @@ static bool answers(const struct peer *peer, const struct span *head)
 
 static bool result_fits(const struct peer *peer, const struct span *head)
 {
-    return answers(peer, head) && head->job->kind != JOB_FIXED && peer->header.count == 1;
+    const struct wire_header *header = &peer->header;
+    bool fits = !(header->flags & WIRE_REFERENCE) || (!header->code && header->body_bytes == WIRE_REFERENCE_BYTES);
+    return fits && answers(peer, head) && head->job->kind != JOB_FIXED && header->count == 1;
+}
+
+/* The next answer refers to it: so there is no end of these without one. */
+static bool region_fits(const struct peer *peer, const struct span *head)
+{
+    return peer->expects == PEER_EXPECTS_RESULTS && head && head->job->kind != JOB_FIXED && !peer->announced;
 }
 
 /* Whether replies may be of this span, which may be one of many. */
@@ -137,7 +146,7 @@ static bool skipped_fits(const struct peer *peer, const struct span *head)
 static bool (*const is_due[WIRE_TYPE_COUNT])(const struct peer *, const struct span *) = {
     [WIRE_HELLO] = hello_is_due,  [WIRE_READY] = ready_is_due, [WIRE_RESULT] = result_fits,
     [WIRE_RESULTS] = results_fit, [WIRE_ERROR] = error_fits,   [WIRE_SKIPPED] = skipped_fits,
-    [WIRE_REPLIES] = replies_fit,
+    [WIRE_REPLIES] = replies_fit, [WIRE_REGION] = region_fits,
 };
 
 static int read_header(struct peer *peer, const struct span *head)
@@ -228,6 +237,17 @@ static int read_replies(struct peer *peer)
     return wire_check_replies(peer->replies, (size_t)header->body_bytes, header->count, peer->setup->max_result_bytes);
 }
 
+static int read_reference(struct peer *peer)
+{
+    const uint8_t *bytes;
+    int rc = chan_peek(&peer->chan, WIRE_REFERENCE_BYTES, &bytes);
+    if (rc)
+        return rc;
+    peer->reference = wire_decode_reference(bytes);
+    chan_skip(&peer->chan, WIRE_REFERENCE_BYTES);
+    return 0;
+}
+
 static int read_body(struct peer *peer, const struct span *head)
 {
     switch (peer->header.type) {
@@ -236,7 +256,7 @@ static int read_body(struct peer *peer, const struct span *head)
     case WIRE_RESULTS:
         return read_results(peer, head);
     case WIRE_RESULT:
-        return read_reply(peer, head);
+        return peer->header.flags & WIRE_REFERENCE ? read_reference(peer) : read_reply(peer, head);
     default:
         return read_kept(peer, (size_t)peer->header.body_bytes);
     }
@@ -288,8 +308,53 @@ static enum peer_news take_ready(struct peer *peer)
     return PEER_READY;
 }
 
-static enum peer_news take_result(struct peer *peer, struct peer_report *report)
+/* What a map gives to the caller is the caller's own, and so it is copied. */
+static void copy_reply(const struct job *job, struct peer_report *report)
 {
+    if (job->replies) {
+        report->reply = malloc(report->reply_size);
+        report->reply_lost = !report->reply;
+    }
+    if (report->reply)
+        memcpy(report->reply, report->region->data, report->reply_size);
+    borrow_give_back(report->region);
+    report->region = NULL;
+}
+
+static enum peer_news take_reference(struct peer *peer, const struct job *job, struct peer_report *report)
+{
+    const struct wire_reference *reference = &peer->reference;
+    if (reference->offset || reference->size > peer->setup->max_result_bytes)
+        return PEER_GARBAGE;
+    int rc = borrow_hold(&peer->borrow, reference->buffer, reference->size, &report->region);
+    if (rc == -EINVAL)
+        return PEER_GARBAGE;
+    report->reply_lost = rc;
+    report->reply_size = rc ? 0 : (size_t)reference->size;
+    if (!rc && job->kind != JOB_LANE)
+        copy_reply(job, report);
+    return PEER_RESULT;
+}
+
+/* A message with the fd was sent before the frame. */
+static enum peer_news take_region(struct peer *peer)
+{
+    uint64_t number;
+    int fd = -1;
+    size_t fd_count = 1;
+    ssize_t size = fd_receive(peer->child.socket_fd, &number, sizeof number, &fd, &fd_count);
+    bool fits = size == sizeof number && number == peer->header.id &&
+                peer->header.extra <= peer->setup->max_result_bytes &&
+                !borrow_note(&peer->borrow, number, peer->header.extra, fd);
+    fd_close(&fd);
+    peer->announced = true;
+    return fits ? PEER_NOTHING : PEER_GARBAGE;
+}
+
+static enum peer_news take_result(struct peer *peer, const struct job *job, struct peer_report *report)
+{
+    if (peer->header.flags & WIRE_REFERENCE)
+        return take_reference(peer, job, report);
     report->reply_lost = peer->out_of_memory;
     if (peer->header.code) {
         fill_text(peer, report);
@@ -350,13 +415,16 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
         return take_replies(peer, head, report);
     if (head && !peer_was_sent(peer, head, 1))
         return PEER_GARBAGE;
+    if (header->type == WIRE_REGION)
+        return take_region(peer);
+    peer->announced = false;
     switch (header->type) {
     case WIRE_HELLO:
         return take_hello(peer, report);
     case WIRE_READY:
         return take_ready(peer);
     case WIRE_RESULT:
-        return take_result(peer, report);
+        return take_result(peer, head->job, report);
     case WIRE_RESULTS:
         return take_results(peer, report);
     case WIRE_SKIPPED:

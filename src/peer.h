@@ -10,6 +10,7 @@
 #define PROCPOOL_PEER_H
 
 #include "backend.h"
+#include "borrow.h"
 #include "buffers.h"
 #include "chan.h"
 #include "claims.h"
@@ -55,6 +56,7 @@ struct peer {
     size_t body_capacity;
     bool out_of_memory; /* the body is skipped */
     size_t results_done;
+    struct wire_reference reference;
     const uint8_t *replies; /* of WIRE_REPLIES, in the channel: what has not been told yet; NULL: not looked at */
     uint32_t replies_left;
 
@@ -76,6 +78,8 @@ struct peer {
     uint32_t told_count;
     uint8_t *shared; /* by buffer number: whether it has that, enum peer_sharing */
     uint32_t shared_count;
+    struct borrow borrow; /* memory of the worker's for its replies */
+    bool announced;       /* some of it, and no answer since */
 };
 
 enum peer_news {
@@ -97,6 +101,7 @@ struct peer_report {
     int code;    /* PEER_RESULT: the task's. PEER_ERROR: the error */
     void *reply; /* PEER_RESULT: malloc'd, the receiver's; NULL */
     size_t reply_size;
+    struct borrowed *region; /* PEER_RESULT: where the reply lies instead, held; the receiver gives it back; NULL */
     bool reply_lost;         /* PEER_RESULT: there was no memory for it */
     const uint8_t *replies;  /* PEER_REPLIES: `count` entries (see wire_decode_reply); valid until the next call */
     const uint8_t *failures; /* PEER_RESULTS: wire entries */

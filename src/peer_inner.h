@@ -2,7 +2,7 @@
  *
  *   peer.c        a worker's stream from its start to its end, and what comes
  *   peer_send.c   what goes
- *   peer_share.c  which buffers the worker has
+ *   peer_share.c  memory that both have
  *
  * Nobody else includes this. */
 #ifndef PROCPOOL_PEER_INNER_H
@@ -21,7 +21,9 @@ bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t co
 void peer_share_span(struct peer *peer, struct span *span);
 /* Say where `size` bytes at `data` are, as their place in the buffer. How many bytes that takes. */
 size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES]);
-/* The worker has no buffers any more: it starts afresh. */
+/* Tell the worker which of its regions are not needed any more. */
+void peer_put_returns(struct peer *peer);
+/* The worker has no buffers any more, and lends nothing: it starts afresh. */
 void peer_forget_shared(struct peer *peer);
 
 #endif

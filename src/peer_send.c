@@ -189,6 +189,7 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
     if ((may_wait || peer->has_worked) && !peer->claims_told)
         tell_claims(peer); /* before it is at an item that lasts, and reads nothing */
+    peer_put_returns(peer);
     peer_share_span(peer, span);
     int rc = tell_function(peer, job->function);
     uint64_t start = peer->chan.put_bytes;

@@ -1,4 +1,4 @@
-/* peer_share: which buffers the worker has. See peer.h.
+/* peer_share: which buffers the worker has, and what becomes of the memory that it lends. See peer.h.
  *
  * A worker is given a buffer when something that lies in it is first sent there: to be read from, unless results are to go there. Where that
  * fails (no room for an fd here or in the socket, no memory) the bytes travel instead.
@@ -97,8 +97,20 @@ int peer_put_unmap(struct peer *peer, const struct buffer *buffer)
     return chan_put(&peer->chan, &header, NULL);
 }
 
+/* Without memory for it later. */
+void peer_put_returns(struct peer *peer)
+{
+    unsigned number;
+    bool kept;
+    while (!chan_reserve(&peer->chan, 1, 0) && borrow_next_return(&peer->borrow, &number, &kept)) {
+        struct wire_header header = {.type = kept ? WIRE_RETURN : WIRE_DISCARD, .id = number};
+        chan_put(&peer->chan, &header, NULL); /* there is room */
+    }
+}
+
 void peer_forget_shared(struct peer *peer)
 {
+    borrow_clear(&peer->borrow);
     if (peer->shared_count)
         memset(peer->shared, SHARES_NOT, peer->shared_count);
 }

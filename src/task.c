@@ -82,6 +82,7 @@ void task_destroy(struct pool_task *task)
     if (!task->ended)
         release_input(task);
     free(task->reply);
+    borrow_give_back(task->region);
     free(task->message);
     free(task);
 }
@@ -112,6 +113,7 @@ void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64
     task->exit_code = outcome->exit_code;
     task->message = outcome->text ? strdup(outcome->text) : NULL;
     task->reply = outcome->reply;
+    task->region = outcome->region;
     task->reply_size = outcome->reply_size;
     task->lane = NULL;
     release_input(task);
@@ -130,7 +132,7 @@ void task_describe(const struct pool_task *task, struct pool_result *result_out)
                                        .worker_pid = task->worker_pid,
                                        .queued_ns = task->submitted_ns,
                                        .run_ns = task->run_ns,
-                                       .data = task->reply,
+                                       .data = task->region ? task->region->data : task->reply,
                                        .data_size = task->reply_size,
                                        .message = message};
 }

@@ -6,6 +6,7 @@
 #ifndef PROCPOOL_TASK_H
 #define PROCPOOL_TASK_H
 
+#include "borrow.h"
 #include "lane.h"
 #include "procpool.h"
 
@@ -27,6 +28,7 @@ struct pool_task {
     };
     void *owned_input; /* NULL: the input is behind this struct */
     void *reply;
+    struct borrowed *region; /* where the reply lies instead; NULL */
     size_t reply_size;
     char *message;         /* NULL: none, or no memory for it */
     uint64_t submitted_ns; /* then, when it has ended: how long it was queued */
@@ -56,11 +58,12 @@ void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid
 /* The last worker has not begun it. */
 void task_note_taken_back(struct pool_task *task);
 
-/* How it ended. text: NULL: none. reply: malloc'd, taken. */
+/* How it ended. text: NULL: none. reply: malloc'd, taken. region: where it is instead, held, taken; NULL: nowhere. */
 struct task_outcome {
     int status, code, signal, exit_code;
     const char *text;
     void *reply;
+    struct borrowed *region;
     size_t reply_size;
     uint64_t run_ns;
 };

@@ -41,6 +41,9 @@ enum wire_type {
     WIRE_REPLIES,  /* worker: the next `count` tasks (WIRE_TASK) have succeeded, with small replies */
     WIRE_BUFFER,   /* parent: a shared buffer comes through the socket; from now on it is known by its number */
     WIRE_UNMAP,    /* parent: the number means nothing any more */
+    WIRE_REGION,   /* worker: memory for its replies comes through the socket; from now on it is known by its number */
+    WIRE_RETURN,   /* parent: the reply there is not needed any more */
+    WIRE_DISCARD,  /* parent: the same, and the number means nothing any more */
     WIRE_TYPE_COUNT
 };
 
@@ -50,7 +53,8 @@ enum {
     WIRE_FDS = 8,      /* TASK: `extra` fds come with it, through the socket */
     WIRE_REPLAY = 16,  /* TASK: a broadcast from before this worker's time; not answered, but part of becoming ready */
     WIRE_SPIN = 32,    /* TASK, RUN: a CPU is spare: who is out of work afterwards may look for more before it sleeps */
-    WIRE_REFERENCE = 64, /* TASK, RUN: the input is in a shared buffer, and the body says where */
+    WIRE_REFERENCE =
+        64, /* TASK, RUN: the input is in a shared buffer; RESULT: the reply is in a region; and the body says where */
     WIRE_IN_PLACE = 128, /* RUN: so are the results, and the body begins with where. BUFFER: it is for results, too */
     WIRE_WORN = 2,       /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
 };
@@ -59,8 +63,9 @@ enum wire_side { WIRE_FROM_PARENT = 1, WIRE_FROM_WORKER = 2 };
 
 struct wire_header {
     uint64_t body_bytes;
-    uint64_t id; /* number of the (first) item. CONFIG: the worker's number. BUFFER, UNMAP: the buffer's */
-    /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items. BUFFER: its size */
+    uint64_t
+        id; /* number of the (first) item. CONFIG: the worker's number. BUFFER, UNMAP: the buffer's. REGION, RETURN, DISCARD: the region's */
+    /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items. BUFFER, REGION: its size */
     uint64_t extra;
     uint32_t count;    /* items. CONFIG: tasks to be replayed */
     uint32_t function; /* FUNCTION, TASK, RUN: its number. RESULTS: entries in the list of failed items */
@@ -126,7 +131,7 @@ const uint8_t *wire_decode_reply(const uint8_t *bytes, struct wire_reply *reply_
 /* The whole body, of `count` entries: 0, or POOL_EPROTO. */
 int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64_t max_result_bytes);
 
-/* Memory in a shared buffer: what stands in a body for bytes that do not travel. */
+/* Memory in a shared buffer, or in a region: what stands in a body for bytes that do not travel. */
 struct wire_reference {
     uint64_t buffer; /* its number */
     uint64_t offset, size;

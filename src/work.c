@@ -238,7 +238,8 @@ static void release_reply_if_outgrown(struct pool_call *call)
 static void release_when_idle(void)
 {
     struct work_buffer *buffers[] = {&work.input, &work.results, &work.failures, &work.report};
-    size_t largest = work.call.reply_capacity;
+    size_t largest = work.call.reply_capacity, unknown = lend_unknown_bytes(&work.lend);
+    largest = largest > unknown ? largest : unknown;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         largest = buffers[i]->capacity > largest ? buffers[i]->capacity : largest;
     if (largest <= LARGE_BYTES || fd_poll(work.chan.in_fd, POLLIN, IDLE_MS))
@@ -247,6 +248,7 @@ static void release_when_idle(void)
         work_release_if_large(buffers[i]);
     if (work.call.reply_capacity > LARGE_BYTES)
         release_reply(&work.call);
+    lend_trim(&work.lend);
 }
 
 /* The stream has ended or failed: the parent is gone, or does not want this worker any more. */
@@ -362,7 +364,7 @@ static void gather_reply(uint64_t id, uint64_t elapsed_ns)
         replies->first_id = id;
     wire_encode_reply(&reply, replies->bytes + replies->size);
     if (call->reply_size)
-        memcpy(replies->bytes + replies->size + WIRE_REPLY_BYTES, call->reply, call->reply_size);
+        memcpy(replies->bytes + replies->size + WIRE_REPLY_BYTES, call_reply(call), call->reply_size);
     replies->size += WIRE_REPLY_BYTES + call->reply_size;
 }
 
@@ -375,6 +377,8 @@ static void put_result(const struct wire_header *request, int code, uint64_t ela
         gather_reply(request->id, elapsed_ns);
         return;
     }
+    if (!code && call->reply_size > SMALL_REPLY_BYTES && work_lend_reply(request, elapsed_ns, flags))
+        return;
     size_t text_size = strnlen(call->text, WIRE_TEXT_BYTES);
     struct wire_header header = {.type = WIRE_RESULT,
                                  .flags = flags,
@@ -383,7 +387,7 @@ static void put_result(const struct wire_header *request, int code, uint64_t ela
                                  .code = code,
                                  .extra = elapsed_ns,
                                  .body_bytes = code ? text_size : call->reply_size};
-    work_put(&header, code ? call->text : call->reply);
+    work_put(&header, code ? call->text : call_reply(call));
 }
 
 /* The fds that come with the request, which were sent before it. */

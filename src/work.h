@@ -11,6 +11,7 @@
 #include "callable.h"
 #include "chan.h"
 #include "claims.h"
+#include "lend.h"
 #include "regions.h"
 #include "spin.h"
 
@@ -44,12 +45,14 @@ struct work {
     uint64_t reported_ns;        /* when results were last sent */
     uint64_t weighed_ns;
     struct spin spin;
-    bool may_spin;          /* the last request left a CPU for that */
-    struct claims claims;   /* what has not been begun may be taken back */
-    uint32_t ticket;        /* of the next item */
-    struct regions regions; /* shared buffers */
-    uint32_t replays_left;  /* before it is ready */
-    volatile int is_copy;   /* this is a fork that a task made of the worker */
+    bool may_spin;               /* the last request left a CPU for that */
+    struct claims claims;        /* what has not been begun may be taken back */
+    uint32_t ticket;             /* of the next item */
+    struct regions regions;      /* shared buffers */
+    struct lend lend;            /* memory for replies */
+    struct lend_region *lending; /* where the task at hand has its reply */
+    uint32_t replays_left;       /* before it is ready */
+    volatile int is_copy;        /* this is a fork that a task made of the worker */
 };
 extern struct work work;
 
@@ -70,10 +73,14 @@ void work_next(struct wire_header *header_out);
 void work_read(void *destination, uint64_t size);
 bool work_read_request(const struct wire_header *request, struct work_buffer *buffer);
 
-/* Handlers of WIRE_CLAIMS, WIRE_BUFFER, WIRE_UNMAP, WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
+/* Handlers of WIRE_CLAIMS, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN, WIRE_DISCARD, WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
 void work_take_claims(const struct wire_header *request);
 void work_take_buffer(const struct wire_header *request);
 void work_take_unmap(const struct wire_header *request);
+void work_take_return(const struct wire_header *request);
+
+/* Memory for a reply, see pool_call.find_shared. */
+void *work_find_shared(size_t size, size_t *capacity_out);
 void work_take_function(const struct wire_header *request);
 void work_run_task(const struct wire_header *request);
 void work_run_run(const struct wire_header *request);

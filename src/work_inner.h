@@ -47,4 +47,7 @@ struct work_places {
 /* The request's body. false: what it asks for is not to be had here; the body was skipped and the error put. */
 bool work_take_places(const struct wire_header *request, struct work_places *places_out);
 
+/* Have the reply of the task at hand referred to: false, when it has to travel. */
+bool work_lend_reply(const struct wire_header *request, uint64_t elapsed_ns, uint8_t flags);
+
 #endif

@@ -1,12 +1,14 @@
-/* work_share: shared buffers, and what lies in them. See work.h.
+/* work_share: shared buffers and what lies in them, and replies that stay in shared memory. See work.h.
  *
  * What the parent refers to must be there: a reference beside a buffer, or to results in one that is not for results, does not come from the
  * parent that said hello. A buffer that this process has no room for is another thing: what lies in it cannot be run here. */
+#include "child.h"
 #include "fd.h"
 #include "work_inner.h"
 #include <errno.h>
 
-static void check_memory(int rc)
+/* There is no going on without memory for a table, or with who is not the parent that said hello. */
+static void check(int rc)
 {
     if (rc)
         work_end(1);
@@ -17,15 +19,15 @@ void work_take_buffer(const struct wire_header *request)
     bool writable = request->flags & WIRE_IN_PLACE;
     int fd = work_receive_fd(request->id);
     if (fd >= 0)
-        check_memory(regions_map(&work.regions, request->id, (size_t)request->extra, fd, writable));
+        check(regions_map(&work.regions, request->id, (size_t)request->extra, fd, writable));
     else
-        check_memory(regions_refuse(&work.regions, request->id, -EMFILE));
+        check(regions_refuse(&work.regions, request->id, -EMFILE));
     fd_close(&fd);
 }
 
 void work_take_unmap(const struct wire_header *request)
 {
-    check_memory(regions_unmap(&work.regions, request->id));
+    check(regions_unmap(&work.regions, request->id));
 }
 
 /* What the next bytes of the body refer to: 0, or why it is not to be had. */
@@ -72,4 +74,54 @@ bool work_take_places(const struct wire_header *request, struct work_places *pla
     if (rc)
         work_refuse(request, rc, "the worker has no room for a shared buffer");
     return !rc;
+}
+
+/* ---- replies ---- */
+
+void *work_find_shared(size_t size, size_t *capacity_out)
+{
+    struct lend_region *region = lend_find(&work.lend, size, work.call.shared ? work.lending : NULL);
+    if (!region)
+        return NULL;
+    work.lending = region;
+    *capacity_out = region->size;
+    return region->data;
+}
+
+/* The parent is given a region once. */
+static bool announce(struct lend_region *region)
+{
+    uint64_t number = lend_number(&work.lend, region);
+    size_t most = work.call.max_reply_bytes; /* what is beyond it for the sake of whole pages is of no use */
+    struct wire_header header = {.type = WIRE_REGION, .id = number, .extra = region->size < most ? region->size : most};
+    if (region->told)
+        return true;
+    if (fd_send(CHILD_SOCKET_FD, &number, sizeof number, &region->fd, 1))
+        return false;
+    lend_note_told(region);
+    work_put(&header, NULL);
+    return true;
+}
+
+bool work_lend_reply(const struct wire_header *request, uint64_t elapsed_ns, uint8_t flags)
+{
+    uint8_t place[WIRE_REFERENCE_BYTES];
+    if (!work.call.shared || !announce(work.lending))
+        return false;
+    struct wire_reference reference = {.buffer = lend_number(&work.lend, work.lending), .size = work.call.reply_size};
+    struct wire_header header = {.type = WIRE_RESULT,
+                                 .flags = (uint8_t)(flags | WIRE_REFERENCE),
+                                 .id = request->id,
+                                 .count = 1,
+                                 .extra = elapsed_ns,
+                                 .body_bytes = sizeof place};
+    wire_encode_reference(reference, place);
+    work.lending->lent = true;
+    work_put(&header, place);
+    return true;
+}
+
+void work_take_return(const struct wire_header *request)
+{
+    check(lend_take_back(&work.lend, request->id, request->type == WIRE_RETURN));
 }

@@ -98,6 +98,7 @@ static void run_config(const struct wire_header *request)
         decline(POOL_EPROTO, "malformed configuration");
     child_name_worker((unsigned)request->id);
     call_place.worker_id = (unsigned)request->id;
+    work.call.find_shared = work_find_shared;
     work.call.max_reply_bytes = (size_t)config.max_result_bytes;
     work.max_worker_bytes = (size_t)config.max_worker_bytes;
     work.spin.limit_ns = config.spin_ns;
@@ -177,9 +178,17 @@ static void run_shutdown(const struct wire_header *request)
 }
 
 static void (*const handlers[WIRE_TYPE_COUNT])(const struct wire_header *) = {
-    [WIRE_HELLO] = run_hello,         [WIRE_CONFIG] = run_config,     [WIRE_FUNCTION] = work_take_function,
-    [WIRE_TASK] = run_task,           [WIRE_RUN] = work_run_run,      [WIRE_CLAIMS] = work_take_claims,
-    [WIRE_BUFFER] = work_take_buffer, [WIRE_UNMAP] = work_take_unmap, [WIRE_RECYCLE] = run_recycle,
+    [WIRE_HELLO] = run_hello,
+    [WIRE_CONFIG] = run_config,
+    [WIRE_FUNCTION] = work_take_function,
+    [WIRE_TASK] = run_task,
+    [WIRE_RUN] = work_run_run,
+    [WIRE_CLAIMS] = work_take_claims,
+    [WIRE_BUFFER] = work_take_buffer,
+    [WIRE_UNMAP] = work_take_unmap,
+    [WIRE_RETURN] = work_take_return,
+    [WIRE_DISCARD] = work_take_return,
+    [WIRE_RECYCLE] = run_recycle,
     [WIRE_SHUTDOWN] = run_shutdown,
 };
 

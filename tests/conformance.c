@@ -54,7 +54,7 @@ static const struct conformance_case *const themes[] = {
     stage_cases,     death_cases,    outside_cases, deadline_cases, lifecycle_cases, refusal_cases,
     odd_cases,       shutdown_cases, leaving_cases, thread_cases,   interrupt_cases, progress_cases,
     eventloop_cases, stats_cases,    task_cases,    result_cases,   task_end_cases,  stream_cases,
-    broadcast_cases, fds_cases,      take_cases,    spin_cases,     buffer_cases,
+    broadcast_cases, fds_cases,      take_cases,    spin_cases,     buffer_cases,    lend_cases,
 };
 
 enum { CASE_DEADLINE_S = 120, VANISH_MS = 10000, REPORT_BYTES = 4096, MAX_CASES = 512 };

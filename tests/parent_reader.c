@@ -47,7 +47,11 @@ static bool is_due(const struct process *process)
     case WIRE_SKIPPED:
         return process->stage == WORKS && !has_questions(process) && header->count && header->count <= process->to_skip;
     case WIRE_RESULT:
+        if (header->flags & WIRE_REFERENCE && (header->code || header->body_bytes != WIRE_REFERENCE_BYTES))
+            return false;
         return answers_head(process) && !head_of(process)->in_run && header->count == 1;
+    case WIRE_REGION: /* these workers lend nothing, but may say so */
+        return false;
     case WIRE_REPLIES:
         return process->stage == WORKS && takes_replies(process) && work_of(head_of(process)) && header->count &&
                header->id == head_of(process)->id;
@@ -137,7 +141,7 @@ static void forget_span(struct process *process, unsigned span, struct work *wor
 static bool believe_answer(struct process *process, const uint8_t *body)
 {
     const struct wire_header *header = &process->header;
-    if (!was_sent(process))
+    if (!was_sent(process) || (header->type == WIRE_RESULT && header->flags & WIRE_REFERENCE))
         return false;
     if (header->type == WIRE_RESULTS && wire_check_failures(body, header->function, header->count))
         return false;

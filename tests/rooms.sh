@@ -34,6 +34,8 @@ claims       fd
 spin
 buffers      bits fd
 regions
+borrow       fd
+lend         fd
 pages
 flight       job procpool
 chunk        job
@@ -42,10 +44,10 @@ child        fd
 error        procpool
 call         pages procpool
 functions    callable
-peer         backend buffers chan claims functions job pages error fd procpool
-task         lane error fd procpool
+peer         backend borrow buffers chan claims functions job pages error fd procpool
+task         borrow lane error fd procpool
 lanes        sched task
-loop         sched lanes peer backend bits error fd procpool
+loop         sched lanes peer borrow backend bits error fd procpool
 options      backend table cpus error procpool
 drive        loop buffers spin error fd procpool
 registry     drive buffers
@@ -57,7 +59,7 @@ stream       submit options call error
 broadcast    pool error
 share        pool buffers error procpool
 process      pool options error fd
-work         call callable chan claims regions spin child pages fd procpool
+work         call callable chan claims regions lend spin child pages fd procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child

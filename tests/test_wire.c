@@ -30,7 +30,7 @@ static const struct type {
      ANY_BODY},
     {WIRE_RUN, WIRE_FROM_PARENT, 1, 1, 1, 1, 0, WIRE_STEPWISE | WIRE_STOP | WIRE_SPIN | WIRE_REFERENCE | WIRE_IN_PLACE,
      ANY_BODY},
-    {WIRE_RESULT, WIRE_FROM_WORKER, 1, 1, 1, 0, 1, WIRE_WORN, MAX_RESULT},
+    {WIRE_RESULT, WIRE_FROM_WORKER, 1, 1, 1, 0, 1, WIRE_WORN | WIRE_REFERENCE, MAX_RESULT},
     {WIRE_RESULTS, WIRE_FROM_WORKER, 1, 1, 1, 1, 0, WIRE_WORN, ANY_BODY},
     {WIRE_ERROR, WIRE_FROM_WORKER, 1, 1, 1, 0, 1, WIRE_WORN, WIRE_TEXT_BYTES},
     {WIRE_RECYCLE, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
@@ -40,6 +40,9 @@ static const struct type {
     {WIRE_REPLIES, WIRE_FROM_WORKER, 1, 0, 1, 0, 0, 0, 16384},
     {WIRE_BUFFER, WIRE_FROM_PARENT, 1, 1, 0, 0, 0, WIRE_IN_PLACE, 0},
     {WIRE_UNMAP, WIRE_FROM_PARENT, 1, 0, 0, 0, 0, 0, 0},
+    {WIRE_REGION, WIRE_FROM_WORKER, 1, 1, 0, 0, 0, 0, 0},
+    {WIRE_RETURN, WIRE_FROM_PARENT, 1, 0, 0, 0, 0, 0, 0},
+    {WIRE_DISCARD, WIRE_FROM_PARENT, 1, 0, 0, 0, 0, 0, 0},
 };
 
 static int decode(const struct wire_header *header, enum wire_side from, struct wire_header *header_out)

@@ -1,0 +1,47 @@
+/* borrow: memory that a worker has lent for its replies, in the parent.
+ *
+ * A worker announces a region (a memfd of its own) once and then replies in it, again and again: a reply is held by its task, and given back
+ * when that is freed. The worker is not believed: memory that could shrink under a reader, or is less than was said, is refused, and so is
+ * a region that is held already. What it writes there later only spoils its own replies. A region outlives its worker as long as it is held.
+ * To be reused is worth something, so some stay mapped on both sides; what is more is given up.
+ * Must not know: frames, tasks, workers. */
+#ifndef PROCPOOL_BORROW_H
+#define PROCPOOL_BORROW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BORROW_REGIONS = 64, BORROW_KEPT = 2 };
+
+struct borrow;
+
+struct borrowed {
+    struct borrow *owner; /* NULL: its worker is gone, or does not know it any more */
+    const uint8_t *data;  /* for reading alone */
+    size_t size;
+    unsigned number;
+    bool held;
+};
+
+struct borrow {
+    struct borrowed *regions[BORROW_REGIONS]; /* by number */
+    uint64_t lost;                            /* bitmap: was announced, but there was no fd or memory for it */
+    uint64_t returned, given_up;              /* bitmaps: the worker is to be told */
+};
+
+/* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it announced before by this
+ * number is forgotten. 0; -EINVAL: it is lying. */
+int borrow_note(struct borrow *borrow, uint64_t number, uint64_t size, int fd);
+/* It has replied with the first `size` bytes of a region. 0, with the region held; -ENOMEM: it is lost; -EINVAL: it is lying. */
+int borrow_hold(struct borrow *borrow, uint64_t number, uint64_t size, struct borrowed **region_out);
+/* NULL is fine. */
+void borrow_give_back(struct borrowed *region);
+
+/* What the worker is to be told next; false: nothing. */
+bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_out);
+
+/* Its worker is gone. What is held stays. May run twice. */
+void borrow_clear(struct borrow *borrow);
+
+#endif

@@ -1,0 +1,96 @@
+#include "lend.h"
+#include "fd.h"
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void release(struct lend_region *region)
+{
+    if (!region->data)
+        return;
+    munmap(region->data, region->size);
+    if (!region->told)
+        fd_close(&region->fd);
+    *region = (struct lend_region){0};
+}
+
+/* A copy of the worker does not have it: nobody writes there after the worker's end. */
+static bool make(struct lend_region *region, size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size = (size + page - 1) / page * page;
+    int fd = size ? fd_memory("pool-reply", size) : -EOVERFLOW;
+    void *data = fd >= 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (data != MAP_FAILED && !madvise(data, size, MADV_DONTFORK)) {
+        *region = (struct lend_region){.data = data, .size = size, .fd = fd};
+        return true;
+    }
+    if (data != MAP_FAILED)
+        munmap(data, size);
+    if (fd >= 0)
+        fd_close(&fd);
+    return false;
+}
+
+/* The smallest that is large enough; else a number that has none; else one that is too small, to be replaced. */
+static struct lend_region *choose(struct lend *lend, size_t size, const struct lend_region *beside)
+{
+    struct lend_region *best = NULL;
+    for (unsigned i = 0; i < LEND_REGIONS; i++) {
+        struct lend_region *region = &lend->regions[i];
+        if (region->lent || region == beside)
+            continue;
+        bool fits = region->size >= size, best_fits = best && best->size >= size;
+        if (!best || (fits && (!best_fits || region->size < best->size)) ||
+            (!fits && !best_fits && best->data && !region->data))
+            best = region;
+    }
+    return best;
+}
+
+struct lend_region *lend_find(struct lend *lend, size_t size, const struct lend_region *beside)
+{
+    size = size ? size : 1;
+    struct lend_region *region = choose(lend, size, beside);
+    if (!region || region->size >= size)
+        return region;
+    release(region);
+    return make(region, size) ? region : NULL;
+}
+
+unsigned lend_number(const struct lend *lend, const struct lend_region *region)
+{
+    return (unsigned)(region - lend->regions);
+}
+
+void lend_note_told(struct lend_region *region)
+{
+    region->told = true;
+    fd_close(&region->fd);
+}
+
+int lend_take_back(struct lend *lend, uint64_t number, bool kept)
+{
+    struct lend_region *region = number < LEND_REGIONS ? &lend->regions[number] : NULL;
+    if (!region || !region->lent)
+        return -EINVAL;
+    region->lent = false;
+    if (!kept)
+        release(region);
+    return 0;
+}
+
+size_t lend_unknown_bytes(const struct lend *lend)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < LEND_REGIONS; i++)
+        bytes += lend->regions[i].told ? 0 : lend->regions[i].size;
+    return bytes;
+}
+
+void lend_trim(struct lend *lend)
+{
+    for (unsigned i = 0; i < LEND_REGIONS; i++)
+        if (!lend->regions[i].told)
+            release(&lend->regions[i]);
+}
