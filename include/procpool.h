@@ -149,7 +149,7 @@ struct pool_options {
  *   options: NULL for all defaults; not kept.
  *   pool_out: the pool, to be released with pool_destroy.
  * Workers have the environment and working directory of this moment, /dev/null as stdin, the caller's stdout and stderr,
- * and no other fd. They end when this process does, however it ends.
+ * and no other fd. They end when this process does, however it ends, unless a task closes the library's fds.
  * Returns 0; -EINVAL, -E2BIG for a malformed struct or number; POOL_ENOBACKEND for an unknown start method (the message
  * lists the known ones); POOL_ENOTINIT when the start method needs pool_init() and it was not called;
  * POOL_EBUILD when one of the functions lies in no loaded object; POOL_EBROKEN when workers start but do not become ready
@@ -295,7 +295,8 @@ void pool_bytes_clear(struct pool_bytes *bytes) POOL_API(bytes_clear);
  *   - A worker that has no fd free to map a buffer fails what lies there with -EMFILE, and with -ENOMEM without address space.
  * Each buffer takes one fd of this process. A child that the program forks does not have the memory, nor do workers of `fork` find
  * it through pointers of the parent's; a child that a task forks does not have the results.
- * The memory is the caller's until pool_buffer_free, also after pool_destroy. NULL: size is 0, or no memory, fds (pool_message() says which). */
+ * The memory is the caller's until pool_buffer_free, also after pool_destroy. NULL: size is 0, or no memory, fds, or size is above RLIMIT_FSIZE
+ * (pool_message() says which). */
 void *pool_buffer_alloc(struct pool *pool, size_t size) POOL_API(buffer_alloc);
 
 /* Release a buffer of that pool (NULL: of the default pool), which may have been destroyed since. What is under way in it still has it

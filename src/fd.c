@@ -68,8 +68,19 @@ int fd_dup(int fd)
     return dup_above_stdio(fd);
 }
 
+int fd_check_memory_limit(size_t size)
+{
+    int errno_before = errno;
+    struct rlimit limit;
+    int rc = (int)outcome(getrlimit(RLIMIT_FSIZE, &limit), errno_before);
+    return rc ? rc : size > limit.rlim_cur ? -EFBIG : 0;
+}
+
 int fd_memory(const char *name, size_t size)
 {
+    int refused = fd_check_memory_limit(size);
+    if (refused)
+        return refused;
     int fd = fd_take_above_stdio(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd < 0)
         return fd;

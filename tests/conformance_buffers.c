@@ -599,6 +599,32 @@ static void worker_may_have_buffers_of_its_own(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+/* To grow a file beyond the limit raises SIGXFSZ, and the memory that is shared with workers counts as files. */
+static void limit_on_the_size_of_files_ends_no_host(void)
+{
+    struct pool *pool = make_pool(2), *other = NULL;
+    struct rlimit limit, none;
+    int *items = make_ints(pool, false, COUNT), *results = make_ints(pool, false, COUNT);
+    number(items, COUNT);
+    EXPECT_OK(getrlimit(RLIMIT_FSIZE, &limit));
+    none = limit;
+    none.rlim_cur = 0;
+    EXPECT_OK(setrlimit(RLIMIT_FSIZE, &none));
+    void *buffer = pool_buffer_alloc(pool, 100);
+    int rc = pool_map(pool, add_one, items, sizeof *items, results, sizeof *results, COUNT);
+    int create_rc = pool_create(NULL, &other); /* what a preload needs is in such memory, too, under forkserver */
+    EXPECT_OK(setrlimit(RLIMIT_FSIZE, &limit));
+    EXPECT(!buffer);
+    EXPECT_OK(rc);
+    EXPECT(create_rc == 0 || create_rc == -EFBIG);
+    for (int i = 0; i < COUNT; i++)
+        EXPECT_INT(results[i], items[i] + 1);
+    drop_ints(pool, false, items);
+    drop_ints(pool, false, results);
+    EXPECT_OK(pool_destroy(other));
+    EXPECT_OK(pool_destroy(pool));
+}
+
 const struct conformance_case buffer_cases[] = {
     CASE(buffer_is_zero_and_begins_at_a_page),
     CASE(what_is_no_buffer_is_refused),
@@ -621,6 +647,7 @@ const struct conformance_case buffer_cases[] = {
     CASE(many_buffers_at_once_are_told_apart),
     CASE(replacement_is_given_what_the_one_before_had),
     CASE(without_fds_the_bytes_travel),
+    CASE(limit_on_the_size_of_files_ends_no_host),
     CASE(worker_without_fds_fails_what_lies_in_a_buffer),
     CASE(worker_may_have_buffers_of_its_own),
     {0},
