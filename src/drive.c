@@ -269,6 +269,8 @@ static int spin(struct pool *pool, struct epoll_event events[LOOP_EVENTS])
 static void drive(struct pool *pool, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS];
+    if (pool->loop.gathered_tasks)
+        timeout_ms = 0; /* they are handed out before anybody waits */
     pool->driving = true;
     bool spins = timeout_ms && may_spin(pool);
     if (timeout_ms)

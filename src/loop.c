@@ -14,7 +14,7 @@
 enum { CONGESTED_SENDS = 2 };         /* for one item, before it fails of that */
 #define UNDRIVEN_NS UINT64_C(1000000) /* after this long it is worth a look before work is handed out */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers would run dry. */
-enum { GATHER_TASKS = 32, GATHER_SHARE = 16, GATHER_BYTES = 32 << 10 };
+enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
 
 uint64_t loop_now_ns(void)
 {
