@@ -381,7 +381,8 @@ int pool_task_result(const struct pool_task *task, struct pool_result *result_ou
 void *pool_task_tag(const struct pool_task *task) POOL_API(task_tag);
 
 /* Release a task, ended or not; in the latter case it runs all the same, and its result is dropped. Tasks outlive their pool:
- * after pool_destroy all but pool_task_free and the questions above mean nothing. NULL is fine. */
+ * after pool_destroy all but pool_task_free and the questions above mean nothing. NULL is fine. What many small tasks took of memory goes
+ * back to the system as they are released, but for 2 MiB that the pool keeps for the next ones. */
 void pool_task_free(struct pool_task *task) POOL_API(task_free);
 
 /* ---- a source and a sink, bounded in flight ------------------------------------------------------------------------- */

@@ -33,6 +33,7 @@ struct pool *drive_allocate(void)
         return NULL;
     pthread_mutex_init(&pool->lock, NULL);
     make_condition(pool);
+    task_init_slab(&pool->small_tasks);
     pool->outer_fd = pool->news_fd = -1;
     return pool;
 }
@@ -48,6 +49,7 @@ void drive_deallocate(struct pool *pool)
     pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
     buffers_clear(&pool->buffers);
+    slab_clear(&pool->small_tasks);
     free(pool);
 }
 
@@ -176,7 +178,7 @@ static void hand_out(struct pool *pool, struct pool_task *task)
     pool->expected_count -= task->queue == &pool->ended;
     if (task->dropped) {
         pool->handle_count--;
-        task_destroy(task);
+        task_destroy(&pool->small_tasks, task);
     } else if (task->queue) {
         task_queue_append(task->queue, task);
     }

@@ -33,6 +33,7 @@ struct pool {
     unsigned sleepers; /* threads that wait for `changed` */
 
     /* tasks */
+    struct slab small_tasks;
     struct task_queue ended; /* not handed out yet */
     uint64_t expected_count; /* not ended, and to be handed out by pool_next */
     uint64_t handle_count;   /* tasks and buffers that were not freed */

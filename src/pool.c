@@ -403,7 +403,7 @@ static void forget_ended(struct pool *pool)
         if (task->held)
             continue;
         pool->handle_count--;
-        task_destroy(task);
+        task_destroy(&pool->small_tasks, task);
     }
 }
 

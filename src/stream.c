@@ -120,7 +120,7 @@ static void give_to_sink(struct stream *stream, struct pool_task *task)
     int rc = stream->sink(stream->arg, index, &result);
     drive_end_callback(&callback);
     stream->pool->handle_count--;
-    task_destroy(task);
+    task_destroy(&stream->pool->small_tasks, task);
     if (!rc)
         return;
     stream->error = error_set(rc, "the stream's sink stopped it with %d", rc);
@@ -163,7 +163,7 @@ static void submit_held(struct stream *stream)
     stream->holds = false;
     int rc = make_room(stream);
     if (!rc)
-        rc = task_create(NULL, stream->held.size, NULL, stream->held.data, NULL, 0, &task);
+        rc = task_create(NULL, NULL, stream->held.size, NULL, stream->held.data, NULL, 0, &task);
     if (rc) {
         free(stream->held.data);
         stream->error = error_system(rc, "pool_stream");
@@ -235,7 +235,7 @@ static void drop_rest(struct stream *stream)
         if (task->ended) {
             task_queue_remove(&stream->ended, task);
             pool->handle_count--;
-            task_destroy(task);
+            task_destroy(&stream->pool->small_tasks, task);
             continue;
         }
         task->queue = NULL;

@@ -183,24 +183,66 @@ static void let_go_input(struct pool *pool, struct buffer *buffer)
     drive_end_call();
 }
 
-static int create_and_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
-                             const struct pool_task_options *options, struct pool_task **task_out)
+/* What the caller of pool_submit gave, and what is known of it. */
+struct submission {
+    pool_task_fn *fn;
+    const void *input;
+    size_t input_size;
+    struct buffer *buffer; /* that it lies in; held */
+    const struct pool_task_options *options;
+    struct pool_task **task_out;
+};
+
+static int create(struct slab *slab, const struct submission *given, struct pool_task **task_out)
+{
+    const struct pool_task_options *options = given->options;
+    int rc = task_create(slab, given->input, given->input_size, given->buffer, NULL, options->fds, options->fd_count,
+                         task_out);
+    if (rc)
+        return error_system(rc, "pool_submit");
+    (*task_out)->tag = options->tag;
+    (*task_out)->item.timeout_ns = (uint64_t)options->timeout_ms * 1000000u;
+    (*task_out)->held = given->task_out;
+    return 0;
+}
+
+static int create_and_submit(struct pool *pool, const struct submission *given)
 {
     struct pool_task *task;
-    struct buffer *buffer = hold_input(pool, input, input_size);
-    int rc = task_create(input, input_size, buffer, NULL, options->fds, options->fd_count, &task);
-    if (rc) {
-        let_go_input(pool, buffer);
-        return error_system(rc, "pool_submit");
-    }
-    task->tag = options->tag;
-    task->item.timeout_ns = (uint64_t)options->timeout_ms * 1000000u;
-    task->held = task_out;
-    rc = submit(pool, fn, task, options, task_out);
-    if (rc) {
-        task_destroy(task);
-        let_go_input(pool, buffer);
-    }
+    int rc = create(NULL, given, &task);
+    if (rc)
+        return rc;
+    rc = submit(pool, given->fn, task, given->options, given->task_out);
+    if (rc)
+        task_destroy(NULL, task);
+    return rc;
+}
+
+static int give_small(struct pool *pool, const struct submission *given)
+{
+    struct pool_task *task;
+    int rc = create(&pool->small_tasks, given, &task);
+    if (rc)
+        return rc;
+    rc = submit_task(pool, task, given->fn, kind_of(given->options), &pool->ended);
+    if (rc)
+        task_destroy(&pool->small_tasks, task);
+    else if (given->task_out)
+        *given->task_out = task;
+    return rc;
+}
+
+/* One that is small, if there is room for it: made and given with the lock taken once. POOL_PENDING: it has to be done otherwise. */
+static int submit_small(struct pool *pool, const struct submission *given)
+{
+    size_t copied = given->buffer ? 0 : given->input_size;
+    if (copied > TASK_SMALL_BYTES || given->options->fd_count)
+        return POOL_PENDING;
+    int rc = drive_lock_for_work(pool);
+    if (rc)
+        return rc;
+    rc = pool->in_place || !submit_has_room(pool, copied) ? POOL_PENDING : give_small(pool, given);
+    drive_unlock(pool);
     return rc;
 }
 
@@ -213,9 +255,14 @@ int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t i
         rc = check(pool, fn, input, input_size, &options);
     if (rc)
         return rc;
+    struct submission submission = {fn, input, input_size, hold_input(pool, input, input_size), &options, task_out};
     if (options.fd_count)
         drive_begin_call(); /* copies of fds are made, and closed when one fails */
-    rc = create_and_submit(pool, fn, input, input_size, &options, task_out);
+    rc = submit_small(pool, &submission);
+    if (rc == POOL_PENDING)
+        rc = create_and_submit(pool, &submission);
+    if (rc)
+        let_go_input(pool, submission.buffer);
     if (options.fd_count)
         drive_end_call();
     return rc;
@@ -356,7 +403,7 @@ void pool_task_free(struct pool_task *task)
     claim(pool, task);
     if (task->ended || pool->forked) { /* a copy's tasks never end */
         pool->handle_count--;
-        task_destroy(task);
+        task_destroy(&pool->small_tasks, task);
     } else {
         task->dropped = true;
     }

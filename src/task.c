@@ -28,19 +28,28 @@ static int duplicate(const int *fds, unsigned count, int **copies_out)
     return 0;
 }
 
-int task_create(const void *input, size_t input_size, struct buffer *buffer, void *owned_input, const int *fds,
-                unsigned fd_count, struct pool_task **task_out)
+static void deallocate(struct slab *slab, struct pool_task *task, bool in_slab)
+{
+    if (in_slab)
+        slab_give(slab, task);
+    else
+        free(task);
+}
+
+int task_create(struct slab *slab, const void *input, size_t input_size, struct buffer *buffer, void *owned_input,
+                const int *fds, unsigned fd_count, struct pool_task **task_out)
 {
     size_t copied = owned_input || buffer ? 0 : input_size, bytes;
     int *copies = NULL;
     if (__builtin_add_overflow(sizeof(struct pool_task), copied, &bytes))
         return -EOVERFLOW;
-    struct pool_task *task = malloc(bytes);
+    bool in_slab = slab && copied <= TASK_SMALL_BYTES;
+    struct pool_task *task = in_slab ? slab_take(slab) : malloc(bytes);
     if (!task)
         return -ENOMEM;
     int error = fd_count ? duplicate(fds, fd_count, &copies) : 0;
     if (error) {
-        free(task);
+        deallocate(slab, task, in_slab);
         return error;
     }
     *task = (struct pool_task){.item = {.data = buffer        ? input
@@ -52,6 +61,7 @@ int task_create(const void *input, size_t input_size, struct buffer *buffer, voi
                                         .fd_count = fd_count,
                                         .slot = JOB_NO_SLOT},
                                .owned_input = owned_input,
+                               .in_slab = in_slab,
                                .worker_id = POOL_NOT_A_WORKER,
                                .exit_code = -1};
     if (copied)
@@ -77,14 +87,14 @@ static void release_input(struct pool_task *task)
     task->owned_input = NULL;
 }
 
-void task_destroy(struct pool_task *task)
+void task_destroy(struct slab *slab, struct pool_task *task)
 {
     if (!task->ended)
         release_input(task);
     free(task->reply);
     borrow_give_back(task->region);
     free(task->message);
-    free(task);
+    deallocate(slab, task, task->in_slab);
 }
 
 void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid)

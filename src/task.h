@@ -9,6 +9,7 @@
 #include "borrow.h"
 #include "lane.h"
 #include "procpool.h"
+#include "slab.h"
 
 /* Tasks that have ended, in the order in which they did. */
 struct task_queue {
@@ -36,16 +37,25 @@ struct pool_task {
     int status, code, signal, exit_code;
     unsigned worker_id, attempts;
     pid_t worker_pid;
+    bool in_slab;
     bool ended;   /* nothing of its outcome changes any more: see task_has_ended */
     bool held;    /* somebody has the handle */
     bool dropped; /* to be destroyed as soon as it has ended */
 };
 
 /* With a copy of input, or, if it lies in a buffer, with nothing but where it is; or, if owned_input is not NULL, with that memory (input_size bytes), which is taken on success, and duplicates of
- * fds. 0; -ENOMEM; or what duplicating an fd failed with. */
-int task_create(const void *input, size_t input_size, struct buffer *buffer, void *owned_input, const int *fds,
-                unsigned fd_count, struct pool_task **task_out);
-void task_destroy(struct pool_task *task);
+ * fds. 0; -ENOMEM; or what duplicating an fd failed with. slab: of task_init_slab, for a task that fits into a place of it; NULL: the
+ * task is malloc'd. task_destroy: slab: the pool's. */
+int task_create(struct slab *slab, const void *input, size_t input_size, struct buffer *buffer, void *owned_input,
+                const int *fds, unsigned fd_count, struct pool_task **task_out);
+void task_destroy(struct slab *slab, struct pool_task *task);
+
+/* Tasks with a copied input up to this size fit into a place. */
+enum { TASK_SMALL_BYTES = 32 };
+static inline void task_init_slab(struct slab *slab)
+{
+    slab_init(slab, sizeof(struct pool_task) + TASK_SMALL_BYTES);
+}
 
 /* What the library holds of its input. */
 static inline size_t task_held_bytes(const struct pool_task *task)

@@ -124,7 +124,7 @@ static int make_task(const struct task_wish *wish, struct pool_task **task_out)
         memcpy(owned, input, size);
     for (unsigned i = 0; i < fd_count; i++)
         fds[i] = world.loop.wake_fd; /* any fd will do */
-    int rc = task_create(owned ? NULL : input, size, NULL, owned, fds, fd_count, task_out);
+    int rc = task_create(NULL, owned ? NULL : input, size, NULL, owned, fds, fd_count, task_out);
     if (rc)
         free(owned);
     disown(input);
@@ -166,7 +166,7 @@ void give_task(const struct task_wish *wish)
     if (!rc)
         return;
     REQUIRE(rc == -ENOMEM && world.was_scarce && work->items_known->fate == ITEM_WAITS);
-    task_destroy(work->task);
+    task_destroy(NULL, work->task);
     disown(work->items_known);
     work->exists = false;
 }
@@ -437,7 +437,7 @@ static void discard_work(struct work *work)
     if (work->kind == WORK_BROADCAST)
         free(work->inputs->data);
     if (work->task)
-        task_destroy(work->task);
+        task_destroy(NULL, work->task);
     disown(work->inputs);
     disown(work->items);
     disown(job->results);

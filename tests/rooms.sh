@@ -37,6 +37,7 @@ regions
 borrow       fd
 lend         fd
 pages
+slab
 flight       job procpool
 chunk        job
 sched        slot job flight chunk bits
@@ -45,11 +46,11 @@ error        procpool
 call         pages procpool
 functions    callable
 peer         backend borrow buffers chan claims functions job pages error fd procpool
-task         borrow lane error fd procpool
+task         borrow lane slab error fd procpool
 lanes        sched task
 loop         sched lanes peer borrow backend bits error fd procpool
 options      backend table cpus error procpool
-drive        loop buffers spin error fd procpool
+drive        loop buffers slab spin error fd procpool
 registry     drive buffers
 place        job call procpool
 pool         drive buffers loop options registry call child cpus error pool_hooks pool_is_initialized procpool
