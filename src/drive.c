@@ -275,9 +275,12 @@ static void drive(struct pool *pool, int timeout_ms)
         timeout_ms = 0; /* they are handed out before anybody waits */
     pool->driving = true;
     bool spins = timeout_ms && may_spin(pool);
+    uint64_t nap_ns = timeout_ms < 0 ? loop_nap_ns(&pool->loop) : 0;
     if (timeout_ms)
         show_loop(pool, false);
     drive_unlock(pool);
+    if (nap_ns)
+        loop_nap(&pool->loop, nap_ns);
     int count = spins ? spin(pool, events) : 0;
     if (!count)
         count = loop_wait(&pool->loop, events, timeout_ms);

@@ -198,6 +198,15 @@ bool fd_poll(int fd, short events, int timeout_ms)
     return count > 0;
 }
 
+void fd_nap(int fd, int other_fd, uint64_t ns)
+{
+    int errno_before = errno;
+    struct pollfd watched[] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    ppoll(watched, 2, &timeout, NULL);
+    errno = errno_before;
+}
+
 /* The four of these differ in one call. */
 #define RETRY_ON_EINTR(call)                                                                                           \
     int errno_before = errno;                                                                                          \

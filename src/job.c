@@ -6,6 +6,7 @@
 enum { ITEM_OVERHEAD_BYTES = 64 };
 /* One long item spoils the average of a hundred reports of short ones: it counts for no more than a few times what came last. */
 enum { LAST_TIMES = 4 };
+enum { FORGET = 16 }; /* reports, until an extreme is forgotten by and by */
 
 static void clear_outputs(const struct job *job)
 {
@@ -28,6 +29,7 @@ void job_begin(struct job *job)
     job->pending = job->pending_tail = NULL;
     job->pending_count = 0;
     job->unended_count = job->count;
+    job->reply_bytes = job->kind == JOB_FIXED ? job->result_size : 0;
     if (job->count)
         job_push(job, &job->whole);
 }
@@ -125,6 +127,14 @@ void job_measure(struct job *job, uint64_t items, uint64_t ns)
     job->spent_items += items - job->spent_items / 4;
     job->spent_ns += ns - job->spent_ns / 4;
     job->last_ns = ns / items + 1;
+    uint64_t more_ns = job->last_ns > job->least_ns ? job->last_ns - job->least_ns : 0;
+    more_ns = more_ns < job->least_ns ? more_ns : job->least_ns;
+    job->least_ns = more_ns && job->least_ns ? job->least_ns + more_ns / FORGET : job->last_ns;
+}
+
+void job_note_reply(struct job *job, uint64_t bytes)
+{
+    job->reply_bytes = bytes > job->reply_bytes ? bytes : job->reply_bytes - (job->reply_bytes - bytes) / FORGET;
 }
 
 uint64_t job_item_ns(const struct job *job)

@@ -96,6 +96,8 @@ struct job {
     int cancel_status;              /* not 0: pending items end with this instead of being sent */
     uint64_t spent_ns, spent_items; /* measured, decaying */
     uint64_t last_ns;               /* for an item, by the last report */
+    uint64_t least_ns;              /* for an item, by any report of late; 0: not known yet */
+    uint64_t reply_bytes;           /* for an item, at most, of late */
 
     /* ---- the outcome, written by the loop ---- */
     bool ended;
@@ -148,6 +150,8 @@ void job_cut(struct job *job, uint64_t count, struct span *cut_out);
 
 /* Measured: `items` items took `ns`. */
 void job_measure(struct job *job, uint64_t items, uint64_t ns);
+/* An item was replied to with so much. */
+void job_note_reply(struct job *job, uint64_t bytes);
 /* Expected cost of an item, at least 1; 0: not known yet. */
 uint64_t job_item_ns(const struct job *job);
 

@@ -184,6 +184,20 @@ void loop_wake(const struct loop *loop)
     (void)!fd_write(loop->wake_fd, &once, sizeof once);
 }
 
+uint64_t loop_nap_ns(const struct loop *loop)
+{
+    uint64_t nap_ns = sched_nap_ns(&loop->sched);
+    for (unsigned i = 0; i < loop->sched.slot_count && nap_ns; i++)
+        if (loop->peers[i].watches_output)
+            nap_ns = 0; /* it waits for the rest */
+    return nap_ns;
+}
+
+void loop_nap(const struct loop *loop, uint64_t ns)
+{
+    fd_nap(loop->wake_fd, loop->timer_fd, ns);
+}
+
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms)
 {
     int count = epoll_wait(loop->epoll_fd, events, LOOP_EVENTS, timeout_ms);

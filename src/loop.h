@@ -93,6 +93,10 @@ void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in);
 
 /* Let the loop_wait that is under way, or the next, return. Safe without the lock. */
 void loop_wake(const struct loop *loop);
+/* For how long nobody needs the loop, though workers report. loop_nap sleeps so long, or until loop_wake or a time that was set; as
+ * loop_wait, it needs no lock. */
+uint64_t loop_nap_ns(const struct loop *loop);
+void loop_nap(const struct loop *loop, uint64_t ns);
 /* Wait at most timeout_ms (-1: no limit) for something to do; the number of events. */
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms);
 /* Do it. */

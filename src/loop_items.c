@@ -109,6 +109,7 @@ static bool take_result(struct loop *loop, struct job *job, const struct peer *p
 {
     char what[WHAT_BYTES];
     struct failure failure = {.status = POOL_ETASK, .code = report->code, .peer = peer, .what = what};
+    job_note_reply(job, report->reply_size);
     if (!report->code && !report->reply_lost) {
         take_reply(loop, job, report);
         return false;

@@ -33,7 +33,7 @@
 #define SCHED_NEVER UINT64_MAX
 
 enum {
-    SCHED_MAX_RUNS = 4,      /* spans in flight at a slot */
+    SCHED_MAX_RUNS = 8,      /* spans in flight at a slot */
     SCHED_FAILED_STARTS = 3, /* in a row, with no worker ready: broken */
 };
 
@@ -179,6 +179,8 @@ unsigned sched_ready_count(const struct sched *sched);
 unsigned sched_busy_count(const struct sched *sched); /* ready, with spans in flight */
 /* Whether some are, and there is a CPU beside theirs. */
 bool sched_spares_cpu(const struct sched *sched);
+/* After effects were taken until there were none: for so long nothing that workers may say would lead to more. */
+uint64_t sched_nap_ns(const struct sched *sched);
 bool sched_all_gone(const struct sched *sched);
 
 #endif

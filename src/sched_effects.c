@@ -147,7 +147,7 @@ static unsigned choose_room(const struct sched *sched, const struct job *job)
     bool queues = item_ns && !job->pending->suspect;
     if (!queues || !chunk_may_queue(job, count_sharers(sched, job)))
         return SCHED_NO_SLOT;
-    return first_moving(sched, sched->room, SCHED_QUEUED_NS);
+    return first_moving(sched, sched->room, SCHED_STALLED_NS);
 }
 
 /* An idle slot; else one that can queue more. */

@@ -6,6 +6,7 @@
  *   sched_broadcast.c  who owes the broadcast, and when it has ended
  *   sched_take.c       what is taken back from a worker
  *   sched_effects.c    what is wanted next
+ *   sched_nap.c        for how long nothing is
  *
  * Nobody else includes this. */
 #ifndef PROCPOOL_SCHED_INNER_H
@@ -13,10 +14,13 @@
 
 #include "sched.h"
 
-/* What waits at a worker is bounded in time, since taking it back costs something, and in bytes, since it fills pipes. An item that takes
- * longer than that time is taken for one that may never end. */
-#define SCHED_QUEUED_NS    UINT64_C(4000000)
+/* What waits at a worker is bounded in time, since taking it back costs something, and in bytes, since it fills pipes. It is as much as
+ * lets the parent sleep for a while meanwhile (see sched_nap.c). */
+#define SCHED_QUEUED_NS    UINT64_C(8000000)
 #define SCHED_QUEUED_BYTES ((size_t)512 << 10)
+
+/* An item that takes longer is taken for one that may never end. */
+#define SCHED_STALLED_NS UINT64_C(4000000)
 
 /* Commands that wait to be taken as effects, in the order in which they are taken. */
 enum {

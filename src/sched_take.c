@@ -37,7 +37,7 @@ static uint64_t count_takeable(const struct sched_slot *slot)
 /* Unless it comes to its next item before, it is asked then. */
 uint64_t sched_stalls_ns(const struct sched_slot *slot)
 {
-    return slot->moved_ns + (count_takeable(slot) > 1 ? SCHED_QUEUED_NS : STUCK_NS);
+    return slot->moved_ns + (count_takeable(slot) > 1 ? SCHED_STALLED_NS : STUCK_NS);
 }
 
 /* ---- asking ---- */

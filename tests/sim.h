@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SIM_MAX_JOBS = 12, SIM_MAX_WORKERS = 6, SIM_MAX_SLOTS = 12, SIM_MAX_RUNS = 8, SIM_MAX_REPORTS = 16 };
+enum { SIM_MAX_JOBS = 12, SIM_MAX_WORKERS = 6, SIM_MAX_SLOTS = 12, SIM_MAX_RUNS = 16, SIM_MAX_REPORTS = 16 };
 enum { SIM_MAX_CANCELS = 24, SIM_MAX_SHUTDOWNS = 3 };
 enum { SIM_ALWAYS = 255 };
 
@@ -26,7 +26,7 @@ enum { SIM_ALWAYS = 255 };
 /* The longest that a frame takes to reach a worker, and a report to be written. Far below every deadline. */
 #define SIM_LATENCY_NS (50 * SIM_US)
 #define SIM_WRITE_NS   (100 * SIM_US)
-/* Documented bounds of the engine: of what waits at a worker, and after which an item may never end. */
+/* Documented bounds of the engine: after which an item may never end, and the next is not left to its worker either. */
 #define SIM_LONG_NS  (4 * SIM_MS)
 #define SIM_STUCK_NS (32 * SIM_MS)
 

@@ -5,7 +5,7 @@
 #include <signal.h>
 
 /* The documented bounds of what is in flight at a slot. */
-#define QUEUED_NS    SIM_LONG_NS
+#define QUEUED_NS    (8 * SIM_MS)
 #define SHORT_NS     (20 * SIM_US)  /* an item that waits for a busy worker, if CPUs are short */
 #define CROWD_NS     SIM_MS         /* no longer than that */
 #define WORTH_NS     (50 * SIM_US)  /* that much is taken back for an idle worker, if a CPU is free */
@@ -110,7 +110,7 @@ static void judge_queue(const struct sim *sim, unsigned index)
         sim_fail(sim, "slot %u is sent more behind an item that goes alone", index);
     if (slot->flight_count && !job_item_ns(slot->flights[0].job->job))
         sim_fail(sim, "slot %u is sent more behind items of which nobody knows how long they take", index);
-    if (slot->flight_count && sim->now_ns - slot->moved_ns >= QUEUED_NS)
+    if (slot->flight_count && sim->now_ns - slot->moved_ns >= SIM_LONG_NS)
         sim_fail(sim, "slot %u is sent more behind an item that it has been at for long", index);
     if (slot->flight_count && slot->flights[0].doubted)
         sim_fail(sim, "slot %u is sent more behind items that may end its worker", index);
@@ -211,14 +211,14 @@ static void take_effect(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_slot *slot = &sim->slots[effect->slot];
     uint64_t cost_ns, items = model_takeable(slot, &cost_ns);
-    bool for_idle = !slot->take && !slot->is_stalled;
     bool keeps_one = items > 1 && !model_has_gap(slot) && sim->now_ns - slot->moved_ns < SIM_STUCK_NS;
-    items -= for_idle ? items / 2 : keeps_one;
-    if (slot->state != SLOT_READY || !items || effect->count != items)
-        sim_fail(sim, "slot %u, which is %s, is asked for the last %llu items; it should be %llu", effect->slot,
-                 slot_state_name(slot->state), U(effect->count), U(items));
-    if (for_idle && !is_worth_taking(sim, slot, cost_ns))
-        sim_fail(sim, "slot %u is asked for what waits there, and nobody needs it", effect->slot);
+    bool as_stalled = (slot->take || slot->is_stalled) && effect->count == items - keeps_one;
+    bool for_idle = !slot->take && effect->count == items - items / 2 && is_worth_taking(sim, slot, cost_ns);
+    if (slot->state != SLOT_READY || !items)
+        sim_fail(sim, "slot %u, which is %s, is asked for what it has not", effect->slot, slot_state_name(slot->state));
+    if (!as_stalled && !for_idle)
+        sim_fail(sim, "slot %u is asked for the last %llu of %llu items that wait there", effect->slot,
+                 U(effect->count), U(items));
     sim->totals.asked++;
     slot->asked = true;
     slot->is_stalled = false;
@@ -468,7 +468,7 @@ static bool may_wait_for_others(const struct sim *sim)
         const struct sim_slot *slot = &sim->slots[i];
         const struct sim_flight *head = &slot->flights[0];
         if (slot->state == SLOT_READY && slot->flight_count && !slot->taken && !head->doubted &&
-            sim->now_ns - slot->moved_ns < CROWD_NS && sched_wake_ns(&sim->sched) <= slot->moved_ns + QUEUED_NS)
+            sim->now_ns - slot->moved_ns < CROWD_NS && sched_wake_ns(&sim->sched) <= slot->moved_ns + SIM_LONG_NS)
             return true;
     }
     return false;
@@ -502,9 +502,26 @@ static bool is_idle_for_nothing(const struct sim *sim)
     return false;
 }
 
+/* While the parent sleeps all who work have something to go on with, and nobody who has not could be given anything. */
+static void judge_nap(const struct sim *sim)
+{
+    if (!sched_nap_ns(&sim->sched))
+        return;
+    for (unsigned i = 0; i < sim->sched.slot_count; i++) {
+        const struct sim_slot *slot = &sim->slots[i];
+        bool runs_out = slot->flight_count == 1 && slot->flights[0].count == 1;
+        if (slot->state != SLOT_EMPTY && (slot->state != SLOT_READY || slot->taken || runs_out))
+            sim_fail(sim, "the parent would sleep, and slot %u is %s and has nothing to go on with", i,
+                     slot_state_name(slot->state));
+    }
+    if (!pending_items(sim))
+        sim_fail(sim, "the parent would sleep, and nothing waits");
+}
+
 void judge_quiet(const struct sim *sim)
 {
     uint64_t due_ns = SIM_NEVER;
+    judge_nap(sim);
     if (!sim->memory_was_refused)
         judge_tails(sim);
     for (unsigned i = 0; i < sim->sched.slot_count; i++) {

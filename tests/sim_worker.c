@@ -410,9 +410,6 @@ uint64_t sim_worker_take_back(struct sim *sim, unsigned slot, uint64_t most)
     uint64_t unbegun = count_unbegun(worker), count = unbegun < most ? unbegun : most;
     if (sim_chance(&sim->random, 1, 6)) /* it has no page, or was quicker */
         count = sim_between(&sim->random, 0, count);
-    if (worker->phase == WORKER_DEAD)
-        return count;
-    worker->to_skip += count;
     for (uint64_t left = count; left;) {
         struct sim_run *last = worker->inbox_count ? &worker->inbox[worker->inbox_count - 1] : &worker->run;
         uint64_t step = last->count < left ? last->count : left;
@@ -420,6 +417,7 @@ uint64_t sim_worker_take_back(struct sim *sim, unsigned slot, uint64_t most)
         left -= step;
         worker->inbox_count -= last != &worker->run && !last->count;
     }
+    worker->to_skip += worker->phase == WORKER_DEAD ? 0 : count;
     wake(sim, worker);
     return count;
 }

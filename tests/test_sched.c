@@ -253,7 +253,41 @@ static void one_item_goes_first_while_the_cost_is_unknown(void **unused)
     submit(&scene, &scene.a, job_of(1000000, 0));
     expect(&scene, "slot 0: a0-0; slot 1: a1-1");
     sched_items_ended(&scene.sched, 0, 1, 0, 1000, false);
-    expect(&scene, "slot 0: a2-500; slot 0: a501-999; slot 0: a1000-1498; slot 0: a1499-1997");
+    expect(&scene, "slot 0: a2-500; slot 0: a501-999; slot 0: a1000-1498; slot 0: a1499-1997; "
+                   "slot 0: a1998-2496; slot 0: a2497-2995; slot 0: a2996-3494; slot 0: a3495-3993");
+    close_scene(&scene);
+}
+
+static void the_parent_sleeps_only_while_all_who_work_have_more(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1000, 1));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    assert_int_equal(sched_nap_ns(&scene.sched), 0);
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a2-2; slot 0: a3-3; slot 0: a4-4; slot 0: a5-5; slot 0: a6-6; slot 0: a7-7; slot 0: a8-8; "
+                   "slot 0: a9-9");
+    assert_int_equal(sched_nap_ns(&scene.sched), 0);
+    ended(&scene, 1, 1);
+    expect(&scene, "slot 1: a10-10; slot 1: a11-11; slot 1: a12-12; slot 1: a13-13; slot 1: a14-14; slot 1: a15-15; "
+                   "slot 1: a16-16; slot 1: a17-17");
+    assert_in_range(sched_nap_ns(&scene.sched), 1, 3 * MS);
+    scene.a.reply_bytes = 1 << 20; /* with which pipes would be full soon */
+    assert_int_equal(sched_nap_ns(&scene.sched), 0);
+    close_scene(&scene);
+}
+
+static void the_next_of_long_items_waits_at_its_worker(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(6, 1));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    sched_items_ended(&scene.sched, 0, 1, 0, S, false);
+    expect(&scene, "slot 0: a2-2; slot 0: a3-3"); /* the other has not ended one: it might not be asked */
+    sched_items_ended(&scene.sched, 1, 1, 0, S, false);
+    expect(&scene, "slot 1: a4-4; slot 1: a5-5");
     close_scene(&scene);
 }
 
@@ -312,7 +346,7 @@ static void spans_of_a_dead_worker_go_back_in_order(void **unused)
     open_ready(&scene, config);
     submit(&scene, &scene.a, job_of(12, 2));
     expect(&scene, "slot 0: a0-1");
-    ended(&scene, 0, 2);
+    sched_items_ended(&scene.sched, 0, 2, 0, 5 * MS, false);
     expect(&scene, "slot 0: a2-3; slot 0: a4-5");
     submit(&scene, &scene.b, job_of(1, 0));
     sched_exited(&scene.sched, 0);
@@ -1074,6 +1108,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_map_is_shared_out_and_ends),
         cmocka_unit_test(one_item_goes_first_while_the_cost_is_unknown),
+        cmocka_unit_test(the_parent_sleeps_only_while_all_who_work_have_more),
+        cmocka_unit_test(the_next_of_long_items_waits_at_its_worker),
         cmocka_unit_test(a_job_of_nothing_ends_at_once),
         cmocka_unit_test(a_lone_item_is_to_blame_at_once),
         cmocka_unit_test(crash_in_a_chunk_fails_only_the_item_that_crashed),
