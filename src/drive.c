@@ -256,39 +256,45 @@ static bool may_spin(const struct pool *pool)
     return pool->users == 1 && !pool->sleepers && pool->outer_fd < 0 && sched_spares_cpu(&pool->loop.sched);
 }
 
-/* As loop_wait, without going to sleep. */
-static int spin(struct pool *pool, struct epoll_event events[LOOP_EVENTS])
+static bool spin(struct pool *pool, const struct loop_glance *glance)
 {
-    int count = 0;
-    if (!spin_begin(&pool->spin, loop_now_ns()))
-        return 0;
-    while (!(count = loop_wait(&pool->loop, events, 0)) && spin_goes_on(&pool->spin, loop_now_ns()))
+    bool found;
+    if (!glance->count || !spin_begin(&pool->spin, loop_now_ns()))
+        return false;
+    while (found = loop_glance(glance), spin_goes_on(&pool->spin, found, loop_now_ns()))
         spin_pause();
-    spin_end(&pool->spin, count);
-    return count;
+    return found;
 }
 
 static void drive(struct pool *pool, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS];
+    struct loop_glance glance = {0};
     if (pool->loop.gathered_tasks)
         timeout_ms = 0; /* they are handed out before anybody waits */
     pool->driving = true;
-    bool spins = timeout_ms && may_spin(pool);
+    if (timeout_ms && may_spin(pool))
+        loop_aim(&pool->loop, &glance);
+    if (glance.count && loop_is_overdue(&pool->loop)) {
+        timeout_ms = 0;
+        glance.count = 0;
+    }
     uint64_t nap_ns = timeout_ms < 0 ? loop_nap_ns(&pool->loop) : 0;
     if (timeout_ms)
         show_loop(pool, false);
     drive_unlock(pool);
     if (nap_ns)
         loop_nap(&pool->loop, nap_ns);
-    int count = spins ? spin(pool, events) : 0;
-    if (!count)
-        count = loop_wait(&pool->loop, events, timeout_ms);
+    bool glanced = spin(pool, &glance);
+    int count = glanced ? 0 : loop_wait(&pool->loop, events, timeout_ms);
     drive_lock(pool);
     pool->driving = false;
     if (timeout_ms)
         show_loop(pool, true);
-    loop_handle(&pool->loop, events, count);
+    if (glanced)
+        loop_handle_glanced(&pool->loop, &glance);
+    else
+        loop_handle(&pool->loop, events, count);
     tell(pool);
 }
 

@@ -12,7 +12,7 @@
 #include <time.h>
 
 enum { CONGESTED_SENDS = 2 };         /* for one item, before it fails of that */
-#define UNDRIVEN_NS UINT64_C(1000000) /* after this long it is worth a look before work is handed out */
+#define UNDRIVEN_NS UINT64_C(1000000) /* after this long everything is looked at before anything else */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
 
@@ -219,9 +219,21 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
     perform(loop);
 }
 
+void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance)
+{
+    sched_clock(&loop->sched, loop_now_ns());
+    loop_read_glanced(loop, glance);
+    perform(loop);
+}
+
 static bool is_undriven(const struct loop *loop, uint64_t now_ns)
 {
     return now_ns - loop->looked_ns > UNDRIVEN_NS;
+}
+
+bool loop_is_overdue(const struct loop *loop)
+{
+    return is_undriven(loop, loop->sched.now_ns);
 }
 
 /* What has happened to workers while nobody drove is not to be blamed on what they are sent now; and who submits for long has enough for

@@ -14,7 +14,7 @@
 #include "sched.h"
 #include <sys/epoll.h>
 
-enum { LOOP_EVENTS = 64, LOOP_TEXT_BYTES = 2048 };
+enum { LOOP_EVENTS = 64, LOOP_GLANCED = 4, LOOP_TEXT_BYTES = 2048 };
 
 struct loop_counts {
     uint64_t submitted, succeeded, failed, canceled;
@@ -101,6 +101,21 @@ void loop_nap(const struct loop *loop, uint64_t ns);
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms);
 /* Do it. */
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count);
+
+/* A cheaper look at the busy workers alone, at most LOOP_GLANCED. loop_aim: whom to look at; none if more are busy. loop_glance: whether
+ * one has said something; like loop_wait it may run without the lock, and what it says is worth a look, no more. Then loop_handle_glanced does
+ * what they want; since others may have said something, too, no time is acted on. So when loop_is_overdue it is loop_handle's turn. */
+struct loop_glance {
+    unsigned count;
+    struct loop_glanced {
+        unsigned slot;
+        int reply_fd;
+    } at[LOOP_GLANCED];
+};
+void loop_aim(const struct loop *loop, struct loop_glance *glance_out);
+bool loop_glance(const struct loop_glance *glance);
+void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance);
+bool loop_is_overdue(const struct loop *loop);
 
 /* In a forked child: close this process's copies of everything and free them; no worker is touched. */
 void loop_abandon(struct loop *loop);

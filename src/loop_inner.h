@@ -2,6 +2,7 @@
  *
  *   loop.c          passes over what has happened, effects, set-up
  *   loop_workers.c  one worker's fds, from its start to its end
+ *   loop_glance.c   a quick look at the busy workers alone
  *   loop_items.c    what became of items
  *
  * Nobody else includes this. */
@@ -25,6 +26,10 @@ void loop_start_worker(struct loop *loop, const struct sched_effect *effect);
 void loop_read_replies(struct loop *loop, unsigned slot);
 void loop_look_at_exit(struct loop *loop, unsigned slot);
 void loop_discard(struct loop *loop, struct backend_child *child);
+
+/* ---- loop_glance.c ---- */
+
+void loop_read_glanced(struct loop *loop, const struct loop_glance *glance);
 
 /* ---- loop_items.c ---- */
 

@@ -1,7 +1,8 @@
 #include "spin.h"
 
-/* Between two looks there is a system call or two. Interrupts take less than this, another process more. */
-#define JUMP_NS UINT64_C(10000)
+/* Between two looks there is a system call or two. Another process that had the CPU meanwhile takes more than this; so do some
+ * interrupts, which does not matter. */
+#define JUMP_NS UINT64_C(3000)
 enum { MOST_LOSSES = 10 };
 
 bool spin_begin(struct spin *spin, uint64_t now_ns)
@@ -14,23 +15,30 @@ bool spin_begin(struct spin *spin, uint64_t now_ns)
     }
     spin->until_ns = now_ns + spin->limit_ns;
     spin->last_ns = now_ns;
+    spin->first_look = true;
     spin->lost_cpu = false;
     return true;
 }
 
-bool spin_goes_on(struct spin *spin, uint64_t now_ns)
+static void end(struct spin *spin, bool pays)
 {
-    spin->lost_cpu = now_ns - spin->last_ns > JUMP_NS;
-    spin->last_ns = now_ns;
-    return !spin->lost_cpu && now_ns < spin->until_ns;
-}
-
-void spin_end(struct spin *spin, bool found)
-{
-    if (found && !spin->lost_cpu) {
+    if (pays) {
         spin->losses -= spin->losses > 0;
         return;
     }
     spin->passes = (1u << spin->losses) - 1;
     spin->losses += spin->losses < MOST_LOSSES;
+}
+
+bool spin_goes_on(struct spin *spin, bool found, uint64_t now_ns)
+{
+    spin->lost_cpu |= now_ns - spin->last_ns > JUMP_NS;
+    spin->last_ns = now_ns;
+    bool was_there = found && spin->first_look; /* so nobody would have slept, and it tells nothing */
+    spin->first_look = false;
+    if (!found && now_ns < spin->until_ns)
+        return true;
+    if (!was_there)
+        end(spin, found && !spin->lost_cpu);
+    return false;
 }

@@ -286,12 +286,10 @@ bool work_read_request(const struct wire_header *request, struct work_buffer *bu
 /* Look for a request without going to sleep. */
 static void spin(void)
 {
-    bool found;
     if (!work.may_spin || !spin_begin(&work.spin, work_clock_ns()))
         return;
-    while (!(found = fd_unread(work.chan.in_fd)) && spin_goes_on(&work.spin, work_clock_ns()))
+    while (spin_goes_on(&work.spin, fd_unread(work.chan.in_fd), work_clock_ns()))
         spin_pause();
-    spin_end(&work.spin, found);
 }
 
 void work_next(struct wire_header *header_out)
