@@ -261,8 +261,8 @@ int local_exec(const struct local_image *image, enum child_role role, const int 
  * it from appearing twice. fflush(NULL) would wait for a thread that sleeps in fgets(stdin). */
 static void try_flush(FILE *stream)
 {
-    if (ftrylockfile(stream))
-        return;
+    if (!__fpending(stream) || ftrylockfile(stream))
+        return; /* not even the lock is written to in vain: a page that is written to between two forks is copied for each */
     fflush_unlocked(stream);
     funlockfile(stream);
 }

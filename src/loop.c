@@ -134,16 +134,26 @@ static bool flush_unsent(struct loop *loop)
     return any;
 }
 
+/* The next effect, with no start left to be done before it. */
+static bool next_effect(struct loop *loop, struct sched_effect *effect_out)
+{
+    bool any = sched_next(&loop->sched, effect_out);
+    if (!loop->start_count || (any && effect_out->kind == SCHED_START))
+        return any;
+    loop_start_planned(loop);
+    return any || sched_next(&loop->sched, effect_out);
+}
+
 static void perform(struct loop *loop)
 {
     static void (*const performers[])(struct loop *, const struct sched_effect *) = {
-        [SCHED_START] = loop_start_worker, [SCHED_SEND] = do_send,       [SCHED_SIGNAL] = do_signal,
-        [SCHED_REFRESH] = do_refresh,      [SCHED_DISMISS] = do_dismiss, [SCHED_FAIL] = loop_fail_items,
-        [SCHED_END_JOB] = loop_end_job,    [SCHED_BREAK] = do_break,     [SCHED_TAKE_BACK] = do_take_back,
+        [SCHED_START] = loop_plan_start, [SCHED_SEND] = do_send,       [SCHED_SIGNAL] = do_signal,
+        [SCHED_REFRESH] = do_refresh,    [SCHED_DISMISS] = do_dismiss, [SCHED_FAIL] = loop_fail_items,
+        [SCHED_END_JOB] = loop_end_job,  [SCHED_BREAK] = do_break,     [SCHED_TAKE_BACK] = do_take_back,
     };
     struct sched_effect effect;
     do
-        while (sched_next(&loop->sched, &effect))
+        while (next_effect(loop, &effect))
             performers[effect.kind](loop, &effect);
     while (flush_unsent(loop));
     loop->gathered_tasks = 0;

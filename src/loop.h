@@ -14,11 +14,17 @@
 #include "sched.h"
 #include <sys/epoll.h>
 
-enum { LOOP_EVENTS = 64, LOOP_GLANCED = 4, LOOP_TEXT_BYTES = 2048 };
+enum { LOOP_EVENTS = 64, LOOP_GLANCED = 4, LOOP_STARTS = 32, LOOP_TEXT_BYTES = 2048 };
 
 struct loop_counts {
     uint64_t submitted, succeeded, failed, canceled;
     uint64_t bytes_out, bytes_in; /* of workers that are gone */
+};
+
+/* A worker that is to be started. */
+struct loop_start {
+    unsigned slot, worker_id;
+    int rc; /* what became of it */
 };
 
 struct loop {
@@ -29,7 +35,9 @@ struct loop {
     struct peer_setup setup;
     struct lanes lanes;
     int epoll_fd, timer_fd, wake_fd;
-    uint64_t *unsent;              /* bitmap over slots: with frames that are to be written at the end of a pass */
+    uint64_t *unsent; /* bitmap over slots: with frames that are to be written at the end of a pass */
+    struct loop_start starts[LOOP_STARTS]; /* to be done together */
+    unsigned start_count;
     unsigned gathered_tasks;       /* that were submitted since the scheduler was last asked what it wants */
     size_t gathered_bytes;         /* of their inputs */
     uint64_t looked_ns;            /* when what workers say was last read */

@@ -22,7 +22,9 @@ int loop_watch(const struct loop *loop, int fd, unsigned slot, unsigned about, u
 void loop_watch_exit(struct loop *loop, unsigned slot);
 void loop_flush_requests(struct loop *loop, unsigned slot);
 void loop_stop_writing(struct loop *loop, unsigned slot);
-void loop_start_worker(struct loop *loop, const struct sched_effect *effect);
+/* Starts that follow one another are done together; before anything else is done they must be. */
+void loop_plan_start(struct loop *loop, const struct sched_effect *effect);
+void loop_start_planned(struct loop *loop);
 void loop_read_replies(struct loop *loop, unsigned slot);
 void loop_look_at_exit(struct loop *loop, unsigned slot);
 void loop_discard(struct loop *loop, struct backend_child *child);

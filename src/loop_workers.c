@@ -92,20 +92,6 @@ static int listen_if_known(struct loop *loop, unsigned slot)
     return rc;
 }
 
-static int adopt(struct loop *loop, unsigned slot, const struct backend_child *child, unsigned worker_id)
-{
-    struct peer *peer = &loop->peers[slot];
-    int rc = peer_open(peer, child, worker_id, &loop->setup);
-    if (!rc)
-        rc = loop_watch(loop, child->exit_fd, slot, ABOUT_EXIT, EPOLLIN);
-    peer->watches_exit = !rc;
-    if (!rc)
-        rc = listen_if_known(loop, slot);
-    if (rc)
-        peer_forget(peer);
-    return rc;
-}
-
 /* End a process that nobody has given anything to do, or not any more. */
 void loop_discard(struct loop *loop, struct backend_child *child)
 {
@@ -121,25 +107,65 @@ void loop_discard(struct loop *loop, struct backend_child *child)
     } while (loop->backend->reap(loop->backend_state, child, &unused, text) != 0);
 }
 
-void loop_start_worker(struct loop *loop, const struct sched_effect *effect)
+/* Its process has been started. -ENOMEM, or what the system refused: it is gone. */
+static int adopt(struct loop *loop, const struct loop_start *start, struct backend_child *child)
 {
-    struct backend_child child;
-    char text[256] = "", what[WHAT_BYTES];
-    int rc = loop->backend->start(loop->backend_state, &child, text);
-    if (rc == BACKEND_BUSY) {
-        sched_start_later(&loop->sched, effect->slot);
-        return;
+    struct peer *peer = &loop->peers[start->slot];
+    int rc = peer_open(peer, child, start->worker_id, &loop->setup);
+    if (!rc) {
+        rc = loop_watch(loop, child->exit_fd, start->slot, ABOUT_EXIT, EPOLLIN);
+        peer->watches_exit = !rc;
+        if (!rc)
+            rc = listen_if_known(loop, start->slot);
+        if (rc)
+            peer_forget(peer);
     }
-    if (!rc && (rc = adopt(loop, effect->slot, &child, effect->worker_id)) != 0)
-        loop_discard(loop, &child);
-    if (rc) {
-        snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(rc), *text ? ": " : "", text);
-        note_failed_start(loop, rc, NULL, what);
-        loop->start_refused = true;
-        sched_not_started(&loop->sched, effect->slot);
-        return;
+    if (rc)
+        loop_discard(loop, child);
+    else
+        loop_flush_requests(loop, start->slot); /* it may be given up by this, which is no failed start */
+    return rc;
+}
+
+static void refuse_start(struct loop *loop, unsigned slot, int error, const char *text)
+{
+    char what[WHAT_BYTES];
+    snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(error), *text ? ": " : "", text);
+    note_failed_start(loop, error, NULL, what);
+    loop->start_refused = true;
+    sched_not_started(&loop->sched, slot);
+}
+
+void loop_plan_start(struct loop *loop, const struct sched_effect *effect)
+{
+    if (loop->start_count == LOOP_STARTS)
+        loop_start_planned(loop);
+    loop->starts[loop->start_count++] = (struct loop_start){.slot = effect->slot, .worker_id = effect->worker_id};
+}
+
+/* The processes one right after the other, then what the loop keeps of them: memory that is written to between two forks is copied for
+ * each of them. The first refusal ends the attempt; it is told last, when the scheduler may decide on all the others. */
+void loop_start_planned(struct loop *loop)
+{
+    struct loop_start *starts = loop->starts, *refused = NULL;
+    unsigned count = loop->start_count;
+    struct backend_child children[LOOP_STARTS];
+    char text[256] = "";
+    loop->start_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        bool goes_on = !i || !starts[i - 1].rc;
+        starts[i].rc = goes_on ? loop->backend->start(loop->backend_state, &children[i], text) : BACKEND_BUSY;
     }
-    loop_flush_requests(loop, effect->slot);
+    for (unsigned i = 0; i < count; i++) {
+        if (!starts[i].rc)
+            starts[i].rc = adopt(loop, &starts[i], &children[i]);
+        if (starts[i].rc < 0 && !refused)
+            refused = &starts[i];
+        else if (starts[i].rc)
+            sched_start_later(&loop->sched, starts[i].slot);
+    }
+    if (refused)
+        refuse_start(loop, refused->slot, refused->rc, text);
 }
 
 /* ---- what workers say ---- */

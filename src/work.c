@@ -38,7 +38,13 @@ uint64_t work_clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* ---- ends ---- */
+/* ---- beginning and ends ---- */
+
+/* A copy of a worker may be one too. Pages that nobody needs yet are not made, neither in time nor in memory. */
+void work_begin(void)
+{
+    memset(&work, 0, offsetof(struct work, replies) + offsetof(struct work_replies, bytes));
+}
 
 void work_end(int exit_code)
 {

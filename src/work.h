@@ -39,10 +39,9 @@ struct work {
     size_t max_worker_bytes;
     struct pool_call call;
     struct work_buffer input, results, failures, report;
-    struct work_replies replies; /* not put yet: before any other frame */
-    unsigned reply_little_uses;  /* the same of call.reply */
-    uint64_t clock_ns;           /* the last look at the clock */
-    uint64_t reported_ns;        /* when results were last sent */
+    unsigned reply_little_uses; /* the same of call.reply */
+    uint64_t clock_ns;          /* the last look at the clock */
+    uint64_t reported_ns;       /* when results were last sent */
     uint64_t weighed_ns;
     struct spin spin;
     bool may_spin;               /* the last request left a CPU for that */
@@ -53,9 +52,13 @@ struct work {
     struct lend_region *lending; /* where the task at hand has its reply */
     uint32_t replays_left;       /* before it is ready */
     volatile int is_copy;        /* this is a fork that a task made of the worker */
+    /* Not put yet: before any other frame. Last, so that work_begin leaves its bytes alone. */
+    struct work_replies replies;
 };
 extern struct work work;
 
+/* Begin as a worker that has done nothing yet. */
+void work_begin(void);
 /* Flush stdout and stderr and end, without the atexit handlers: under `fork` they are the parent's. */
 void work_end(int exit_code) __attribute__((noreturn));
 /* End if this is a copy of the worker that user code has made by fork and has returned into. */

@@ -205,7 +205,7 @@ void worker_run(void)
 {
     /* Of it only those pages are made that are used, and no allocator's book keeping beside them. */
     static uint8_t staging[CHAN_STAGING_BYTES];
-    work = (struct work){0};
+    work_begin();
     if (chan_init(&work.chan, CHILD_IN_FD, CHILD_OUT_FD, true, staging) || pthread_atfork(NULL, NULL, become_copy))
         work_end(1);
     say_hello();
