@@ -326,6 +326,20 @@ void *bench_memory(size_t size)
     return memory;
 }
 
+void *bench_shared(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        bench_fail("mmap", -errno);
+    memset(memory, 1, size);
+    return memory;
+}
+
+void bench_unshare(void *memory, size_t size)
+{
+    bench_check(munmap(memory, size), "munmap");
+}
+
 double bench_available_bytes(void)
 {
     char line[256];

@@ -80,6 +80,9 @@ _Noreturn void bench_fail(const char *what, int error);
 long bench_check(long result, const char *what);
 /* Memory of this process alone, every page of it touched, in 4 KiB pages. */
 void *bench_memory(size_t size);
+/* The same, shared with children that are forked later. */
+void *bench_shared(size_t size);
+void bench_unshare(void *memory, size_t size);
 /* How much memory the machine could still give out. */
 double bench_available_bytes(void);
 

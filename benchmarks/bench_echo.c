@@ -6,7 +6,12 @@
  *
  * The library does two things that the limit does not: the worker copies the input into the reply, since that is what this
  * task is, and the caller gets the reply as new memory, whose pages the kernel has to make. What that costs by itself the last
- * row shows: there the limit does both, too. Its reads and writes are of all that is left, and its memory is plain malloc'd. */
+ * row shows: there the limit does both, too. Its reads and writes are of all that is left, and its memory is plain malloc'd.
+ *
+ * Then the same with input and reply in shared memory: a task whose input lies in a shared buffer and which replies by pool_call_reply_shared.
+ * The limit is an echo by hand, with two copies: the parent copies the payload into memory that it shares with a forked child, which copies it
+ * from there to its reply; a byte by pipe tells either that it is there. Both read nothing of the reply but its last byte. The library's
+ * caller has its payload in shared memory in the first place, so that the task's own copy is the only one. */
 #include "bench.h"
 #include "raw.h"
 #include <procpool.h>
@@ -110,6 +115,109 @@ static double procpool_rate(const struct bench *bench, const struct payload *pay
     return rate;
 }
 
+/* ---- shared memory ---- */
+
+struct shared {
+    size_t size;
+    char *input, *reply;
+};
+
+static void copy_to_reply(int in, int out, const void *arg)
+{
+    const struct shared *shared = arg;
+    char byte;
+    bench_pin(worker_cpu);
+    while (raw_read(in, &byte, 1)) {
+        memcpy(shared->reply, shared->input, shared->size);
+        raw_write(out, &byte, 1);
+    }
+}
+
+static void expect_last(const char *reply, const char *data, size_t size)
+{
+    if (reply[size - 1] != data[size - 1])
+        bench_fail("the reply is wrong", -1);
+}
+
+static double shared_limit_rate(const struct payload *payload, unsigned repeats, const char *data)
+{
+    struct raw_link link;
+    struct shared shared = {payload->size, bench_shared(payload->size), bench_shared(payload->size)};
+    raw_link_start(&link, 0, copy_to_reply, &shared);
+    uint64_t start_ns = 0;
+    char byte = 0;
+    for (unsigned i = 0; i <= repeats; i++) {
+        if (i == 1)
+            start_ns = bench_now_ns();
+        memcpy(shared.input, data, payload->size);
+        raw_write(link.to, &byte, 1);
+        raw_read(link.from, &byte, 1);
+        expect_last(shared.reply, data, payload->size);
+    }
+    double rate = gigabytes_per_second(payload, repeats, start_ns);
+    raw_link_stop(&link);
+    bench_unshare(shared.input, payload->size);
+    bench_unshare(shared.reply, payload->size);
+    return rate;
+}
+
+static int echo_shared(struct pool_call *call)
+{
+    size_t size;
+    const void *input = pool_call_input(call, &size);
+    void *reply = pool_call_reply_shared(call, size);
+    if (!reply)
+        return pool_call_fail(call, 1, "no memory for %zu bytes", size);
+    memcpy(reply, input, size);
+    return 0;
+}
+
+static void echo_once(struct pool *pool, const char *input, size_t size)
+{
+    struct pool_task *task;
+    struct pool_result result;
+    int error = pool_submit(pool, echo_shared, input, size, NULL, &task);
+    if (!error)
+        error = pool_wait(task, POOL_FOREVER);
+    if (!error)
+        error = pool_task_result(task, &result);
+    if (error || result.status)
+        bench_fail("an echo", error ? error : result.status);
+    expect_last(result.data, input, size);
+    pool_task_free(task);
+}
+
+static double shared_rate(const struct bench *bench, const struct payload *payload, unsigned repeats, const char *data)
+{
+    struct pool *pool = create_pool(bench);
+    char *input = pool_buffer_alloc(pool, payload->size);
+    uint64_t start_ns = 0;
+    if (!input)
+        bench_fail("pool_buffer_alloc", -1);
+    memcpy(input, data, payload->size);
+    for (unsigned i = 0; i <= repeats; i++) {
+        if (i == 1)
+            start_ns = bench_now_ns();
+        echo_once(pool, input, payload->size);
+    }
+    double rate = gigabytes_per_second(payload, repeats, start_ns);
+    pool_buffer_free(pool, input);
+    pool_destroy(pool);
+    return rate;
+}
+
+static void measure_shared(const struct bench *bench, const struct payload *payload)
+{
+    struct bench_series series = {.what = payload->what, .unit = "GB/s", .kind = BENCH_RATE, .target_cost = 1};
+    unsigned repeats = bench->quick ? payload->quick_repeats : payload->repeats;
+    char *data = bench_memory(payload->size);
+    for (unsigned round = 0; round < bench->rounds; round++) {
+        double limit = shared_limit_rate(payload, repeats, data);
+        bench_add(&series, limit, shared_rate(bench, payload, repeats, data));
+    }
+    bench_print(bench, &series);
+}
+
 static void measure(const struct bench *bench, const struct payload *payload)
 {
     struct bench_series series = {.what = payload->what, .unit = "GB/s", .kind = BENCH_RATE, .target_cost = 1 / 0.9};
@@ -135,5 +243,8 @@ int main(int argc, char **argv)
     measure(&bench, &(struct payload){"1 MiB", 1 << 20, 100, 10, false});
     measure(&bench, &(struct payload){"64 MiB", 64 << 20, 3, 1, false});
     measure(&bench, &(struct payload){"64 MiB, limit copies, too", 64 << 20, 3, 1, true});
+    measure_shared(&bench, &(struct payload){"4 KiB, shared memory", 4 << 10, 1000, 100, false});
+    measure_shared(&bench, &(struct payload){"1 MiB, shared memory", 1 << 20, 100, 10, false});
+    measure_shared(&bench, &(struct payload){"64 MiB, shared memory", 64 << 20, 5, 1, false});
     return 0;
 }

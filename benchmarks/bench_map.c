@@ -5,7 +5,10 @@
  * moves items through pipes cannot be faster. What the library does beside that is calling a function for each item, and
  * finding out at which size of a chunk that is cheap: its first map starts with small ones and is told apart.
  *
- * A cost of 1.00 means that the pipes are all that is paid for. */
+ * A cost of 1.00 means that the pipes are all that is paid for.
+ *
+ * The same with both arrays in shared buffers, where the workers work on them in place. The limit: two forked children that have the arrays
+ * too, are told by pipe which chunk is next, copy it from one array to the other, and say so. */
 #include "bench.h"
 #include "raw.h"
 #include <poll.h>
@@ -24,10 +27,16 @@ struct header {
 enum { CHUNK_BYTES = CHUNK_ITEMS * sizeof(uint64_t), FRAME_BYTES = CHUNK_BYTES + sizeof(struct header) };
 
 struct job {
-    const uint64_t *items;
+    uint64_t *items;
     uint64_t *results;
     size_t count; /* a multiple of CHUNK_ITEMS */
 };
+
+static void fill(const struct job *job)
+{
+    for (size_t i = 0; i < job->count; i++)
+        job->items[i] = i;
+}
 
 /* ---- the limit ---------------------------------------------------------------------------------------------- */
 
@@ -96,6 +105,43 @@ static void echo_all(struct echo *echoes, size_t in_flight, const struct job *jo
     }
 }
 
+/* ---- the limit of arrays that are shared ---------------------------------------------------------------------- */
+
+static void copy_chunks(int in, int out, const void *arg)
+{
+    const struct job *job = arg;
+    size_t chunk;
+    while (raw_read(in, &chunk, sizeof chunk)) {
+        memcpy(job->results + chunk * CHUNK_ITEMS, job->items + chunk * CHUNK_ITEMS, CHUNK_BYTES);
+        raw_write(out, &chunk, sizeof chunk);
+    }
+}
+
+/* As many chunks under way at each as go through pipes in the other limit. */
+static void map_by_ranges(void *context, const struct job *job)
+{
+    struct raw_link *links = context;
+    size_t chunks = job->count / CHUNK_ITEMS, sent = 0;
+    struct pollfd replies[WORKERS];
+    for (int w = 0; w < WORKERS; w++)
+        replies[w] = (struct pollfd){.fd = links[w].from, .events = POLLIN};
+    for (size_t i = 0; i < WORKERS * MAX_IN_FLIGHT && sent < chunks; i++, sent++)
+        raw_write(links[i % WORKERS].to, &sent, sizeof sent);
+    for (size_t done = 0; done < chunks;) {
+        bench_check(poll(replies, WORKERS, -1), "poll");
+        for (int w = 0; w < WORKERS; w++) {
+            size_t unused;
+            if (!(replies[w].revents & POLLIN))
+                continue;
+            raw_read(links[w].from, &unused, sizeof unused);
+            done++;
+            if (sent < chunks)
+                raw_write(links[w].to, &sent, sizeof sent);
+            sent += sent < chunks;
+        }
+    }
+}
+
 /* ---- measuring ---------------------------------------------------------------------------------------------- */
 
 struct rates {
@@ -152,6 +198,22 @@ static struct rates limit_rates(const struct job *job)
     return rates;
 }
 
+static struct rates shared_limit_rates(const struct job *private)
+{
+    struct job job = {bench_shared(private->count * sizeof *job.items),
+                      bench_shared(private->count * sizeof *job.items), private->count};
+    struct raw_link links[WORKERS];
+    fill(&job);
+    for (int w = 0; w < WORKERS; w++)
+        raw_link_start(&links[w], 0, copy_chunks, &job);
+    struct rates rates = rates_of(map_by_ranges, links, &job);
+    for (int w = 0; w < WORKERS; w++)
+        raw_link_stop(&links[w]);
+    bench_unshare(job.items, job.count * sizeof *job.items);
+    bench_unshare(job.results, job.count * sizeof *job.results);
+    return rates;
+}
+
 static int do_nothing(const void *item, void *result, void *state)
 {
     (void)state;
@@ -169,14 +231,23 @@ static void map_by_pool(void *context, const struct job *job)
 
 static struct rates procpool_rates(const struct bench *bench, const struct job *job)
 {
-    struct pool_options options = POOL_OPTIONS_INIT;
-    options.workers = WORKERS;
-    options.backend = bench->backend;
-    struct pool *pool;
-    int error = pool_create(&options, &pool);
-    if (error < 0)
-        bench_fail("pool_create", error);
+    struct pool *pool = bench_pool(bench, WORKERS);
     struct rates rates = rates_of(map_by_pool, pool, job);
+    pool_destroy(pool);
+    return rates;
+}
+
+static struct rates shared_rates(const struct bench *bench, const struct job *private)
+{
+    struct pool *pool = bench_pool(bench, WORKERS);
+    struct job job = {pool_buffer_alloc(pool, private->count * sizeof *job.items),
+                      pool_buffer_alloc(pool, private->count * sizeof *job.results), private->count};
+    if (!job.items || !job.results)
+        bench_fail("pool_buffer_alloc", -1);
+    fill(&job);
+    struct rates rates = rates_of(map_by_pool, pool, &job);
+    pool_buffer_free(pool, job.items);
+    pool_buffer_free(pool, job.results);
     pool_destroy(pool);
     return rates;
 }
@@ -189,20 +260,29 @@ int main(int argc, char **argv)
     bench_begin(&bench, "map", "two children that send the bytes back", argc, argv);
     size_t count = bench.quick ? 80 * CHUNK_ITEMS : 800 * CHUNK_ITEMS;
     uint64_t *items = bench_memory(count * sizeof *items), *results = bench_memory(count * sizeof *results);
-    for (size_t i = 0; i < count; i++)
-        items[i] = i;
     struct job job = {items, results, count};
+    fill(&job);
 
     struct bench_series first = {.what = "first map after the start", .unit = "M items/s", .kind = BENCH_RATE};
     struct bench_series warm = {.what = "map", .unit = "M items/s", .kind = BENCH_RATE};
     warm.target_cost = 1 / 0.9;
     warm.target_value = 200;
+    struct bench_series first_shared = {.what = "first map, shared buffers", .unit = "M items/s", .kind = BENCH_RATE};
+    struct bench_series shared = {.what = "map, shared buffers", .unit = "M items/s", .kind = BENCH_RATE};
+    shared.target_cost = 1 / 0.9;
+    shared.target_value = 500;
     for (unsigned round = 0; round < bench.rounds; round++) {
         struct rates limit = limit_rates(&job), procpool = procpool_rates(&bench, &job);
         bench_add(&first, limit.first, procpool.first);
         bench_add(&warm, limit.warm, procpool.warm);
+        limit = shared_limit_rates(&job);
+        procpool = shared_rates(&bench, &job);
+        bench_add(&first_shared, limit.first, procpool.first);
+        bench_add(&shared, limit.warm, procpool.warm);
     }
     bench_print(&bench, &first);
     bench_print(&bench, &warm);
+    bench_print(&bench, &first_shared);
+    bench_print(&bench, &shared);
     return 0;
 }
