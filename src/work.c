@@ -53,12 +53,6 @@ void work_end(int exit_code)
     _exit(exit_code);
 }
 
-void work_end_copy(void)
-{
-    if (__builtin_expect(work.is_copy, 0))
-        _exit(0);
-}
-
 /* ---- sending ---- */
 
 /* The parent never stops reading; a failure means that it is gone. */

@@ -14,6 +14,7 @@
 #include "lend.h"
 #include "regions.h"
 #include "spin.h"
+#include <unistd.h>
 
 struct work_buffer {
     uint8_t *data; /* aligned to 64 bytes */
@@ -62,7 +63,11 @@ void work_begin(void);
 /* Flush stdout and stderr and end, without the atexit handlers: under `fork` they are the parent's. */
 void work_end(int exit_code) __attribute__((noreturn));
 /* End if this is a copy of the worker that user code has made by fork and has returned into. */
-void work_end_copy(void);
+static inline void work_end_copy(void)
+{
+    if (__builtin_expect(work.is_copy, 0))
+        _exit(0);
+}
 
 /* Queue a frame. work_flush sends what is queued; both end the process when that is impossible: the parent is gone. */
 void work_put(const struct wire_header *header, const void *body);

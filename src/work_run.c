@@ -59,22 +59,30 @@ static void note_failure(struct run *run, uint32_t item, int code)
     wire_encode_failure(failure, work.failures.data + (size_t)run->failure_count++ * WIRE_FAILURE_BYTES);
 }
 
-/* Run items up to `limit`; short of it after a failure that is to stop the run. */
+/* Run items up to `limit`; short of it after a failure that is to stop the run. What does not change stays in registers: the function may be
+ * shorter than this. */
 static bool run_items(struct run *run, uint32_t limit)
 {
-    const struct wire_header *request = run->request;
-    while (run->done < limit) {
-        uint32_t i = run->done;
-        call_place.item_index = request->id + i;
-        int code = run->fn(run->items + i * run->item_size, run->results + i * run->result_size, work.state);
+    const size_t item_size = run->item_size, result_size = run->result_size;
+    const uint64_t first = run->request->id;
+    const bool stops = run->request->flags & WIRE_STOP;
+    pool_map_fn *const fn = run->fn;
+    void *const state = work.state;
+    const uint8_t *item = run->items + run->done * item_size;
+    uint8_t *result = run->results + run->done * result_size;
+    for (uint32_t i = run->done; i < limit; i++, item += item_size, result += result_size) {
+        call_place.item_index = first + i;
+        int code = fn(item, result, state);
         work_end_copy();
-        run->done++;
-        if (code) {
-            note_failure(run, i, code);
-            if (request->flags & WIRE_STOP)
-                return false;
+        if (!code)
+            continue;
+        note_failure(run, i, code);
+        if (stops) {
+            run->done = i + 1;
+            return false;
         }
     }
+    run->done = limit;
     return true;
 }
 
