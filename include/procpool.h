@@ -253,7 +253,7 @@ void *pool_call_reply(struct pool_call *call, size_t size) POOL_API(call_reply);
  * for reading alone, until pool_task_free gives the memory back to the worker for its next reply; a worker that has been taken over can change it
  * meanwhile, as long as it lives: copy what must not change before checking it. From pool_map_bytes the caller gets a copy. Where
  * there is no such memory in the worker (no fds, or many replies of this worker are held) it is pool_call_reply; where the caller's process has no fd free
- * to map it by, the task fails with -ENOMEM. */
+ * to map it by, the task fails with -EMFILE. */
 void *pool_call_reply_shared(struct pool_call *call, size_t size) POOL_API(call_reply_shared);
 
 /* `return pool_call_fail(call, code, "what %s", why);` ends a task with its own error code and a text (at most 1023
@@ -326,7 +326,8 @@ struct pool_task_options {
 /* How a task ended. */
 struct pool_result {
     /* 0; POOL_ETASK, POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; -EMSGSIZE (reply above
-     * max_result_bytes), -ENOMEM; -EAGAIN, -ENOBUFS, -ETOOMANYREFS (the kernel has no room for its fds), -EMFILE (the worker has none) */
+     * max_result_bytes), -ENOMEM; -EAGAIN, -ENOBUFS, -ETOOMANYREFS (the kernel has no room for its fds),
+     * -EMFILE (the worker has no fd free; or, for a reply in shared memory, the calling process) */
     int status;
     int code; /* what the function returned; 0 where it did not return */
     /* How the worker died, for POOL_ECRASH and POOL_ETIMEOUT: the signal, else 0; its exit code, else -1. 0 and -1 when nobody can

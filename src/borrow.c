@@ -20,7 +20,8 @@ static void forget(struct borrow *borrow, uint64_t number)
 {
     struct borrowed *region = borrow->regions[number];
     borrow->regions[number] = NULL;
-    borrow->lost &= ~bit_of(number);
+    borrow->without_fd &= ~bit_of(number);
+    borrow->without_memory &= ~bit_of(number);
     borrow->returned &= ~bit_of(number);
     if (region && region->held)
         region->owner = NULL;
@@ -49,7 +50,7 @@ int borrow_note(struct borrow *borrow, uint64_t number, uint64_t size, int fd)
     borrow->given_up &= ~bit_of(number);
     borrow->regions[number] = map(borrow, number, (size_t)size, fd);
     if (!borrow->regions[number])
-        borrow->lost |= bit_of(number);
+        *(fd < 0 ? &borrow->without_fd : &borrow->without_memory) |= bit_of(number);
     return 0;
 }
 
@@ -58,10 +59,11 @@ int borrow_hold(struct borrow *borrow, uint64_t number, uint64_t size, struct bo
     if (number >= BORROW_REGIONS)
         return -EINVAL;
     struct borrowed *region = borrow->regions[number];
-    if (borrow->lost & bit_of(number)) {
+    if ((borrow->without_fd | borrow->without_memory) & bit_of(number)) {
+        int error = borrow->without_fd & bit_of(number) ? -EMFILE : -ENOMEM;
         forget(borrow, number);
         borrow->given_up |= bit_of(number);
-        return -ENOMEM;
+        return error;
     }
     if (!region || region->held || borrow->returned & bit_of(number) || !size || size > region->size)
         return -EINVAL;

@@ -26,14 +26,15 @@ struct borrowed {
 
 struct borrow {
     struct borrowed *regions[BORROW_REGIONS]; /* by number */
-    uint64_t lost;                            /* bitmap: was announced, but there was no fd or memory for it */
+    uint64_t without_fd, without_memory;      /* bitmaps: were announced, but there was no fd, no memory for them */
     uint64_t returned, given_up;              /* bitmaps: the worker is to be told */
 };
 
 /* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it announced before by this
  * number is forgotten. 0; -EINVAL: it is lying. */
 int borrow_note(struct borrow *borrow, uint64_t number, uint64_t size, int fd);
-/* It has replied with the first `size` bytes of a region. 0, with the region held; -ENOMEM: it is lost; -EINVAL: it is lying. */
+/* It has replied with the first `size` bytes of a region. 0, with the region held; -EMFILE, -ENOMEM: there was no fd, no memory to map it;
+ * -EINVAL: it is lying. */
 int borrow_hold(struct borrow *borrow, uint64_t number, uint64_t size, struct borrowed **region_out);
 /* NULL is fine. */
 void borrow_give_back(struct borrowed *region);

@@ -110,14 +110,15 @@ static bool take_result(struct loop *loop, struct job *job, const struct peer *p
     char what[WHAT_BYTES];
     struct failure failure = {.status = POOL_ETASK, .code = report->code, .peer = peer, .what = what};
     job_note_reply(job, report->reply_size);
-    if (!report->code && !report->reply_lost) {
+    if (!report->code && !report->reply_error) {
         take_reply(loop, job, report);
         return false;
     }
     snprintf(what, sizeof what, "returned %d%s%s", report->code, *report->text ? ": " : "", report->text);
     if (!report->code) {
-        failure.status = -ENOMEM;
-        failure.what = "replied with more than there is memory for";
+        failure.status = report->reply_error;
+        failure.what = report->reply_error == -ENOMEM ? "replied with more than there is memory for"
+                                                      : "replied in memory of its own, which there is no fd to map by";
     }
     fail_item(loop, job, report->first, &failure, report->elapsed_ns);
     return true;
@@ -137,7 +138,7 @@ static uint64_t take_replies(struct loop *loop, struct job *job, const struct pe
         struct peer_report one = {.first = report->first + i, .count = 1, .elapsed_ns = reply.elapsed_ns, .text = ""};
         one.reply = size ? malloc(size) : NULL;
         one.reply_size = one.reply ? size : 0;
-        one.reply_lost = size && !one.reply;
+        one.reply_error = size && !one.reply ? -ENOMEM : 0;
         if (one.reply)
             memcpy(one.reply, reply.bytes, size);
         failures += take_result(loop, job, peer, &one);

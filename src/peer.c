@@ -313,7 +313,7 @@ static void copy_reply(const struct job *job, struct peer_report *report)
 {
     if (job->replies) {
         report->reply = malloc(report->reply_size);
-        report->reply_lost = !report->reply;
+        report->reply_error = report->reply ? 0 : -ENOMEM;
     }
     if (report->reply)
         memcpy(report->reply, report->region->data, report->reply_size);
@@ -329,7 +329,7 @@ static enum peer_news take_reference(struct peer *peer, const struct job *job, s
     int rc = borrow_hold(&peer->borrow, reference->buffer, reference->size, &report->region);
     if (rc == -EINVAL)
         return PEER_GARBAGE;
-    report->reply_lost = rc;
+    report->reply_error = rc;
     report->reply_size = rc ? 0 : (size_t)reference->size;
     if (!rc && job->kind != JOB_LANE)
         copy_reply(job, report);
@@ -355,7 +355,7 @@ static enum peer_news take_result(struct peer *peer, const struct job *job, stru
 {
     if (peer->header.flags & WIRE_REFERENCE)
         return take_reference(peer, job, report);
-    report->reply_lost = peer->out_of_memory;
+    report->reply_error = peer->out_of_memory ? -ENOMEM : 0;
     if (peer->header.code) {
         fill_text(peer, report);
     } else if (peer->body && !peer->out_of_memory) {

@@ -102,7 +102,7 @@ struct peer_report {
     void *reply; /* PEER_RESULT: malloc'd, the receiver's; NULL */
     size_t reply_size;
     struct borrowed *region; /* PEER_RESULT: where the reply lies instead, held; the receiver gives it back; NULL */
-    bool reply_lost;         /* PEER_RESULT: there was no memory for it */
+    int reply_error;         /* PEER_RESULT: why it is not to be had: no memory, or no fd */
     const uint8_t *replies;  /* PEER_REPLIES: `count` entries (see wire_decode_reply); valid until the next call */
     const uint8_t *failures; /* PEER_RESULTS: wire entries */
     uint32_t failure_count;

@@ -232,9 +232,8 @@ static void check_map(int rc, const long *items, const long *results, const int 
     EXPECT(!rc || *pool_message());
 }
 
-static void map_once(struct pool *pool, long first, const struct pool_map_options *given)
+static void map_arrays(struct pool *pool, long first, const struct pool_map_options *given, long *items, long *results)
 {
-    static long items[MAP_ITEMS], results[MAP_ITEMS];
     static int statuses[MAP_ITEMS], codes[MAP_ITEMS];
     struct pool_map_options options = *given;
     options.status_out = statuses;
@@ -245,6 +244,12 @@ static void map_once(struct pool *pool, long first, const struct pool_map_option
     }
     int rc = pool_map_with(pool, triple, items, sizeof *items, results, sizeof *results, MAP_ITEMS, &options);
     check_map(rc, items, results, statuses, codes);
+}
+
+static void map_once(struct pool *pool, long first, const struct pool_map_options *given)
+{
+    static long items[MAP_ITEMS], results[MAP_ITEMS];
+    map_arrays(pool, first, given, items, results);
 }
 
 static void map_with_a_crash(void)
@@ -509,6 +514,62 @@ static void tasks_of_a_destroyed_pool(void)
     for (size_t i = 0; i < book.count; i++)
         if (book.records[i].task)
             finish(&book.records[i]);
+}
+
+/* ---- scenarios: shared memory ---- */
+
+/* NULL: refused. */
+static void *make_buffer(struct pool *pool, size_t size)
+{
+    void *data = pool_buffer_alloc(pool, size);
+    EXPECT(data || (fault_is_felt() && *pool_message()));
+    return data;
+}
+
+static int compute_shared(struct pool_call *call)
+{
+    size_t size;
+    const unsigned char *input = pool_call_input(call, &size);
+    unsigned char *reply = pool_call_reply_shared(call, computed_size(size));
+    if (!reply)
+        return pool_call_fail(call, 1, "no memory");
+    for (size_t i = 0; i < computed_size(size); i++)
+        reply[i] = computed_byte(input, size, i);
+    return 0;
+}
+
+static void reply_in_shared_memory(struct pool *pool, const unsigned char *input, size_t size)
+{
+    struct pool_task *task;
+    struct pool_result result;
+    if (!GRANTED(pool_submit(pool, compute_shared, input, size, NULL, &task)))
+        return;
+    EXPECT_INT(pool_wait(task, POOL_FOREVER), 0);
+    EXPECT_INT(pool_task_result(task, &result), 0);
+    EXPECT_STATUS(result.status, 0);
+    EXPECT(result.status || is_computed(result.data, result.data_size, input, size));
+    pool_task_free(task);
+}
+
+static void shared_memory(void)
+{
+    struct pool_map_options options = POOL_MAP_OPTIONS_INIT;
+    struct pool *pool = make_pool(2);
+    if (!pool)
+        return;
+    long *items = make_buffer(pool, MAP_ITEMS * sizeof *items),
+         *results = make_buffer(pool, MAP_ITEMS * sizeof *results);
+    unsigned char *input = make_buffer(pool, 30000);
+    if (items && results)
+        map_arrays(pool, 0, &options, items, results);
+    if (input)
+        memset(input, 7, 30000);
+    for (size_t i = 0; input && i < 3; i++)
+        reply_in_shared_memory(pool, input + i, 20000);
+    EXPECT_INT(pool_buffer_free(pool, items), 0);
+    EXPECT_INT(pool_buffer_free(pool, results), 0);
+    EXPECT_INT(pool_destroy(pool), 0);
+    EXPECT_INT(pool_buffer_free(pool, input), 0);
 }
 
 /* ---- scenarios: streams ---- */
@@ -897,6 +958,7 @@ const struct scenario scenarios[] = {
     {"payloads", map_of_payloads},
     {"tasks", tasks},
     {"tasks-outlive-pool", tasks_of_a_destroyed_pool},
+    {"shared-memory", shared_memory},
     {"streams", streams},
     {"broadcasts", broadcasts},
     {"fds", tasks_with_fds},

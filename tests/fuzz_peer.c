@@ -3,8 +3,8 @@
  * an end of file, or PEER_GARBAGE, and no byte outside of the items' results is touched.
  *
  * Input: one byte of set-up (bit 0: items of any size; bit 1: before the hello; bit 2: replies are not wanted;
- * bit 3: before it is ready), one for the
- * size of a result, one for the number of items, then what the worker writes.
+ * bit 3: before it is ready; bit 4: results are in place; bit 5: regions 0 to 3 come through the socket), one for the size of a
+ * result, one for the number of items, then what the worker writes.
  *
  * Build: with src/ and backends/ as include paths, all of the library's objects, -fsanitize=fuzzer,address,undefined. */
 #include "fd.h"
@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MAX_RESULT_BYTES = 1 << 16, MARGIN = 64 };
+enum { MAX_RESULT_BYTES = 1 << 16, REGION_BYTES = 5000, MARGIN = 64 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -24,6 +24,7 @@ struct scene {
     struct job job;
     struct span *span;
     uint8_t *results; /* with a margin on both sides */
+    int worker_socket;
     size_t result_bytes;
 };
 
@@ -36,6 +37,21 @@ static int worker_stream(const uint8_t *data, size_t size)
     return fd;
 }
 
+/* Both ends, and memory that it has lent. The parent's end is returned. */
+static int lending_socket(struct scene *scene)
+{
+    int ends[2];
+    assert(!fd_socketpair(ends));
+    assert(!fd_set_nonblocking(ends[0]));
+    for (uint64_t number = 0; number < 4; number++) {
+        int fd = fd_memory("region", REGION_BYTES);
+        assert(fd >= 0 && !fd_send(ends[1], &number, sizeof number, &fd, 1));
+        fd_close(&fd);
+    }
+    scene->worker_socket = ends[1];
+    return ends[0];
+}
+
 static void set_up(struct scene *scene, const uint8_t *data, size_t size)
 {
     static uint8_t config[1];
@@ -44,6 +60,9 @@ static void set_up(struct scene *scene, const uint8_t *data, size_t size)
         .config = config, .config_size = sizeof config, .max_result_bytes = MAX_RESULT_BYTES};
     struct backend_child child = {.request_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
     child.reply_fd = worker_stream(data + 3, size - 3);
+    scene->worker_socket = -1;
+    if (data[0] & 32)
+        child.socket_fd = lending_socket(scene);
     assert(!peer_open(&scene->peer, &child, 0, &setup));
     if (!(data[0] & 2))
         scene->peer.expects = data[0] & 8 ? PEER_EXPECTS_READY : PEER_EXPECTS_RESULTS;
@@ -59,6 +78,8 @@ static void set_up(struct scene *scene, const uint8_t *data, size_t size)
     job->replies = data[0] & 4 ? NULL : calloc(256, sizeof *job->replies);
     job_begin(job);
     scene->span = job->pending ? job_take_whole(job) : NULL;
+    if (scene->span)
+        scene->span->in_place = data[0] & 16;
 }
 
 static volatile unsigned sum;
@@ -72,6 +93,7 @@ static void take_items(struct scene *scene, enum peer_news news, const struct pe
     if (news == PEER_RESULT) {
         assert(report->reply_size <= MAX_RESULT_BYTES && report->count == 1);
         assert(!report->reply || scene->job.replies);
+        assert(!report->region); /* the reply of a map is copied */
         free(report->reply);
     }
     const uint8_t *at = report->replies;
@@ -89,11 +111,13 @@ static void take_items(struct scene *scene, enum peer_news news, const struct pe
         scene->span = NULL;
 }
 
-static void check_margins(const struct scene *scene)
+static void check_margins(const struct scene *scene, bool in_place)
 {
     static const uint8_t untouched[MARGIN];
     assert(!memcmp(scene->results, untouched, MARGIN));
     assert(!memcmp(scene->results + MARGIN + scene->result_bytes, untouched, MARGIN));
+    for (size_t i = 0; in_place && i < scene->result_bytes; i++)
+        assert(!scene->results[MARGIN + i]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -112,7 +136,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         else
             assert(data[0] & (2 | 8));
     }
-    check_margins(&scene);
+    check_margins(&scene, data[0] & 16);
+    fd_close(&scene.worker_socket);
     peer_close(&scene.peer);
     free(scene.job.replies);
     free(scene.results);

@@ -6,6 +6,7 @@
  * Run:   make_corpus tests/corpus */
 #include "make_corpus.h"
 #include "wire.h"
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,6 +204,18 @@ static void put_answer(uint8_t type, uint64_t id, uint32_t count, const char *bo
               body);
 }
 
+static void put_lent(uint64_t id, bool announces, uint64_t region, uint64_t offset, uint64_t size)
+{
+    uint8_t body[WIRE_REFERENCE_BYTES];
+    wire_encode_reference((struct wire_reference){.buffer = region, .offset = offset, .size = size}, body);
+    if (announces)
+        put_frame((struct wire_header){.type = WIRE_REGION, .id = region, .extra = 5000}, NULL);
+    put_frame(
+        (struct wire_header){
+            .type = WIRE_RESULT, .flags = WIRE_REFERENCE, .id = id, .count = 1, .body_bytes = sizeof body},
+        body);
+}
+
 static void save_starts(void)
 {
     put_setup(2, 4, 3);
@@ -242,6 +255,13 @@ static void save_answers(void)
     put_setup(1, 0, 2);
     put_frame((struct wire_header){.type = WIRE_RESULT, .count = 1, .code = 7, .body_bytes = 5}, "hello");
     save("result-code");
+    put_setup(16, 8, 4);
+    put_answer(WIRE_RESULTS, 0, 4, "");
+    save("results-in-place");
+    put_setup(1 | 32, 0, 4);
+    put_lent(0, true, 0, 0, 5000);
+    put_lent(1, false, 0, 0, 1); /* not given back */
+    save("lends");
     put_setup(0, 4, 3);
     put_frame((struct wire_header){.type = WIRE_ERROR, .count = 3, .code = -10011, .body_bytes = 16},
               "no such function");
@@ -260,6 +280,21 @@ static void save_lies(void)
     put_answer(WIRE_RESULT, 0, 1, "hello");
     memcpy(seed.bytes + 3, "\x60\xea", 2); /* 60000 bytes */
     save("result-claims-much");
+    put_setup(16, 8, 4);
+    put_answer(WIRE_RESULTS, 0, 4, "AAAAAAAABBBBBBBBCCCCCCCCDDDDDDDD");
+    save("results-in-place-and-here");
+    put_setup(1 | 32, 0, 4);
+    put_lent(0, true, 0, 1, 100);
+    save("lends-elsewhere");
+    put_setup(1 | 32, 0, 4);
+    put_lent(0, true, 0, 0, 5001);
+    save("lends-more");
+    put_setup(1 | 32, 0, 4);
+    put_lent(0, false, 1, 0, 10);
+    save("lends-nothing");
+    put_setup(1 | 32, 0, 4);
+    put_lent(0, true, 3, 0, 10);
+    save("lends-another");
     put_setup(1, 0, 9);
     put_replies(0, 3, 0);
     save("replies-fewer");

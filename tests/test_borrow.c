@@ -128,7 +128,7 @@ static void region_that_could_not_be_mapped_is_given_up(void **unused)
     bool kept;
     (void)unused;
     assert_int_equal(borrow_note(&borrow, 5, SIZE, -1), 0);
-    assert_int_equal(borrow_hold(&borrow, 5, 10, &region), -ENOMEM);
+    assert_int_equal(borrow_hold(&borrow, 5, 10, &region), -EMFILE);
     assert_null(region);
     assert_true(borrow_next_return(&borrow, &number, &kept));
     assert_true(number == 5 && !kept);
