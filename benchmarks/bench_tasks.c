@@ -1,8 +1,9 @@
 /* What does one small task cost, submitted and collected by itself?
  *
- * Tasks that do nothing with 8 bytes of input, submitted and taken with pool_next while a *window* of them is under way: 1, 64, 1,000,
+ * Tasks that do nothing with 8 bytes of input, submitted and taken with pool_next while a *window* of them is under way: 1, 64, 256, 1,000,
  * and a million submitted before the first is taken. The limit: frames of the same sizes, as many as fit into one
  * write, through pipes to two forked children that answer each frame with another and call nothing; the same windows.
+ * Once more with a write for each: every pool_submit is followed by pool_process, which sends it, and the limit writes one frame at a time.
  *
  * And what a million queued tasks cost the parent: memory for each beside its input, and CPU time to submit and collect
  * one. Their limits are promises, not measurements: 256 bytes, and a microsecond. */
@@ -12,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <procpool.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,22 +41,24 @@ static void answer_frames(int in, int out, const void *arg)
 
 struct frames {
     struct raw_link links[WORKERS];
-    size_t window, total, sent, answered;
+    size_t window, total, write_frames, sent, answered;
     size_t under_way[WORKERS], partial[WORKERS];
 };
 
-static void send_frames(struct frames *frames, unsigned w)
+/* One write; false: there is no room for more. */
+static bool send_frames(struct frames *frames, unsigned w)
 {
     static const char requests[WRITE_FRAMES * REQUEST_BYTES];
     size_t room = frames->window / WORKERS + (frames->window < WORKERS), left = frames->total - frames->sent;
     size_t count = frames->under_way[w] < room ? room - frames->under_way[w] : 0;
     count = count < left ? count : left;
-    count = count < WRITE_FRAMES ? count : WRITE_FRAMES;
+    count = count < frames->write_frames ? count : frames->write_frames;
     if (!count || frames->sent - frames->answered >= frames->window)
-        return;
+        return false;
     raw_write(frames->links[w].to, requests, count * REQUEST_BYTES);
     frames->under_way[w] += count;
     frames->sent += count;
+    return true;
 }
 
 static void receive_frames(struct frames *frames, unsigned w)
@@ -69,9 +73,9 @@ static void receive_frames(struct frames *frames, unsigned w)
 }
 
 /* Never more is under way than the pipes hold, so that no write waits for a child that itself waits to be read. */
-static double limit_rate(size_t window, size_t total)
+static double limit_rate(size_t window, size_t total, size_t write_frames)
 {
-    struct frames frames = {.window = window < 8192 ? window : 8192, .total = total};
+    struct frames frames = {.window = window < 8192 ? window : 8192, .total = total, .write_frames = write_frames};
     struct pollfd replies[WORKERS];
     for (unsigned w = 0; w < WORKERS; w++) {
         raw_link_start(&frames.links[w], PIPE_BYTES, answer_frames, NULL);
@@ -80,7 +84,8 @@ static double limit_rate(size_t window, size_t total)
     uint64_t start_ns = bench_now_ns();
     while (frames.answered < total) {
         for (unsigned w = 0; w < WORKERS; w++)
-            send_frames(&frames, w);
+            while (send_frames(&frames, w))
+                ;
         bench_check(poll(replies, WORKERS, -1), "poll");
         for (unsigned w = 0; w < WORKERS; w++)
             if (replies[w].revents & POLLIN)
@@ -108,13 +113,22 @@ static void submit(struct pool *pool)
         bench_fail("pool_submit", error);
 }
 
-static double procpool_rate(struct pool *pool, size_t window, size_t total)
+static void send(struct pool *pool)
+{
+    int error = pool_process(pool);
+    if (error < 0)
+        bench_fail("pool_process", error);
+}
+
+static double procpool_rate(struct pool *pool, size_t window, size_t total, bool each)
 {
     uint64_t start_ns = bench_now_ns();
     for (size_t submitted = 0, collected = 0; collected < total; collected++) {
         while (submitted < total && submitted - collected < window) {
             submit(pool);
             submitted++;
+            if (each)
+                send(pool);
         }
         bench_collect(pool);
     }
@@ -123,7 +137,7 @@ static double procpool_rate(struct pool *pool, size_t window, size_t total)
 
 static void measure_windows(const struct bench *bench)
 {
-    static const size_t windows[] = {1, 64, 1000, MILLION};
+    static const size_t windows[] = {1, 64, 256, 1000, MILLION};
     size_t most = bench->quick ? QUICK_TASKS : MILLION;
     struct pool *pool = bench_pool(bench, WORKERS);
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
@@ -133,11 +147,25 @@ static void measure_windows(const struct bench *bench)
         series.target_value = windows[i] >= 1000 ? 3 : 0;
         snprintf(what, sizeof what, "%zu under way", windows[i]);
         for (unsigned round = 0; round < bench->rounds; round++) {
-            double limit = limit_rate(windows[i], total);
-            bench_add(&series, limit, procpool_rate(pool, windows[i], total));
+            double limit = limit_rate(windows[i], total, WRITE_FRAMES);
+            bench_add(&series, limit, procpool_rate(pool, windows[i], total, false));
         }
         bench_print(bench, &series);
     }
+    pool_destroy(pool);
+}
+
+static void measure_writes(const struct bench *bench)
+{
+    size_t total = (bench->quick ? QUICK_TASKS : MILLION) / 2;
+    struct pool *pool = bench_pool(bench, WORKERS);
+    struct bench_series series = {
+        .what = "a write for each, 1000 under way", .unit = "M/s", .kind = BENCH_RATE, .target_value = 1};
+    for (unsigned round = 0; round < bench->rounds; round++) {
+        double limit = limit_rate(1000, total, 1);
+        bench_add(&series, limit, procpool_rate(pool, 1000, total, true));
+    }
+    bench_print(bench, &series);
     pool_destroy(pool);
 }
 
@@ -215,6 +243,7 @@ int main(int argc, char **argv)
     pool_init();
     bench_begin(&bench, "tasks", "frames of the same sizes through pipes; promises for memory and CPU", argc, argv);
     measure_windows(&bench);
+    measure_writes(&bench);
     measure_queue(&bench);
     return 0;
 }
