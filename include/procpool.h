@@ -219,8 +219,8 @@ struct pool_map_options {
  *   that is run for its statuses. In the worker both arrays start aligned to 64 bytes, but see pool_buffer_alloc.
  *   fn: any function of the executable or of a loaded shared object; static ones too.
  * Returns 0 when every item succeeded; else the error of the failed item with the lowest index (POOL_ETASK,
- *   POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN), the others being done all the
- *   same. The result of an item that failed is unspecified; that of one that never ran is untouched.
+ *   POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; POOL_ECANCELED only if no other failed), the others
+ *   being done all the same. The result of an item that failed is unspecified; that of one that never ran is untouched.
  *   Before anything runs: -EINVAL for NULL or zero arguments (a count of 0 is fine and does nothing), -EOVERFLOW for sizes
  *   that overflow, -ENOMEM, POOL_EBUILD, POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN. */
 int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results, size_t result_size,

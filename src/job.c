@@ -176,9 +176,12 @@ uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t m
     return fit;
 }
 
-bool job_would_keep(const struct job *job, uint64_t index)
+bool job_would_keep(const struct job *job, uint64_t index, int status)
 {
-    return !job->status || index < job->status_index;
+    bool was_cut_off = job->status == POOL_ECANCELED, is_cut_off = status == POOL_ECANCELED;
+    if (job->status && was_cut_off == is_cut_off)
+        return index < job->status_index;
+    return !job->status || was_cut_off;
 }
 
 void job_fail(struct job *job, uint64_t index, int status, int code, const char *text)
@@ -187,7 +190,7 @@ void job_fail(struct job *job, uint64_t index, int status, int code, const char 
         job->status_out[index] = status;
     if (job->code_out)
         job->code_out[index] = code;
-    if (!job_would_keep(job, index))
+    if (!job_would_keep(job, index, status))
         return;
     job->status = status;
     job->status_index = index;

@@ -101,7 +101,7 @@ struct job {
 
     /* ---- the outcome, written by the loop ---- */
     bool ended;
-    int status; /* of the failed item with the lowest index */
+    int status; /* of the failed item with the lowest index, see job_fail */
     uint64_t status_index;
     char *message; /* malloc'd, about that item; NULL: none, or no memory for it */
 };
@@ -159,9 +159,9 @@ uint64_t job_item_ns(const struct job *job);
 uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t max_bytes, size_t *bytes_out);
 
 /* The outcome of an item that failed. text: about it, without the item's name; NULL: none. What is kept is the failure with the
- * lowest index, whatever order they come in. */
+ * lowest index, whatever order they come in; that of an item that was cancelled only if no other failed: it is not why. */
 void job_fail(struct job *job, uint64_t index, int status, int code, const char *text);
-/* Whether the text of a failure at index would be kept. */
-bool job_would_keep(const struct job *job, uint64_t index);
+/* Whether the text of such a failure at index would be kept. */
+bool job_would_keep(const struct job *job, uint64_t index, int status);
 
 #endif

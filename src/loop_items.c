@@ -60,7 +60,7 @@ static void fail_item(struct loop *loop, struct job *job, uint64_t i, const stru
         loop_fail_task(loop, job, i, failure, run_ns);
         return;
     }
-    bool wanted = job_would_keep(job, i);
+    bool wanted = job_would_keep(job, i, failure->status);
     if (wanted)
         describe_failure(loop, job, i, failure, text);
     count_failure(loop, job, failure->status);
@@ -85,7 +85,7 @@ static void take_failures(struct loop *loop, struct job *job, const struct peer 
     for (uint32_t i = 0; i < report->failure_count; i++) {
         struct wire_failure failed = wire_decode_failure(report->failures + (size_t)i * WIRE_FAILURE_BYTES);
         struct failure failure = {.status = POOL_ETASK, .code = failed.code, .peer = peer, .what = what};
-        if (job_would_keep(job, report->first + failed.offset))
+        if (job_would_keep(job, report->first + failed.offset, POOL_ETASK))
             snprintf(what, sizeof what, "returned %d", failed.code);
         fail_item(loop, job, report->first + failed.offset, &failure, 0);
     }

@@ -88,7 +88,7 @@ static struct expectation expect_item(const struct map *map, size_t i)
                                 .index = i};
 }
 
-/* Refused as a whole, or run: then the first failure is what it returns. */
+/* Refused as a whole, or run: then the first failure is what it returns, one of what was cancelled only if there is no other. */
 static bool has_run(const struct map *map, int rc)
 {
     if (map->statuses[0] != UNTOUCHED)
@@ -105,7 +105,8 @@ static void check_map(struct map *map, int rc)
         bool lost = map->statuses[i] == POOL_ECRASH && !deed_kills((enum deed)map->orders[i].deed, 0, &unused, &unused);
         if (lost && ++map->arena->lost > map->arena->kills)
             chaos_failed("more items are lost in maps than workers were killed: order %u", map->orders[i].number);
-        first_failure = first_failure ? first_failure : map->statuses[i];
+        if (!first_failure || (first_failure == POOL_ECANCELED && map->statuses[i]))
+            first_failure = map->statuses[i];
         count_status(map->statuses[i]);
     }
     if (rc != first_failure)

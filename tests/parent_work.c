@@ -321,15 +321,17 @@ static void check_map_item(const struct work *work, uint64_t i)
 static void check_map(const struct work *work)
 {
     const struct job *job = &work->job;
-    bool failed = false;
+    uint64_t why = job->count; /* the first that failed, one of those that were cancelled only if there is no other */
     REQUIRE(!job->unended_count && !job->pending && !job->queued && !job->spans_out);
     for (uint64_t i = 0; i < job->count; i++) {
         check_map_item(work, i);
-        if (!failed && job->status_out && job->status_out[i])
-            REQUIRE(job->status == job->status_out[i] && job->status_index == i);
-        failed |= job->status_out && job->status_out[i];
+        if (job->status_out && job->status_out[i] &&
+            (why == job->count || (job->status_out[why] == POOL_ECANCELED && job->status_out[i] != POOL_ECANCELED)))
+            why = i;
     }
-    REQUIRE(!job->status_out || failed == (job->status != 0));
+    if (job->status_out && why < job->count)
+        REQUIRE(job->status == job->status_out[why] && job->status_index == why);
+    REQUIRE(!job->status_out || (why < job->count) == (job->status != 0));
     REQUIRE(job->status ? job->message || world.was_scarce : !job->message);
     check_text(job->message);
 }

@@ -193,8 +193,8 @@ static void the_failure_with_the_lowest_index_is_kept(void **unused)
     job.code_out = code;
     job_fail(&job, 7, POOL_ETASK, 3, "seven");
     job_fail(&job, 4, POOL_ECRASH, 0, "four");
-    assert_false(job_would_keep(&job, 5));
-    assert_true(job_would_keep(&job, 3));
+    assert_false(job_would_keep(&job, 5, POOL_ETASK));
+    assert_true(job_would_keep(&job, 3, POOL_ETASK));
     job_fail(&job, 9, POOL_ETASK, 5, NULL);
     assert_int_equal(job.status, POOL_ECRASH);
     assert_true(job.status_index == 4);
@@ -204,6 +204,23 @@ static void the_failure_with_the_lowest_index_is_kept(void **unused)
     job_fail(&job, 0, POOL_ETASK, 1, NULL);
     assert_null(job.message);
     assert_true(job.status_index == 0);
+}
+
+static void an_item_that_was_cancelled_is_not_why_others_failed(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(10, 8, 8);
+    job_fail(&job, 2, POOL_ECANCELED, 0, "two");
+    job_fail(&job, 1, POOL_ECANCELED, 0, "one");
+    assert_true(job.status == POOL_ECANCELED && job.status_index == 1);
+    job_fail(&job, 7, POOL_ETASK, 3, "seven");
+    assert_true(job.status == POOL_ETASK && job.status_index == 7);
+    assert_false(job_would_keep(&job, 0, POOL_ECANCELED));
+    job_fail(&job, 0, POOL_ECANCELED, 0, "nought");
+    job_fail(&job, 5, POOL_ECRASH, 0, "five");
+    assert_true(job.status == POOL_ECRASH && job.status_index == 5);
+    assert_string_equal(job.message, "five");
+    free(job.message);
 }
 
 int main(void)
@@ -221,6 +238,7 @@ int main(void)
         cmocka_unit_test(fixed_items_fit_by_the_larger_of_item_and_result),
         cmocka_unit_test(payloads_fit_by_their_sum_and_one_always_does),
         cmocka_unit_test(the_failure_with_the_lowest_index_is_kept),
+        cmocka_unit_test(an_item_that_was_cancelled_is_not_why_others_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
