@@ -5,7 +5,6 @@
 #include "fd.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 enum { FIRST_FD = 3, MAX_FDS_PER_MESSAGE = 64 };
+enum { TMPFS_TYPE = 0x01021994 }; /* TMPFS_MAGIC of <linux/magic.h>, which does not come with every libc */
 
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* the same on every architecture but alpha */
@@ -99,7 +99,7 @@ bool fd_is_memory(int fd, size_t size)
     struct statfs system;
     int errno_before = errno, seals = fcntl(fd, F_GET_SEALS);
     bool sealed = seals >= 0 && seals & F_SEAL_SHRINK;
-    bool is_memory = sealed && !fstatfs(fd, &system) && system.f_type == TMPFS_MAGIC && !fstat(fd, &status) &&
+    bool is_memory = sealed && !fstatfs(fd, &system) && system.f_type == TMPFS_TYPE && !fstat(fd, &status) &&
                      (uint64_t)status.st_size >= size;
     errno = errno_before;
     return is_memory;
