@@ -361,6 +361,53 @@ static void another_thread_drives_when_the_driving_one_gives_up(void)
     EXPECT_OK(pool_destroy(scene.pool));
 }
 
+struct held_map {
+    struct scene *scene;
+    struct caller *waiter;
+    atomic_bool is_waited_for;
+};
+
+/* For as long as the other thread waits for its task, which cannot end before. */
+static int hold_map(void *arg, size_t done, size_t count)
+{
+    struct held_map *map = arg;
+    (void)done, (void)count;
+    if (!map->is_waited_for)
+        return 0;
+    open_gate(map->scene);
+    for (uint64_t since_ms = now_ms(); !map->waiter->has_returned;)
+        EXPECT(have_patience(since_ms));
+    return 0;
+}
+
+static int map_and_hold(void *arg)
+{
+    struct held_map *map = arg;
+    struct deed_input item = {DEED_WAITS_AT_GATE, 1};
+    struct pool_map_options options = POOL_MAP_OPTIONS_INIT;
+    options.progress = hold_map;
+    options.progress_arg = map;
+    return pool_map_with(map->scene->pool, do_deed_item, &item, sizeof item, NULL, 0, 1, &options);
+}
+
+static void another_thread_drives_while_the_driving_one_is_in_a_callback(void)
+{
+    struct caller driver, waiter;
+    struct scene scene = make_scene(2);
+    struct held_map map = {.scene = &scene, .waiter = &waiter};
+    struct pool_task *gated = submit_deed(&scene, DEED_WAITS_AT_GATE, 2);
+    start_caller(&driver, map_and_hold, &map);
+    await_begun(&scene, 2);
+    await_sleep(&driver);
+    start_caller(&waiter, wait_for_ever, gated);
+    await_sleep(&waiter);
+    map.is_waited_for = true;
+    EXPECT_OK(end_of_caller(&waiter));
+    EXPECT_OK(end_of_caller(&driver));
+    pool_task_free(gated);
+    EXPECT_OK(pool_destroy(scene.pool));
+}
+
 static void waits_time_out_while_another_thread_drives(void)
 {
     struct caller driver;
@@ -503,6 +550,7 @@ const struct conformance_case thread_cases[] = {
     CASE(cancelling_a_running_task_wakes_the_thread_that_waits_for_it),
     CASE(end_of_a_task_wakes_the_thread_that_waits_for_it_whoever_drives),
     CASE(another_thread_drives_when_the_driving_one_gives_up),
+    CASE(another_thread_drives_while_the_driving_one_is_in_a_callback),
     CASE(waits_time_out_while_another_thread_drives),
     CASE(several_threads_may_wait_for_the_same_task),
     CASE(threads_in_next_get_a_task_each),
