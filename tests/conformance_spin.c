@@ -2,7 +2,9 @@
  * meanwhile is noticed, and it comes to an end. */
 #include "conformance_deeds.h"
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum { LONGEST_US = 1000, TRIPS = 200, WATCHED_MS = 500, MOST_CPU_MS = 250 };
@@ -76,6 +78,48 @@ static void spins_come_to_an_end_and_idleness_costs_nothing(void)
     EXPECT_OK(pool_destroy(scene.pool));
 }
 
+static long sleeps_so_far(void)
+{
+    struct rusage used;
+    return getrusage(RUSAGE_THREAD, &used) ? -1 : used.ru_nvcsw;
+}
+
+static int tell_sleeps(struct pool_call *call)
+{
+    return reply_number(call, (uint64_t)sleeps_so_far());
+}
+
+static long sleeps_of_worker(struct pool *pool)
+{
+    struct pool_task *task = submit(pool, tell_sleeps, 0);
+    EXPECT_OK(pool_wait(task, POOL_FOREVER));
+    long count = (long)reply_of(task);
+    pool_task_free(task);
+    return count;
+}
+
+/* That is what a spin is for. Others may need the CPUs for a while, so it is tried until it succeeds. */
+static void who_spins_does_not_sleep(void)
+{
+    enum { SLEEPS = TRIPS / 10 };
+    cpu_set_t cpus;
+    EXPECT_OK(sched_getaffinity(0, sizeof cpus, &cpus));
+    if (CPU_COUNT(&cpus) < 2)
+        skip_case("nobody spins on a single CPU");
+    struct scene scene = make_scene(1);
+    uint64_t since_ms = now_ms();
+    long host, worker;
+    do {
+        EXPECT(have_patience(since_ms));
+        worker = sleeps_of_worker(scene.pool);
+        host = sleeps_so_far();
+        make_trips(&scene, TRIPS);
+        host = sleeps_so_far() - host;
+        worker = sleeps_of_worker(scene.pool) - worker;
+    } while (host > SLEEPS || worker > SLEEPS);
+    EXPECT_OK(pool_destroy(scene.pool));
+}
+
 static void deadlines_are_kept_by_who_spins(void)
 {
     struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
@@ -140,6 +184,7 @@ const struct conformance_case spin_cases[] = {
     CASE(length_of_a_spin_is_checked),
     CASE(tasks_end_however_long_anybody_spins),
     CASE(spins_come_to_an_end_and_idleness_costs_nothing),
+    CASE(who_spins_does_not_sleep),
     CASE(deadlines_are_kept_by_who_spins),
     CASE(who_spins_hears_that_its_task_was_cancelled),
     CASE(who_spins_notices_that_a_worker_is_killed),
