@@ -36,6 +36,7 @@ static void abandon(struct pool *pool)
         return;
     drive_forget_threads(pool);
     loop_abandon(&pool->loop);
+    pool->handle_count -= pool->buffers.count; /* there is nothing left of them that could be freed */
     buffers_abandon(&pool->buffers);
     drive_close_fds(pool);
 }

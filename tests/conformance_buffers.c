@@ -3,6 +3,7 @@
  * That nothing is copied shows in the bytes that go through pipes, and in what a worker sees of memory that is written while it looks. */
 #include "conformance_deeds.h"
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,24 @@ static void buffers_of_the_default_pool_are_found_by_null(void)
     EXPECT_OK(pool_buffer_free(NULL, results));
 }
 
+static size_t bytes_in_use(void)
+{
+#ifdef __GLIBC__
+    return mallinfo2().uordblks;
+#else
+    return 0;
+#endif
+}
+
+/* Its copy of the pool goes all the same, though it cannot free the buffers before. */
+static int destroy_copy(void *arg)
+{
+    enum { POOL_BYTES = 1024 };
+    size_t before = bytes_in_use();
+    int rc = pool_destroy(arg);
+    return rc ? rc : before && !is_sanitized() && bytes_in_use() + POOL_BYTES > before;
+}
+
 static int have_none_of_it(void *arg)
 {
     struct pool *pool = arg;
@@ -204,6 +223,7 @@ static void forked_child_has_none_of_it(void)
     struct pool *pool = make_pool(1);
     int *items = make_ints(pool, true, COUNT);
     in_another_process(have_none_of_it, pool);
+    in_another_process(destroy_copy, pool);
     EXPECT_OK(pool_buffer_free(pool, items));
     EXPECT_OK(pool_destroy(pool));
 }
