@@ -1,13 +1,9 @@
 #include "borrow.h"
+#include "bits.h"
 #include "fd.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-
-static uint64_t bit_of(uint64_t number)
-{
-    return UINT64_C(1) << number;
-}
 
 static void destroy(struct borrowed *region)
 {
@@ -16,13 +12,13 @@ static void destroy(struct borrowed *region)
 }
 
 /* The number means nothing any more. */
-static void forget(struct borrow *borrow, uint64_t number)
+static void forget(struct borrow *borrow, unsigned number)
 {
     struct borrowed *region = borrow->regions[number];
     borrow->regions[number] = NULL;
-    borrow->without_fd &= ~bit_of(number);
-    borrow->without_memory &= ~bit_of(number);
-    borrow->returned &= ~bit_of(number);
+    bit_set(&borrow->without_fd, number, false);
+    bit_set(&borrow->without_memory, number, false);
+    bit_set(&borrow->returned, number, false);
     if (region && region->held)
         region->owner = NULL;
     else if (region)
@@ -30,7 +26,7 @@ static void forget(struct borrow *borrow, uint64_t number)
 }
 
 /* NULL: there is no memory for it. */
-static struct borrowed *map(struct borrow *borrow, uint64_t number, size_t size, int fd)
+static struct borrowed *map(struct borrow *borrow, unsigned number, size_t size, int fd)
 {
     struct borrowed *region = malloc(sizeof *region);
     void *data = region && fd >= 0 ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
@@ -38,34 +34,41 @@ static struct borrowed *map(struct borrow *borrow, uint64_t number, size_t size,
         free(region);
         return NULL;
     }
-    *region = (struct borrowed){.owner = borrow, .data = data, .size = size, .number = (unsigned)number};
+    *region = (struct borrowed){.owner = borrow, .data = data, .size = size, .number = number};
     return region;
 }
 
-int borrow_note(struct borrow *borrow, uint64_t number, uint64_t size, int fd)
+int borrow_note(struct borrow *borrow, uint64_t said, uint64_t size, int fd)
 {
-    if (number >= BORROW_REGIONS || !size || size > SIZE_MAX / 2 || (fd >= 0 && !fd_is_memory(fd, (size_t)size)))
+    if (said >= BORROW_REGIONS || !size || size > SIZE_MAX / 2 || (fd >= 0 && !fd_is_memory(fd, (size_t)size)))
         return -EINVAL;
+    unsigned number = (unsigned)said;
     forget(borrow, number);
-    borrow->given_up &= ~bit_of(number);
+    bit_set(&borrow->given_up, number, false);
     borrow->regions[number] = map(borrow, number, (size_t)size, fd);
     if (!borrow->regions[number])
-        *(fd < 0 ? &borrow->without_fd : &borrow->without_memory) |= bit_of(number);
+        bit_set(fd < 0 ? &borrow->without_fd : &borrow->without_memory, number, true);
     return 0;
 }
 
-int borrow_hold(struct borrow *borrow, uint64_t number, uint64_t size, struct borrowed **region_out)
+static void give_up(struct borrow *borrow, unsigned number)
 {
-    if (number >= BORROW_REGIONS)
+    forget(borrow, number);
+    bit_set(&borrow->given_up, number, true);
+}
+
+int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borrowed **region_out)
+{
+    if (said >= BORROW_REGIONS)
         return -EINVAL;
+    unsigned number = (unsigned)said;
     struct borrowed *region = borrow->regions[number];
-    if ((borrow->without_fd | borrow->without_memory) & bit_of(number)) {
-        int error = borrow->without_fd & bit_of(number) ? -EMFILE : -ENOMEM;
-        forget(borrow, number);
-        borrow->given_up |= bit_of(number);
+    int error = bit_get(&borrow->without_fd, number) ? -EMFILE : bit_get(&borrow->without_memory, number) ? -ENOMEM : 0;
+    if (error) {
+        give_up(borrow, number);
         return error;
     }
-    if (!region || region->held || borrow->returned & bit_of(number) || !size || size > region->size)
+    if (!region || region->held || bit_get(&borrow->returned, number) || !size || size > region->size)
         return -EINVAL;
     region->held = true;
     *region_out = region;
@@ -90,22 +93,21 @@ void borrow_give_back(struct borrowed *region)
     }
     bool keep = count_kept(borrow) < BORROW_KEPT;
     region->held = false;
-    if (keep) {
-        borrow->returned |= bit_of(region->number);
-    } else {
-        borrow->given_up |= bit_of(region->number);
-        forget(borrow, region->number);
-    }
+    if (keep)
+        bit_set(&borrow->returned, region->number, true);
+    else
+        give_up(borrow, region->number);
 }
 
 bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_out)
 {
     uint64_t *bits = borrow->returned ? &borrow->returned : &borrow->given_up;
-    if (!*bits)
+    unsigned number = bit_first(bits, BORROW_REGIONS);
+    if (number == BITS_NONE)
         return false;
+    bit_set(bits, number, false);
     *kept_out = bits == &borrow->returned;
-    *number_out = (unsigned)__builtin_ctzll(*bits);
-    *bits &= *bits - 1;
+    *number_out = number;
     return true;
 }
 

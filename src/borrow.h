@@ -27,7 +27,7 @@ struct borrowed {
 struct borrow {
     struct borrowed *regions[BORROW_REGIONS]; /* by number */
     uint64_t without_fd, without_memory;      /* bitmaps: were announced, but there was no fd, no memory for them */
-    uint64_t returned, given_up;              /* bitmaps: the worker is to be told */
+    uint64_t returned, given_up;              /* bitmaps: the worker is to be told; until then it keeps the memory */
 };
 
 /* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it announced before by this

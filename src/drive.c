@@ -170,18 +170,28 @@ void drive_let_go(struct pool *pool, struct buffer *buffer)
     pool->handle_count--;
 }
 
+void drive_forget_task(struct pool *pool, struct pool_task *task)
+{
+    const struct borrow *lender = task->region ? task->region->owner : NULL; /* of a worker that still runs */
+    pool->handle_count--;
+    task_destroy(&pool->small_tasks, task);
+    if (!lender || !lender->given_up)
+        return;
+    drive_begin_call();
+    loop_give_up_regions(&pool->loop);
+    drive_end_call();
+}
+
 static void hand_out(struct pool *pool, struct pool_task *task)
 {
     pool->bytes_in_flight -= task_held_bytes(task);
     drive_let_go(pool, task->item.buffer);
     pool->ended_count++;
     pool->expected_count -= task->queue == &pool->ended;
-    if (task->dropped) {
-        pool->handle_count--;
-        task_destroy(&pool->small_tasks, task);
-    } else if (task->queue) {
+    if (task->dropped)
+        drive_forget_task(pool, task);
+    else if (task->queue)
         task_queue_append(task->queue, task);
-    }
 }
 
 /* Tasks that have ended go to where they are waited for; whether there were any. */

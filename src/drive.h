@@ -93,6 +93,8 @@ void drive_wake_all(struct pool *pool);
 /* After something was done to the loop without driving: hand out what has ended, and wake who waits for it. */
 void drive_note(struct pool *pool);
 
+/* A task that has ended, or never will here, is needed by nobody any more. */
+void drive_forget_task(struct pool *pool, struct pool_task *task);
 /* One use less of a buffer; NULL is fine. It goes away if it was freed and this was the last. */
 void drive_let_go(struct pool *pool, struct buffer *buffer);
 

@@ -317,6 +317,17 @@ void loop_cancel_task(struct loop *loop, struct pool_task *task)
     perform(loop);
 }
 
+void loop_give_up_regions(struct loop *loop)
+{
+    for (unsigned i = 0; i < loop->sched.slot_count; i++) {
+        if (sched_state(&loop->sched, i) != SLOT_READY || !loop->peers[i].borrow.given_up)
+            continue;
+        peer_put_returns(&loop->peers[i]);
+        bit_set(loop->unsent, i, true);
+    }
+    perform(loop);
+}
+
 /* Whoever is about to end is not told: its memory goes with it. */
 void loop_drop_buffer(struct loop *loop, const struct buffer *buffer)
 {
@@ -325,9 +336,8 @@ void loop_drop_buffer(struct loop *loop, const struct buffer *buffer)
     for (unsigned i = 0; i < loop->sched.slot_count; i++) {
         if (sched_state(&loop->sched, i) != SLOT_READY)
             continue;
-        if (peer_put_unmap(&loop->peers[i], buffer))
-            sched_garbage(&loop->sched,
-                          i); /* no memory to tell it: it would take the next of this number for this one */
+        if (peer_put_unmap(&loop->peers[i], buffer)) /* it would take the next of this number for this one */
+            sched_garbage(&loop->sched, i);
         else
             bit_set(loop->unsent, i, true);
     }

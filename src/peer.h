@@ -122,6 +122,8 @@ bool peer_is_open(const struct peer *peer);
  * positions in the stream. may_wait: some of it will wait at the worker, and may be taken back. For that the worker is given a page, at
  * the latest before its second span. */
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
+/* Tell the worker which of its regions are not needed any more; with each span that is done anyway. */
+void peer_put_returns(struct peer *peer);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
 /* In a forked child, which does not have the page. */

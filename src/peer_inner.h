@@ -21,8 +21,6 @@ bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t co
 void peer_share_span(struct peer *peer, struct span *span);
 /* Say where `size` bytes at `data` are, as their place in the buffer. How many bytes that takes. */
 size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES]);
-/* Tell the worker which of its regions are not needed any more. */
-void peer_put_returns(struct peer *peer);
 /* The worker has no buffers any more, and lends nothing: it starts afresh. */
 void peer_forget_shared(struct peer *peer);
 

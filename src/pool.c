@@ -400,10 +400,8 @@ static void forget_ended(struct pool *pool)
         struct pool_task *task = pool->ended.first;
         task_queue_remove(&pool->ended, task);
         task->queue = NULL;
-        if (task->held)
-            continue;
-        pool->handle_count--;
-        task_destroy(&pool->small_tasks, task);
+        if (!task->held)
+            drive_forget_task(pool, task);
     }
 }
 

@@ -119,8 +119,7 @@ static void give_to_sink(struct stream *stream, struct pool_task *task)
     drive_begin_callback(stream->pool, &callback);
     int rc = stream->sink(stream->arg, index, &result);
     drive_end_callback(&callback);
-    stream->pool->handle_count--;
-    task_destroy(&stream->pool->small_tasks, task);
+    drive_forget_task(stream->pool, task);
     if (!rc)
         return;
     stream->error = error_set(rc, "the stream's sink stopped it with %d", rc);
@@ -234,8 +233,7 @@ static void drop_rest(struct stream *stream)
             continue;
         if (task->ended) {
             task_queue_remove(&stream->ended, task);
-            pool->handle_count--;
-            task_destroy(&stream->pool->small_tasks, task);
+            drive_forget_task(pool, task);
             continue;
         }
         task->queue = NULL;

@@ -401,11 +401,9 @@ void pool_task_free(struct pool_task *task)
     struct pool *pool = task->pool;
     drive_lock(pool);
     claim(pool, task);
-    if (task->ended || pool->forked) { /* a copy's tasks never end */
-        pool->handle_count--;
-        task_destroy(&pool->small_tasks, task);
-    } else {
+    if (task->ended || pool->forked) /* a copy's tasks never end */
+        drive_forget_task(pool, task);
+    else
         task->dropped = true;
-    }
     pool_release(pool);
 }

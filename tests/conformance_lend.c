@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,10 +13,15 @@
 
 enum { LARGE = 1 << 20, MAPS_BYTES = 1 << 20 };
 
-static unsigned count_regions(void)
+static unsigned count_regions_in(const char *maps)
 {
     static char text[MAPS_BYTES];
-    return read_file("/proc/self/maps", text, sizeof text) < 0 ? 999 : count_text(text, "pool-reply");
+    return read_file(maps, text, sizeof text) < 0 ? 999 : count_text(text, "pool-reply");
+}
+
+static unsigned count_regions(void)
+{
+    return count_regions_in("/proc/self/maps");
 }
 
 /* ---- what workers do ---- */
@@ -179,6 +185,29 @@ static void many_replies_are_held_at_once_and_memory_goes_with_them(void)
     for (unsigned i = 0; i < 10; i++) /* whoever it is is told of what it had lent */
         number_from(pool, tell_regions, 0);
     EXPECT(number_from(pool, tell_regions, 0) <= 70);
+    free(input);
+    EXPECT_OK(pool_destroy(pool));
+}
+
+/* Though it is given nothing more to do. */
+static void idle_worker_gives_up_what_is_not_needed(void)
+{
+    enum { HELD = 8, KEPT = 2 };
+    struct pool *pool = make_pool(1);
+    struct pool_task *tasks[HELD];
+    unsigned char *input = make_input(LARGE, 1);
+    char maps[64];
+    uint64_t since_ms = now_ms();
+    for (unsigned i = 0; i < HELD; i++)
+        tasks[i] = submit_echo(pool, input, LARGE);
+    for (unsigned i = 0; i < HELD; i++)
+        expect_echo(tasks[i], input, LARGE);
+    snprintf(maps, sizeof maps, "/proc/%d/maps", (int)result_of(tasks[0]).worker_pid);
+    EXPECT(count_regions_in(maps) >= HELD);
+    for (unsigned i = 0; i < HELD; i++)
+        pool_task_free(tasks[i]);
+    while (count_regions_in(maps) > KEPT)
+        EXPECT(have_patience(since_ms));
     free(input);
     EXPECT_OK(pool_destroy(pool));
 }
@@ -392,6 +421,7 @@ const struct conformance_case lend_cases[] = {
     CASE(reply_is_read_where_it_was_written),
     CASE(region_is_used_again),
     CASE(many_replies_are_held_at_once_and_memory_goes_with_them),
+    CASE(idle_worker_gives_up_what_is_not_needed),
     CASE(reply_keeps_its_bytes_as_it_grows_and_changes_its_kind),
     CASE(failed_task_has_a_text_and_no_reply),
     CASE(reply_above_the_limit_is_refused),

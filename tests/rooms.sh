@@ -34,7 +34,7 @@ claims       fd
 spin
 buffers      bits fd
 regions
-borrow       fd
+borrow       bits fd
 lend         fd
 pages
 slab
