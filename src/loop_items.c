@@ -109,7 +109,7 @@ static bool take_result(struct loop *loop, struct job *job, const struct peer *p
 {
     char what[WHAT_BYTES];
     struct failure failure = {.status = POOL_ETASK, .code = report->code, .peer = peer, .what = what};
-    job_note_reply(job, report->reply_size);
+    job_note_reply(job, report->region ? 0 : report->reply_size); /* what is lent does not travel */
     if (!report->code && !report->reply_error) {
         take_reply(loop, job, report);
         return false;

@@ -37,13 +37,12 @@ struct sched_slot {
     bool ready;    /* has said so since it was started, or started afresh */
     bool unwanted; /* killed because nobody needs it: its end is no failed start */
     bool worn;
-    bool useful; /* has ended an item */
-    bool
-        has_ended; /* and so since it started afresh: it can be asked for what waits behind the one that it is at (see peer_put_span) */
-    bool renewing; /* starts afresh in place: what it was before ends in order first */
-    bool cut_off;  /* was killed since nothing could be sent to it */
-    bool owes;     /* takes part in the broadcast, and has not ended it */
-    bool asked;    /* for what it has not begun, and nothing has changed since */
+    bool useful;    /* has ended an item */
+    bool has_ended; /* one since it started afresh: so it has its page, and can be asked for what waits */
+    bool renewing;  /* starts afresh in place: what it was before ends in order first */
+    bool cut_off;   /* was killed since nothing could be sent to it */
+    bool owes;      /* takes part in the broadcast, and has not ended it */
+    bool asked;     /* for what it has not begun, and nothing has changed since */
     int verdict;
     unsigned worker_id;
     bool numbered; /* worker_id is this worker's; one that was dismissed leaves it to its replacement */
