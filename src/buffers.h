@@ -23,7 +23,8 @@ struct buffer {
 
 struct buffers {
     struct buffer **by_address; /* ascending */
-    size_t count, capacity;
+    _Atomic(size_t) count;      /* looked at without a lock, to see that there are none */
+    size_t capacity;
     uint64_t *numbers; /* bitmap of those that are taken */
     unsigned number_count;
 };

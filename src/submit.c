@@ -145,44 +145,6 @@ static int submit_and_wait(struct pool *pool, pool_task_fn *fn, struct pool_task
     return rc;
 }
 
-/* The common case: there is room, and nothing to wait for. */
-static int submit(struct pool *pool, pool_task_fn *fn, struct pool_task *task, const struct pool_task_options *options,
-                  struct pool_task **task_out)
-{
-    int rc = drive_lock_for_work(pool);
-    if (rc)
-        return rc;
-    bool waits = pool->in_place || !submit_has_room(pool, task_held_bytes(task));
-    if (!waits)
-        rc = submit_task(pool, task, fn, kind_of(options), &pool->ended);
-    if (!waits && !rc && task_out)
-        *task_out = task; /* under the lock: without a handle it may be gone afterwards */
-    drive_unlock(pool);
-    return waits ? submit_and_wait(pool, fn, task, options, task_out) : rc;
-}
-
-/* The buffer that the input lies in, held. */
-static struct buffer *hold_input(struct pool *pool, const void *input, size_t input_size)
-{
-    if (!input_size || !__atomic_load_n(&pool->buffers.count, __ATOMIC_RELAXED))
-        return NULL;
-    drive_lock(pool);
-    struct buffer *buffer = buffers_hold(&pool->buffers, input, input_size);
-    drive_unlock(pool);
-    return buffer;
-}
-
-static void let_go_input(struct pool *pool, struct buffer *buffer)
-{
-    if (!buffer)
-        return;
-    drive_begin_call();
-    drive_lock(pool);
-    drive_let_go(pool, buffer);
-    drive_unlock(pool);
-    drive_end_call();
-}
-
 /* What the caller of pool_submit gave, and what is known of it. */
 struct submission {
     pool_task_fn *fn;
@@ -206,13 +168,14 @@ static int create(struct slab *slab, const struct submission *given, struct pool
     return 0;
 }
 
+/* A large input is copied before the lock is taken. */
 static int create_and_submit(struct pool *pool, const struct submission *given)
 {
     struct pool_task *task;
     int rc = create(NULL, given, &task);
     if (rc)
         return rc;
-    rc = submit(pool, given->fn, task, given->options, given->task_out);
+    rc = submit_and_wait(pool, given->fn, task, given->options, given->task_out);
     if (rc)
         task_destroy(NULL, task);
     return rc;
@@ -232,18 +195,33 @@ static int give_small(struct pool *pool, const struct submission *given)
     return rc;
 }
 
-/* One that is small, if there is room for it: made and given with the lock taken once. POOL_PENDING: it has to be done otherwise. */
-static int submit_small(struct pool *pool, const struct submission *given)
+/* The common case, with the lock taken once: little is to be copied, there is room, and nothing to wait for. POOL_PENDING: it has to be done
+ * otherwise; given->buffer is known and held all the same. */
+static int submit_small(struct pool *pool, struct submission *given)
 {
-    size_t copied = given->buffer ? 0 : given->input_size;
-    if (copied > TASK_SMALL_BYTES || given->options->fd_count)
+    bool may_refer = given->input_size && pool->buffers.count;
+    if (!may_refer && (given->input_size > TASK_SMALL_BYTES || given->options->fd_count))
         return POOL_PENDING;
     int rc = drive_lock_for_work(pool);
     if (rc)
         return rc;
-    rc = pool->in_place || !submit_has_room(pool, copied) ? POOL_PENDING : give_small(pool, given);
+    given->buffer = may_refer ? buffers_hold(&pool->buffers, given->input, given->input_size) : NULL;
+    size_t copied = given->buffer ? 0 : given->input_size;
+    bool is_small = copied <= TASK_SMALL_BYTES && !given->options->fd_count && !pool->in_place;
+    rc = is_small && submit_has_room(pool, copied) ? give_small(pool, given) : POOL_PENDING;
     drive_unlock(pool);
     return rc;
+}
+
+static void let_go_input(struct pool *pool, struct buffer *buffer)
+{
+    if (!buffer)
+        return;
+    drive_begin_call();
+    drive_lock(pool);
+    drive_let_go(pool, buffer);
+    drive_unlock(pool);
+    drive_end_call();
 }
 
 int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
@@ -255,7 +233,7 @@ int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t i
         rc = check(pool, fn, input, input_size, &options);
     if (rc)
         return rc;
-    struct submission submission = {fn, input, input_size, hold_input(pool, input, input_size), &options, task_out};
+    struct submission submission = {fn, input, input_size, NULL, &options, task_out};
     if (options.fd_count)
         drive_begin_call(); /* copies of fds are made, and closed when one fails */
     rc = submit_small(pool, &submission);
