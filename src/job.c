@@ -29,7 +29,7 @@ void job_begin(struct job *job)
     job->pending = job->pending_tail = NULL;
     job->pending_count = 0;
     job->unended_count = job->count;
-    job->reply_bytes = job->kind == JOB_FIXED ? job->result_size : 0;
+    job->reply_bytes = job->kind == JOB_FIXED && !job->results_in ? job->result_size : 0;
     if (job->count)
         job_push(job, &job->whole);
 }
@@ -134,7 +134,8 @@ void job_measure(struct job *job, uint64_t items, uint64_t ns)
 
 void job_note_reply(struct job *job, uint64_t bytes)
 {
-    job->reply_bytes = bytes > job->reply_bytes ? bytes : job->reply_bytes - (job->reply_bytes - bytes) / FORGET;
+    uint64_t less = bytes < job->reply_bytes ? (job->reply_bytes - bytes + FORGET - 1) / FORGET : 0;
+    job->reply_bytes = less ? job->reply_bytes - less : bytes;
 }
 
 uint64_t job_item_ns(const struct job *job)

@@ -79,9 +79,10 @@ static void take_away(struct loop *loop, struct job *job, uint64_t first, uint64
 
 /* ---- what workers say of items ---- */
 
-static void take_failures(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
+static void take_results(struct loop *loop, struct job *job, const struct peer *peer, const struct peer_report *report)
 {
     char what[64] = "";
+    job_note_reply(job, report->body_bytes / report->count);
     for (uint32_t i = 0; i < report->failure_count; i++) {
         struct wire_failure failed = wire_decode_failure(report->failures + (size_t)i * WIRE_FAILURE_BYTES);
         struct failure failure = {.status = POOL_ETASK, .code = failed.code, .peer = peer, .what = what};
@@ -167,7 +168,7 @@ void loop_take_items(struct loop *loop, unsigned slot, enum peer_news news, cons
         return;
     }
     if (news == PEER_RESULTS) {
-        take_failures(loop, job, peer, report);
+        take_results(loop, job, peer, report);
         failures = report->failure_count;
     } else if (news == PEER_RESULT) {
         failures = take_result(loop, job, peer, report);

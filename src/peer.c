@@ -371,6 +371,7 @@ static enum peer_news take_results(struct peer *peer, struct peer_report *report
 {
     report->failures = peer->body;
     report->failure_count = peer->header.function;
+    report->body_bytes = peer->header.body_bytes;
     if (peer->out_of_memory || wire_check_failures(peer->body, peer->header.function, peer->header.count))
         return PEER_GARBAGE;
     return PEER_RESULTS;

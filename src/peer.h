@@ -106,7 +106,8 @@ struct peer_report {
     const uint8_t *replies;  /* PEER_REPLIES: `count` entries (see wire_decode_reply); valid until the next call */
     const uint8_t *failures; /* PEER_RESULTS: wire entries */
     uint32_t failure_count;
-    const char *text; /* printable; ""; valid until the next call */
+    uint64_t body_bytes; /* PEER_RESULTS: what came, of both */
+    const char *text;    /* printable; ""; valid until the next call */
 };
 
 void peer_init(struct peer *peer);

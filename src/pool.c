@@ -302,8 +302,8 @@ static void let_go_buffers(struct pool *pool, struct job *job)
 static void run(struct pool *pool, struct job *job, const struct pool_progress *progress)
 {
     job->number = pool->next_number;
-    job_begin(job);
     hold_buffers(pool, job);
+    job_begin(job);
     loop_submit(&pool->loop, job);
     drive_note(pool);
     wait_for(pool, job, progress);

@@ -13,6 +13,12 @@
     UINT64_C(32768) /* that may gather meanwhile: half a small pipe, since a worker waits where it is full */
 enum { HEADER_BYTES = 32 };
 
+/* In how many frames the worker tells of so many of the span's items: of a run in few. */
+static uint64_t count_frames(const struct span *span, uint64_t items)
+{
+    return span->job->kind == JOB_FIXED && !flight_is_stepwise(span) ? 1 : items;
+}
+
 /* What the slot has enough for, at the least. */
 static uint64_t enough_ns(const struct sched_slot *slot)
 {
@@ -20,7 +26,7 @@ static uint64_t enough_ns(const struct sched_slot *slot)
     for (const struct span *span = slot->flight.head; span; span = span->next) {
         uint64_t behind = span->count - (span == slot->flight.head);
         ns += behind * span->job->least_ns;
-        bytes += behind * (HEADER_BYTES + span->job->reply_bytes);
+        bytes += behind * span->job->reply_bytes + count_frames(span, behind) * HEADER_BYTES;
     }
     return bytes / 2 <= REPORT_BYTES ? ns / 2 : ns / (bytes / REPORT_BYTES + 1);
 }

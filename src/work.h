@@ -1,8 +1,8 @@
 /* work: what a worker does with one request: resolve a function, run a task, run a run.
  *
  * Requests are handled one after the other on one thread, so the worker's state is one struct. Results gather while more work is at
- * hand; they go at the latest 200 microseconds after the last report, between items, and a stepwise item is reported before the
- * next begins. The clock is read as often as items warrant.
+ * hand; they go at the latest 200 microseconds after the last report, between items, or a millisecond where they are in place, and a
+ * stepwise item is reported before the next begins. The clock is read as often as items warrant.
  * Must not know: the handshake, how the process came about. */
 #ifndef PROCPOOL_WORK_H
 #define PROCPOOL_WORK_H

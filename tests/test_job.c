@@ -99,6 +99,23 @@ static void spans_are_kept_in_the_order_of_their_items(void **unused)
     assert_true(!job.pending && !job.pending_tail);
 }
 
+static void what_an_item_is_replied_to_with_follows_what_came_of_late(void **unused)
+{
+    (void)unused;
+    struct buffer *const some = (struct buffer *)&(char){0};
+    struct job job = fixed_job(10, 8, 8);
+    job_begin(&job);
+    assert_int_equal(job.reply_bytes, 8);
+    job_note_reply(&job, 100);
+    assert_int_equal(job.reply_bytes, 100);
+    for (int i = 0; i < 100; i++)
+        job_note_reply(&job, 9);
+    assert_int_equal(job.reply_bytes, 9);
+    job.results_in = some; /* where nothing has to travel */
+    job_begin(&job);
+    assert_int_equal(job.reply_bytes, 0);
+}
+
 static void what_must_be_told_item_by_item_is_stepwise(void **unused)
 {
     (void)unused;
@@ -231,6 +248,7 @@ int main(void)
         cmocka_unit_test(attempts_stay_with_the_first_item_and_doubt_with_all),
         cmocka_unit_test(a_span_goes_back_in_front),
         cmocka_unit_test(spans_are_kept_in_the_order_of_their_items),
+        cmocka_unit_test(what_an_item_is_replied_to_with_follows_what_came_of_late),
         cmocka_unit_test(what_must_be_told_item_by_item_is_stepwise),
         cmocka_unit_test(a_broadcast_is_the_same_payload_for_each),
         cmocka_unit_test(cost_is_unknown_until_measured_and_then_at_least_1),

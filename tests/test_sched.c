@@ -278,6 +278,24 @@ static void the_parent_sleeps_only_while_all_who_work_have_more(void **unused)
     close_scene(&scene);
 }
 
+/* Of short items workers tell by the thousand: what comes meanwhile is no more than their results. */
+static void runs_of_short_items_leave_time_to_sleep_too(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1000000000, 0));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    for (unsigned slot = 0; slot < 2; slot++)
+        sched_items_ended(&scene.sched, slot, 1, 0, 20, false);
+    struct sched_effect effect;
+    while (sched_next(&scene.sched, &effect))
+        assert_int_equal(effect.kind, SCHED_SEND);
+    assert_int_equal(sched_nap_ns(&scene.sched), 0); /* their results fill pipes in no time */
+    scene.a.reply_bytes = 0;                         /* unless they are where they belong */
+    assert_in_range(sched_nap_ns(&scene.sched), 1, 3 * MS);
+    close_scene(&scene);
+}
+
 static void the_next_of_long_items_waits_at_its_worker(void **unused)
 {
     (void)unused;
@@ -1109,6 +1127,7 @@ int main(void)
         cmocka_unit_test(a_map_is_shared_out_and_ends),
         cmocka_unit_test(one_item_goes_first_while_the_cost_is_unknown),
         cmocka_unit_test(the_parent_sleeps_only_while_all_who_work_have_more),
+        cmocka_unit_test(runs_of_short_items_leave_time_to_sleep_too),
         cmocka_unit_test(the_next_of_long_items_waits_at_its_worker),
         cmocka_unit_test(a_job_of_nothing_ends_at_once),
         cmocka_unit_test(a_lone_item_is_to_blame_at_once),
