@@ -51,6 +51,7 @@ void sched_clear(struct sched *sched)
 void sched_boot(struct sched *sched)
 {
     sched->starts_owed = sched->config.workers;
+    sched_ask(sched, QUESTION_STARTS);
 }
 
 void sched_limit_workers(struct sched *sched, unsigned workers)
@@ -153,6 +154,8 @@ void sched_unsent(struct sched *sched, unsigned slot_index, int status)
 void sched_clock(struct sched *sched, uint64_t now_ns)
 {
     sched->now_ns = now_ns;
+    if (now_ns >= sched->wake_ns)
+        sched_ask_who_works(sched);
 }
 
 void sched_expire(struct sched *sched)
@@ -243,6 +246,7 @@ void sched_cancel_item(struct sched *sched, struct job *lane, uint64_t i)
 void sched_break_pool(struct sched *sched)
 {
     sched->broken = sched->tell_broken = true;
+    sched_ask(sched, QUESTION_BROKEN);
     sched_refuse(sched, POOL_EBROKEN);
     sched_refuse_broadcast(sched);
     for (unsigned i = 0; i < sched->slot_count; i++)

@@ -63,6 +63,8 @@ enum sched_effect_kind {
 
 #define SCHED_NO_SLOT ((unsigned)-1)
 
+#define SCHED_ALL_QUESTIONS 0xffu
+
 struct sched_effect {
     enum sched_effect_kind kind;
     unsigned slot;
@@ -95,6 +97,7 @@ struct sched {
     unsigned state_count[SLOT_STATE_COUNT];
     unsigned busy_count;  /* slots with spans in flight */
     unsigned starts_owed; /* first starts, and those that failed: to be made whatever there is to do */
+    unsigned questions;   /* bitmap of what sched_next has to look at; SCHED_ALL_QUESTIONS is right, too, and slower */
 
     uint64_t now_ns, wake_ns, next_start_ns;
     uint64_t look_ns;       /* when to look for workers that do not get on while others' items wait behind theirs */

@@ -38,7 +38,7 @@ static void end_broadcast_if_due(struct sched *sched)
     if (!job || job->unended_count || (!job->run_count && !sched->refusal))
         return;
     sched->broadcast = NULL;
-    DL_APPEND(sched->ended, job);
+    sched_note_ended(sched, job);
     sched_wind_down(sched);
     for (unsigned i = 0; i < sched->slot_count; i++)
         sched_replace_if_worn(sched, &sched->slots[i]);
@@ -82,6 +82,7 @@ void sched_broadcast(struct sched *sched, struct job *job)
 {
     job->unended_count = 0; /* counted as workers take part */
     sched->broadcast = job;
+    sched_ask(sched, QUESTION_STARTS); /* there may be nobody to run it */
     for (unsigned i = 0; i < sched->slot_count && !sched->refusal; i++) {
         struct sched_slot *slot = &sched->slots[i];
         if (slot->state == SLOT_READY || (slot->state == SLOT_STARTING && !slot->unwanted))
@@ -102,6 +103,7 @@ bool sched_next_part(struct sched *sched, struct sched_effect *effect)
     sched->busy_count += !slot->flight.head;
     flight_append(&slot->flight, &slot->broadcast);
     sched_note_capacity(sched, slot);
+    sched_ask(sched, QUESTION_STARTS); /* one less is idle */
     *effect = (struct sched_effect){
         .kind = SCHED_SEND, .slot = i, .span = &slot->broadcast, .job = sched->broadcast, .stepwise = true};
     return true;

@@ -1,7 +1,7 @@
 /* sched_effects: what the engine wants next: commands to slots, ends to be told, starts, and items for whoever can take them.
  *
  * They are taken one at a time, and worked out when they are taken: nothing is planned ahead but the commands that an event has left
- * at a slot.
+ * at a slot. What has had no effect is not worked out again before something has changed (see enum sched_question).
  * Must not know: why a slot is in its state. */
 #include "bits.h"
 #include "chunk.h"
@@ -205,12 +205,23 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
     return true;
 }
 
-/* That a job has ended comes first: a worker that is told to start afresh after that is not part of a broadcast. And again, since a
- * span that had gaps alone may have been the last that kept a lane. */
+static bool (*const answers[])(struct sched *, struct sched_effect *) = {
+    [QUESTION_ENDED] = sched_next_ended, [QUESTION_COMMANDS] = next_command,      [QUESTION_DOOMED] = sched_next_doomed,
+    [QUESTION_BROKEN] = next_broken,     [QUESTION_STARTS] = next_start,          [QUESTION_PARTS] = sched_next_part,
+    [QUESTION_SENDS] = next_send,        [QUESTION_TAKES] = sched_next_take_back,
+};
+_Static_assert(SCHED_ALL_QUESTIONS == (1u << QUESTION_COUNT) - 1, "each has a bit");
+
+/* That a job has ended comes first: a worker that is told to start afresh after that is not part of a broadcast. An answer may raise
+ * earlier questions anew: a span that had gaps alone may have been the last that kept a lane. */
 bool sched_next(struct sched *sched, struct sched_effect *effect_out)
 {
-    return sched_next_ended(sched, effect_out) || next_command(sched, effect_out) ||
-           sched_next_doomed(sched, effect_out) || sched_next_ended(sched, effect_out) ||
-           next_broken(sched, effect_out) || next_start(sched, effect_out) || sched_next_part(sched, effect_out) ||
-           next_send(sched, effect_out) || sched_next_take_back(sched, effect_out);
+    bool any = false;
+    while (sched->questions && !any) {
+        unsigned question = (unsigned)__builtin_ctz(sched->questions), bit = 1u << question;
+        sched->questions &= ~bit;
+        any = answers[question](sched, effect_out);
+        sched->questions |= any ? bit : 0; /* there may be more */
+    }
+    return any;
 }

@@ -32,6 +32,20 @@ enum {
     COMMAND_TAKE = 32
 };
 
+/* What sched_next asks, in this order: whether there is an effect of the kind. What was answered by no is not asked again until something
+ * has changed that the answer depends on; whoever changes that says so (sched_ask). */
+enum sched_question {
+    QUESTION_ENDED,
+    QUESTION_COMMANDS,
+    QUESTION_DOOMED,
+    QUESTION_BROKEN,
+    QUESTION_STARTS, /* depends on the slots' states, who is idle, what is pending, and the time */
+    QUESTION_PARTS,  /* on who owes the broadcast */
+    QUESTION_SENDS,  /* on the queue, what the slots have in flight, and the time */
+    QUESTION_TAKES,  /* on the same, but no while there is a queue */
+    QUESTION_COUNT
+};
+
 struct sched_slot {
     enum slot_state state;
     bool ready;    /* has said so since it was started, or started afresh */
@@ -64,6 +78,19 @@ struct sched_span_block {
     struct span spans[];
 };
 
+/* ---- questions ---- */
+
+static inline void sched_ask(struct sched *sched, enum sched_question question)
+{
+    sched->questions |= 1u << question;
+}
+
+/* When the queue has changed, or a time has come. */
+static inline void sched_ask_who_works(struct sched *sched)
+{
+    sched->questions |= 1u << QUESTION_STARTS | 1u << QUESTION_SENDS | 1u << QUESTION_TAKES;
+}
+
 /* ---- jobs ---- */
 
 int sched_add_spans(struct sched *sched, size_t count); /* free ones; -ENOMEM */
@@ -77,6 +104,7 @@ void sched_put_back(struct sched *sched, struct span *span);
 void sched_doom(struct sched *sched, struct span *span, int status);
 void sched_use_up(struct sched *sched, struct span *span); /* a span that was out is of no further use */
 void sched_end_items(struct sched *sched, struct job *job, uint64_t count);
+void sched_note_ended(struct sched *sched, struct job *job); /* told by the next effects */
 void sched_end_if_over(struct sched *sched, struct job *job);
 void sched_refuse(struct sched *sched, int status); /* all that is pending, and all that comes back */
 bool sched_next_doomed(struct sched *sched, struct sched_effect *effect);

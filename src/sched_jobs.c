@@ -66,6 +66,7 @@ void sched_settle_front(struct sched *sched, struct job *job)
         if (!front->count)
             release_span(sched, job_take_whole(job));
     }
+    sched_ask_who_works(sched);
     bool in_place = job->queued && job->pending && !(job->next && comes_later(job, job->next)) &&
                     !(job != sched->queue && comes_later(job->prev, job));
     if (in_place)
@@ -82,6 +83,7 @@ void sched_doom(struct sched *sched, struct span *span, int status)
     span->status = status;
     job_note_slot(span->job, span, JOB_NO_MORE);
     LL_APPEND(sched->doomed, span);
+    sched_ask(sched, QUESTION_DOOMED);
 }
 
 void sched_put_back(struct sched *sched, struct span *span)
@@ -99,11 +101,17 @@ void sched_put_back(struct sched *sched, struct span *span)
     sched_settle_front(sched, job);
 }
 
+void sched_note_ended(struct sched *sched, struct job *job)
+{
+    DL_APPEND(sched->ended, job);
+    sched_ask(sched, QUESTION_ENDED);
+}
+
 /* When its last item has ended and no worker has a span of it, be it one of gaps. */
 void sched_end_if_over(struct sched *sched, struct job *job)
 {
     if (!job->unended_count && !job->spans_out && (job->kind != JOB_LANE || job->retired))
-        DL_APPEND(sched->ended, job);
+        sched_note_ended(sched, job);
 }
 
 /* A span that was out is of no further use. */
@@ -130,6 +138,7 @@ void sched_submit(struct sched *sched, struct job *job)
     }
     sched->pending_items += job->pending_count;
     enqueue(sched, job);
+    sched_ask_who_works(sched);
     if (sched->refusal)
         sched_cancel(sched, job, sched->refusal);
 }
@@ -166,6 +175,7 @@ int sched_add(struct sched *sched, struct job *lane)
     sched->pending_items++;
     if (!lane->queued)
         enqueue(sched, lane);
+    sched_ask_who_works(sched);
     if (sched->refusal)
         sched_cancel(sched, lane, sched->refusal);
     return 0;
@@ -187,6 +197,7 @@ void sched_cancel(struct sched *sched, struct job *job, int status)
     }
     if (job->queued)
         dequeue(sched, job);
+    sched_ask_who_works(sched);
 }
 
 void sched_refuse(struct sched *sched, int status)

@@ -62,6 +62,7 @@ void sched_command(struct sched *sched, struct sched_slot *slot, unsigned comman
 {
     slot->commands |= commands;
     bit_set(sched->commanded, (unsigned)(slot - sched->slots), true);
+    sched_ask(sched, QUESTION_COMMANDS);
 }
 
 /* Whether a slot can be sent items now: at once, or behind what it has. */
@@ -77,13 +78,17 @@ void sched_note_capacity(struct sched *sched, struct sched_slot *slot)
     bit_set(sched->idle, i, takes && !head && !slot->owes);
     bool is_short = head && !head->suspect && !head->job->alone && job_item_ns(head->job);
     bit_set(sched->room, i, takes && may_queue && is_short);
-    bit_set(sched->owing, i, ready && slot->owes && !slot->broadcast.count);
+    bool is_due = ready && slot->owes && !slot->broadcast.count;
+    bit_set(sched->owing, i, is_due);
+    if (is_due)
+        sched_ask(sched, QUESTION_PARTS);
     bool has_tail =
         slot->state == SLOT_READY && head && !head->suspect && (head->next || head->count > 1) && !slot->asked;
     has_tail = has_tail && sched->config.workers > 1;
     bit_set(sched->tails, i, has_tail);
     if (has_tail)
         sched_look_at(sched, sched_stalls_ns(slot));
+    sched_ask(sched, sched->queue ? QUESTION_SENDS : QUESTION_TAKES);
 }
 
 void sched_append_run(struct sched *sched, struct sched_slot *slot, struct span *span)
@@ -347,7 +352,10 @@ enum slot_action sched_step(struct sched *sched, struct sched_slot *slot, enum s
     sched->state_count[before]--;
     sched->state_count[slot->state]++;
     actions[action](sched, slot);
+    if (action == SLOT_ACCEPT)
+        return action; /* which is not all yet */
     sched_note_capacity(sched, slot);
+    sched_ask(sched, QUESTION_STARTS);
     return action;
 }
 

@@ -46,7 +46,9 @@ uint64_t sched_stalls_ns(const struct sched_slot *slot)
 static bool ask_back(struct sched *sched, struct sched_slot *slot, uint64_t items, struct sched_effect *effect)
 {
     bool asks = items && slot->state == SLOT_READY && (sched->free_spans || !sched_add_spans(sched, 64));
-    slot->asked = asks || !items; /* for want of memory again soon */
+    if (items && !asks)
+        return false; /* for want of memory again later */
+    slot->asked = true;
     sched_note_capacity(sched, slot);
     *effect = (struct sched_effect){.kind = SCHED_TAKE_BACK, .slot = (unsigned)(slot - sched->slots), .count = items};
     return asks;
@@ -75,6 +77,7 @@ void sched_look_for_stalled(struct sched *sched)
             next_ns = until_ns < next_ns ? until_ns : next_ns;
     }
     sched_look_at(sched, next_ns);
+    sched_ask_who_works(sched); /* who wants to be looked at for another reason says so again */
 }
 
 /* Whether what waits at the slot is worth another's while: much of it, if there is a CPU for that; or what is before it takes long. If it

@@ -6,7 +6,8 @@
  * sched.h: what a worker said is told in its order, that of different workers in any order, and sched_expire is called only when
  * everything that can be read by then was told. After every step the engine is compared with a model of its own (sim_model.c,
  * sim_items.c), which keeps the five rules item by item; that items go in the order in which they were submitted; and that a
- * broadcast comes before what was submitted after it, on every worker.
+ * broadcast comes before what was submitted after it, on every worker. And where the engine, which asks only for what may have
+ * changed, has no effect, it must have none when it asks for everything.
  *
  * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Wl,--wrap=malloc -o simulator tests/simulator.c tests/sim_*.c src/sched*.c src/flight.c
  *        src/chunk.c src/job.c src/lane.c src/slot.c
@@ -139,10 +140,24 @@ static void count_step(struct sim *sim)
         sim_fail(sim, "stuck: %llu steps and no end", U(sim->steps));
 }
 
+/* There is no effect, says the engine, which asks only for what may have changed: so it is if it asks for everything. */
+static void ask_everything(struct sim *sim)
+{
+    struct sched_effect effect;
+    uint64_t wake_ns = sched_wake_ns(&sim->sched);
+    sim->sched.questions = SCHED_ALL_QUESTIONS;
+    if (sched_next(&sim->sched, &effect))
+        sim_fail(sim, "an effect of kind %d was not asked for", (int)effect.kind);
+    if (sched_wake_ns(&sim->sched) != wake_ns)
+        sim_fail(sim, "what was not asked for would have to be asked at %llu us", U(sched_wake_ns(&sim->sched) / 1000));
+}
+
 /* At most `most` effects; false: that was all. */
 static bool drain(struct sim *sim, unsigned most)
 {
     struct sched_effect effect;
+    if (sim->memory_was_refused) /* the engine tries again after the next change, here at once */
+        sim->sched.questions = SCHED_ALL_QUESTIONS;
     sim->memory_was_refused = false;
     for (unsigned i = 0; i < most; i++) {
         sim->memory_is_short = sim_chance(&sim->random, sim->shortage, 1000);
@@ -150,6 +165,8 @@ static bool drain(struct sim *sim, unsigned most)
         sim->memory_is_short = false;
         if (!any) {
             judge_quiet(sim);
+            if (!sim->memory_was_refused)
+                ask_everything(sim);
             return false;
         }
         trace_effect(sim, &effect);
@@ -491,6 +508,11 @@ int main(int argc, char **argv)
  *              it goes on killing when it has failed (sched_take_part)                             36
  *              workers that wear out keep it going for ever (sched_replace_if_worn)                165
  *              its end is told after a fresh start that had to know of it (sched_next)             165
+ *   questions  a broadcast with nobody to run it does not ask for a start (sched_broadcast)        13
+ *              nor does one that takes an idle worker (sched_next_part)                            154
+ *              a look that is forgotten is not asked for anew (sched_look_for_stalled)             25
+ *              a job that is dropped does not ask what comes instead (sched_cancel)                10009
+ *              nor does a new first item (sched_settle_front)                                      3214
  *   shutdown   TERMINATE spares those that start (slot.c)                                          50
  *              a weaker mode counts (sched_shutdown)                                               118
  *              KILL does not reach those that have their grace (slot.c)                            19
