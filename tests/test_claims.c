@@ -4,7 +4,7 @@
 #include "claims.h"
 #include "fd.h"
 #include <pthread.h>
-#include <sched.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -202,28 +202,55 @@ static void a_forked_child_does_not_have_it(void **unused)
 
 /* ---- at the same time ---- */
 
-enum { TICKETS = 1000000, BATCH = 4096 };
+enum { TICKETS = 1000000, BATCH = 4096, LOOKS = 50000 };
 
 /* What has happened to each ticket. */
 enum { BEGUN = 1, STEPPED_OVER = 2, TAKEN_BACK = 4 };
 
+/* How far one side is, for the other to wait for: awake for a moment, in which they meet; then asleep, since a busy machine comes
+ * back to who only yields when all others have had their turn. */
+struct counter {
+    _Atomic uint32_t value, awaited; /* awaited: 0: by nobody */
+    sem_t reached;                   /* posted whenever awaited becomes 0 */
+};
+
 static struct {
-    _Atomic uint32_t sent, skipped;
-    _Atomic uint32_t done; /* by the worker */
+    struct counter sent, skipped;
+    struct counter done; /* by the worker */
     unsigned char seen_by_worker[TICKETS], seen_by_parent[TICKETS];
 } race;
+
+static void count_up(struct counter *counter, uint32_t value)
+{
+    atomic_store(&counter->value, value);
+    uint32_t awaited = atomic_load(&counter->awaited);
+    if (awaited && value >= awaited && atomic_exchange(&counter->awaited, 0))
+        sem_post(&counter->reached);
+}
+
+static void await_count(struct counter *counter, uint32_t value)
+{
+    for (int looks = 0; looks < LOOKS; looks++)
+        if (atomic_load(&counter->value) >= value)
+            return;
+    for (;;) {
+        atomic_store(&counter->awaited, value);
+        if (atomic_load(&counter->value) >= value)
+            return;
+        sem_wait(&counter->reached);
+    }
+}
 
 static void *begin_one_by_one(void *unused)
 {
     (void)unused;
     for (uint32_t ticket = 0; ticket < TICKETS; ticket++) {
-        while (atomic_load(&race.sent) <= ticket)
-            sched_yield();
+        await_count(&race.sent, ticket + 1);
         bool begins = claims_begin(&sides.worker, ticket, 1);
         race.seen_by_worker[ticket] |= begins ? BEGUN : STEPPED_OVER;
-        atomic_store(&race.done, ticket + 1);
+        count_up(&race.done, ticket + 1);
         if (!begins)
-            atomic_fetch_add(&race.skipped, 1);
+            count_up(&race.skipped, atomic_load(&race.skipped.value) + 1);
     }
     return NULL;
 }
@@ -231,7 +258,7 @@ static void *begin_one_by_one(void *unused)
 /* As the pool does: nothing is sent while something is to be stepped over, but more may be taken. */
 static void take_some_back(uint32_t most)
 {
-    uint32_t sent = atomic_load(&race.sent), skipped = atomic_load(&race.skipped), taken = 0, more;
+    uint32_t sent = atomic_load(&race.sent.value), skipped = atomic_load(&race.skipped.value), taken = 0, more;
     do {
         uint32_t part = most / 8 + 1 < most - taken ? most / 8 + 1 : most - taken;
         more = claims_take_back(&sides.parent, sent - taken, part);
@@ -239,8 +266,7 @@ static void take_some_back(uint32_t most)
             race.seen_by_parent[sent - taken - i] |= TAKEN_BACK;
         taken += more;
     } while (more);
-    while (atomic_load(&race.skipped) != skipped + taken)
-        sched_yield();
+    await_count(&race.skipped, skipped + taken);
     claims_lift_stop(&sides.parent);
 }
 
@@ -252,9 +278,8 @@ static void send_and_take_back(void)
         more = 1 + (uint32_t)rand_r(&seed) % BATCH;
         more = more < TICKETS - sent ? more : TICKETS - sent;
         uint32_t look_at = sent + (uint32_t)rand_r(&seed) % more;
-        atomic_store(&race.sent, sent + more);
-        while (atomic_load(&race.done) < look_at)
-            sched_yield();
+        count_up(&race.sent, sent + more);
+        await_count(&race.done, look_at);
         take_some_back(1 + (uint32_t)rand_r(&seed) % more); /* of what is in flight at most */
     }
 }
@@ -263,11 +288,14 @@ static void each_ticket_is_begun_or_taken_back_and_never_both(void **unused)
 {
     (void)unused;
     pthread_t worker;
+    struct counter *counters[] = {&race.sent, &race.skipped, &race.done};
     open_both();
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sem_init(&counters[i]->reached, 0, 0), 0);
     assert_int_equal(pthread_create(&worker, NULL, begin_one_by_one, NULL), 0);
     send_and_take_back();
     assert_int_equal(pthread_join(worker, NULL), 0);
-    assert_in_range(atomic_load(&race.skipped), 1, TICKETS - 1);
+    assert_in_range(atomic_load(&race.skipped.value), 1, TICKETS - 1);
     for (uint32_t i = 0; i < TICKETS; i++) {
         unsigned seen = race.seen_by_worker[i] | race.seen_by_parent[i];
         assert_true(seen == BEGUN || seen == (STEPPED_OVER | TAKEN_BACK));
