@@ -187,6 +187,12 @@ unsigned thread_count(void)
     return count_entries("/proc/self/task");
 }
 
+void await_thread_count(unsigned count)
+{
+    for (uint64_t since_ms = now_ms(); thread_count() > count;)
+        EXPECT(have_patience(since_ms));
+}
+
 unsigned child_count(void)
 {
     char path[64], text[8192];
@@ -458,9 +464,7 @@ static void expect_nothing_left(const struct surroundings *before, unsigned flag
         if (after.actions[number].sa_handler != before->actions[number].sa_handler)
             expectation_failed(__FILE__, __LINE__, "the handling of signal %d has changed", number);
     EXPECT(!memcmp(&after.mask, &before->mask, sizeof after.mask));
-    for (uint64_t since_ms = now_ms();
-         thread_count() > before->threads;) /* one that was joined may show for a moment */
-        EXPECT(have_patience(since_ms));
+    await_thread_count(before->threads);
     if (flags & KEEPS_POOL)
         return;
     EXPECT_INT(after.fds, before->fds);

@@ -110,7 +110,8 @@ unsigned count_text(const char *text, const char *part);
 
 unsigned open_fd_count(void);
 unsigned thread_count(void);
-unsigned child_count(void); /* children of this process that have not been reaped, zombies included */
+void await_thread_count(unsigned count); /* no more than so many: one that was joined shows for a moment */
+unsigned child_count(void);              /* children of this process that have not been reaped, zombies included */
 long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, such as "VmRSS:"; -1: none */
 bool is_sanitized(void);                       /* which costs memory, and threads */
 uint64_t now_ms(void);

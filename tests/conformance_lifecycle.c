@@ -67,8 +67,10 @@ static void *create_use_destroy_many(void *rounds)
 static void create_use_destroy_in_a_thread(int rounds)
 {
     pthread_t thread;
+    unsigned threads = thread_count();
     EXPECT_OK(pthread_create(&thread, NULL, create_use_destroy_many, &rounds));
     EXPECT_OK(pthread_join(thread, NULL));
+    await_thread_count(threads); /* or the next one would take it for one of those that are to stay */
 }
 
 static void two_hundred_pools_leave_nothing_behind(void)

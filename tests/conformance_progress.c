@@ -184,8 +184,7 @@ static void progress_thread_is_one_and_does_not_spin(void)
     EXPECT_INT(pool_next(scene.pool, 0, &task), POOL_PENDING);
     EXPECT_OK(pool_shutdown(scene.pool, POOL_KILL, POOL_FOREVER));
     EXPECT_OK(pool_destroy(scene.pool));
-    for (uint64_t since_ms = now_ms(); thread_count() > threads;) /* one that was joined may show for a moment */
-        EXPECT(have_patience(since_ms));
+    await_thread_count(threads);
     free_tasks(busy, 2);
 }
 
