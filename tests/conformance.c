@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -50,11 +51,11 @@ static const struct {
 };
 
 static const struct conformance_case *const themes[] = {
-    map_cases,       control_cases,  bytes_cases,   image_cases,    place_cases,     code_cases,
-    stage_cases,     death_cases,    outside_cases, deadline_cases, lifecycle_cases, refusal_cases,
-    odd_cases,       shutdown_cases, leaving_cases, thread_cases,   interrupt_cases, progress_cases,
-    eventloop_cases, stats_cases,    task_cases,    result_cases,   task_end_cases,  stream_cases,
-    broadcast_cases, fds_cases,      take_cases,    spin_cases,     buffer_cases,    lend_cases,
+    map_cases,     control_cases,  bytes_cases,     image_cases,     place_cases,     code_cases,  stage_cases,
+    death_cases,   outside_cases,  deadline_cases,  lifecycle_cases, refusal_cases,   odd_cases,   shutdown_cases,
+    leaving_cases, thread_cases,   interrupt_cases, progress_cases,  eventloop_cases, stats_cases, task_cases,
+    result_cases,  task_end_cases, stream_cases,    broadcast_cases, fds_cases,       take_cases,  spin_cases,
+    buffer_cases,  in_place_cases, lend_cases,
 };
 
 enum { CASE_DEADLINE_S = 120, VANISH_MS = 10000, REPORT_BYTES = 4096, MAX_CASES = 512 };
@@ -212,6 +213,16 @@ long status_kib(pid_t pid, const char *field)
         return -1;
     char *line = strstr(text, field);
     return line ? strtol(line + strlen(field), NULL, 10) : -1;
+}
+
+size_t heap_bytes_in_use(void)
+{
+#ifdef __GLIBC__
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+#else
+    return 0;
+#endif
 }
 
 bool is_sanitized(void)

@@ -70,7 +70,7 @@ extern const struct conformance_case map_cases[], control_cases[], bytes_cases[]
     code_cases[], stage_cases[], death_cases[], outside_cases[], deadline_cases[], lifecycle_cases[], refusal_cases[],
     odd_cases[], shutdown_cases[], leaving_cases[], thread_cases[], interrupt_cases[], progress_cases[],
     eventloop_cases[], stats_cases[], task_cases[], result_cases[], task_end_cases[], stream_cases[], broadcast_cases[],
-    fds_cases[], take_cases[], spin_cases[], buffer_cases[], lend_cases[];
+    fds_cases[], take_cases[], spin_cases[], buffer_cases[], in_place_cases[], lend_cases[];
 
 /* ---- expectations ---- */
 
@@ -113,6 +113,7 @@ unsigned thread_count(void);
 void await_thread_count(unsigned count); /* no more than so many: one that was joined shows for a moment */
 unsigned child_count(void);              /* children of this process that have not been reaped, zombies included */
 long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, such as "VmRSS:"; -1: none */
+size_t heap_bytes_in_use(void);                /* 0: the C library does not tell */
 bool is_sanitized(void);                       /* which costs memory, and threads */
 uint64_t now_ms(void);
 

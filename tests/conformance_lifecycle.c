@@ -2,7 +2,6 @@
  * what becomes of a pool when the host forks. */
 #include "conformance.h"
 #include <errno.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,16 +31,6 @@ static void use(struct pool *pool)
 }
 
 /* ---- nothing is left ---- */
-
-static size_t bytes_in_use(void)
-{
-#ifdef __GLIBC__
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
-#else
-    return 0;
-#endif
-}
 
 static void create_use_destroy(unsigned workers)
 {
@@ -77,10 +66,11 @@ static void two_hundred_pools_leave_nothing_behind(void)
 {
     enum { WARM_UP = 10, ROUNDS = 200, LEAST_BLOCK_BYTES = 24 };
     create_use_destroy_in_a_thread(WARM_UP);
-    size_t bytes = bytes_in_use();
+    size_t bytes = heap_bytes_in_use();
     long resident_kib = status_kib(getpid(), "VmRSS:");
     create_use_destroy_in_a_thread(ROUNDS);
-    EXPECT(bytes_in_use() <= bytes + ROUNDS * LEAST_BLOCK_BYTES / 2); /* what the C library caches comes and goes */
+    EXPECT(heap_bytes_in_use() <=
+           bytes + ROUNDS * LEAST_BLOCK_BYTES / 2); /* what the C library caches comes and goes */
     EXPECT(is_sanitized() || status_kib(getpid(), "VmRSS:") < resident_kib + 4096);
 }
 
