@@ -251,7 +251,8 @@ void *pool_call_reply(struct pool_call *call, size_t size) POOL_API(call_reply);
 
 /* The same in memory that the pool can map: a large reply is then not copied, but stays where the task writes it. pool_result.data points there,
  * for reading alone, until pool_task_free gives the memory back to the worker for its next reply; a worker that has been taken over can change it
- * meanwhile, as long as it lives: copy what must not change before checking it. From pool_map_bytes the caller gets a copy. Where
+ * meanwhile, as long as it lives: copy what must not change before checking it. A child that the program forks does not have it. From
+ * pool_map_bytes the caller gets a copy. Where
  * there is no such memory in the worker (no fds, or many replies of this worker are held) it is pool_call_reply; where the caller's process has no fd free
  * to map it by, the task fails with -EMFILE. */
 void *pool_call_reply_shared(struct pool_call *call, size_t size) POOL_API(call_reply_shared);

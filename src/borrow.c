@@ -7,7 +7,8 @@
 
 static void destroy(struct borrowed *region)
 {
-    munmap((void *)(uintptr_t)region->data, region->size);
+    if (region->data)
+        munmap((void *)(uintptr_t)region->data, region->size);
     free(region);
 }
 
@@ -30,6 +31,10 @@ static struct borrowed *map(struct borrow *borrow, unsigned number, size_t size,
 {
     struct borrowed *region = malloc(sizeof *region);
     void *data = region && fd >= 0 ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (data != MAP_FAILED && madvise(data, size, MADV_DONTFORK)) {
+        munmap(data, size);
+        data = MAP_FAILED;
+    }
     if (data == MAP_FAILED) {
         free(region);
         return NULL;
@@ -97,6 +102,12 @@ void borrow_give_back(struct borrowed *region)
         bit_set(&borrow->returned, region->number, true);
     else
         give_up(borrow, region->number);
+}
+
+void borrow_abandon(struct borrowed *region)
+{
+    if (region)
+        region->data = NULL;
 }
 
 bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_out)

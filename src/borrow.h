@@ -3,7 +3,8 @@
  * A worker announces a region (a memfd of its own) once and then replies in it, again and again: a reply is held by its task, and given back
  * when that is freed. The worker is not believed: memory that could shrink under a reader, or is less than was said, is refused, and so is
  * a region that is held already. What it writes there later only spoils its own replies. A region outlives its worker as long as it is held.
- * To be reused is worth something, so some stay mapped on both sides; what is more is given up.
+ * To be reused is worth something, so some stay mapped on both sides; what is more is given up. A copy of this process does not have the
+ * memory: it would keep it from going back to the system, and see in it the replies that come later.
  * Must not know: frames, tasks, workers. */
 #ifndef PROCPOOL_BORROW_H
 #define PROCPOOL_BORROW_H
@@ -18,7 +19,7 @@ struct borrow;
 
 struct borrowed {
     struct borrow *owner; /* NULL: its worker is gone, or does not know it any more */
-    const uint8_t *data;  /* for reading alone */
+    const uint8_t *data;  /* for reading alone; NULL: in a copy of the process that mapped it */
     size_t size;
     unsigned number;
     bool held;
@@ -36,8 +37,10 @@ int borrow_note(struct borrow *borrow, uint64_t number, uint64_t size, int fd);
 /* It has replied with the first `size` bytes of a region. 0, with the region held; -EMFILE, -ENOMEM: there was no fd, no memory to map it;
  * -EINVAL: it is lying. */
 int borrow_hold(struct borrow *borrow, uint64_t number, uint64_t size, struct borrowed **region_out);
-/* NULL is fine. */
+/* NULL is fine, here and below. */
 void borrow_give_back(struct borrowed *region);
+/* In a copy of this process: there may be something else where the memory was. */
+void borrow_abandon(struct borrowed *region);
 
 /* What the worker is to be told next; false: nothing. */
 bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_out);

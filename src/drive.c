@@ -173,6 +173,8 @@ void drive_let_go(struct pool *pool, struct buffer *buffer)
 void drive_forget_task(struct pool *pool, struct pool_task *task)
 {
     const struct borrow *lender = task->region ? task->region->owner : NULL; /* of a worker that still runs */
+    if (pool->forked)
+        borrow_abandon(task->region);
     pool->handle_count--;
     task_destroy(&pool->small_tasks, task);
     if (!lender || !lender->given_up)

@@ -485,7 +485,7 @@ void loop_abandon(struct loop *loop)
         if (child->pidfd != child->exit_fd)
             fd_close(&child->pidfd);
         fd_close(&child->exit_fd);
-        peer_abandon_claims(&loop->peers[i]);
+        peer_abandon_memory(&loop->peers[i]);
         peer_close(&loop->peers[i]);
     }
     if (loop->backend_state)

@@ -127,8 +127,8 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
 void peer_put_returns(struct peer *peer);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
-/* In a forked child, which does not have the page. */
-void peer_abandon_claims(struct peer *peer);
+/* In a forked child, which has neither the page nor what the worker lends. */
+void peer_abandon_memory(struct peer *peer);
 /* A buffer goes away, which no item under way lies in. -ENOMEM: the worker cannot be told. */
 int peer_put_unmap(struct peer *peer, const struct buffer *buffer);
 /* `count` items of head were answered, and head->first is the next: its positions follow. */

@@ -168,11 +168,6 @@ uint64_t peer_take_back(struct peer *peer, uint64_t most)
     return count;
 }
 
-void peer_abandon_claims(struct peer *peer)
-{
-    peer->claims.page = NULL;
-}
-
 static void enlarge_pipes(struct peer *peer)
 {
     if (peer->large_pipes)

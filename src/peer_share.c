@@ -108,6 +108,13 @@ void peer_put_returns(struct peer *peer)
     }
 }
 
+void peer_abandon_memory(struct peer *peer)
+{
+    peer->claims.page = NULL;
+    for (unsigned i = 0; i < BORROW_REGIONS; i++)
+        borrow_abandon(peer->borrow.regions[i]);
+}
+
 void peer_forget_shared(struct peer *peer)
 {
     borrow_clear(&peer->borrow);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -297,6 +298,70 @@ static void reply_outlives_its_worker_and_its_pool(void)
     free(input);
 }
 
+/* A worker that is started meanwhile does not either, though it may be a copy of the host. */
+static void worker_does_not_keep_what_another_has_lent(void)
+{
+    struct pool *pool = make_pool(1);
+    struct pool_task *task, *dead;
+    unsigned char *input = make_input(LARGE, 4);
+    task = submit_echo(pool, input, LARGE);
+    expect_echo(task, input, LARGE);
+    EXPECT_OK(pool_submit(pool, die, NULL, 0, NULL, &dead));
+    EXPECT_INT(end_of(dead).status, POOL_ECRASH);
+    EXPECT_INT(number_from(pool, tell_regions, 0), 0);
+    expect_echo(task, input, LARGE);
+    pool_task_free(dead);
+    pool_task_free(task);
+    free(input);
+    EXPECT_OK(pool_destroy(pool));
+}
+
+struct held {
+    struct pool_task *tasks[2];
+    const void *data[2];
+};
+
+/* Memory of its own, where the replies are in its parent. */
+static int have_other_memory_there(void *arg)
+{
+    struct held *held = arg;
+    void *own[2];
+    for (unsigned i = 0; i < 2; i++) {
+        own[i] = mmap((void *)(uintptr_t)held->data[i], LARGE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (own[i] != held->data[i])
+            return 1;
+        memset(own[i], 7, LARGE);
+        pool_task_free(held->tasks[i]);
+    }
+    return ((char *)own[0])[LARGE - 1] + ((char *)own[1])[LARGE - 1] == 14 ? 0 : 2;
+}
+
+static void forked_child_frees_its_copies_of_tasks_and_nothing_else(void)
+{
+    struct pool *pool = make_pool(1);
+    struct pool_task *dead;
+    struct held held;
+    unsigned char *input = make_input(LARGE, 4);
+    for (unsigned i = 0; i < 2; i++) {
+        held.tasks[i] = submit_echo(pool, input, LARGE);
+        expect_echo(held.tasks[i], input, LARGE);
+        held.data[i] = result_of(held.tasks[i]).data;
+        if (i)
+            break; /* the worker of the first is gone, that of the second is there */
+        EXPECT_OK(pool_submit(pool, die, NULL, 0, NULL, &dead));
+        EXPECT_INT(end_of(dead).status, POOL_ECRASH);
+        pool_task_free(dead);
+    }
+    in_another_process(have_other_memory_there, &held);
+    for (unsigned i = 0; i < 2; i++) {
+        expect_echo(held.tasks[i], input, LARGE);
+        pool_task_free(held.tasks[i]);
+    }
+    free(input);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 static void *free_task(void *task)
 {
     pool_task_free(task);
@@ -427,6 +492,8 @@ const struct conformance_case lend_cases[] = {
     CASE(reply_above_the_limit_is_refused),
     CASE(map_of_bytes_gives_memory_of_the_callers),
     CASE(reply_outlives_its_worker_and_its_pool),
+    CASE(worker_does_not_keep_what_another_has_lent),
+    CASE(forked_child_frees_its_copies_of_tasks_and_nothing_else),
     CASE(task_may_be_freed_in_another_thread_while_its_worker_goes_on),
     CASE(recycled_worker_lends_anew),
     CASE(worker_without_fds_sends_its_replies),

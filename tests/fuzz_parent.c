@@ -18,7 +18,7 @@
  * linker (-Wl,--wrap):
  * __wrap_callable_describe __wrap_callable_generation __wrap_callable_library_id __wrap_callable_name __wrap_calloc
  * __wrap_chan_put __wrap_chan_put_parts __wrap_clock_gettime __wrap_epoll_ctl __wrap_free __wrap_lane_is_stretched __wrap_malloc
- * __wrap_peer_abandon_claims __wrap_peer_put_span __wrap_peer_take_back __wrap_poll __wrap_read __wrap_readv __wrap_realloc
+ * __wrap_peer_abandon_memory __wrap_peer_put_span __wrap_peer_take_back __wrap_poll __wrap_read __wrap_readv __wrap_realloc
  * __wrap_strdup __wrap_timerfd_create __wrap_timerfd_settime __wrap_writev */
 #include "fd.h"
 #include "parent_world.h"

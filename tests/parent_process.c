@@ -492,7 +492,7 @@ uint64_t __wrap_peer_take_back(struct peer *peer, uint64_t most)
 }
 
 /* The child of a fork does not have the page; this program does. */
-void __wrap_peer_abandon_claims(struct peer *peer)
+void __wrap_peer_abandon_memory(struct peer *peer)
 {
     claims_clear(&peer->claims);
 }

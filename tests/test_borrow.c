@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -120,6 +122,36 @@ static void region_that_is_held_outlives_its_worker_and_its_number(void **unused
     borrow_give_back(second);
 }
 
+static bool copy_can_read(const void *address)
+{
+    int status = 0;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (!pid) {
+        signal(SIGSEGV, SIG_DFL);
+        _exit(*(const volatile char *)address & 0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return !status;
+}
+
+static void copy_of_the_process_does_not_have_the_memory(void **unused)
+{
+    struct borrow borrow = {0};
+    struct borrowed *region;
+    (void)unused;
+    assert_int_equal(note(&borrow, 0, SIZE, memory()), 0);
+    assert_int_equal(borrow_hold(&borrow, 0, SIZE, &region), 0);
+    void *data = (void *)(uintptr_t)region->data;
+    assert_false(copy_can_read(data));
+    borrow_abandon(region);
+    borrow_abandon(NULL);
+    borrow_clear(&borrow);
+    borrow_give_back(region);
+    assert_int_equal(*(const volatile char *)data, 0); /* what is there is let alone */
+    munmap(data, SIZE);
+}
+
 static void region_that_could_not_be_mapped_is_given_up(void **unused)
 {
     struct borrow borrow = {0};
@@ -189,6 +221,7 @@ int main(void)
         cmocka_unit_test(sizes_and_numbers_are_checked),
         cmocka_unit_test(what_is_given_back_is_told_once_and_little_is_kept),
         cmocka_unit_test(region_that_is_held_outlives_its_worker_and_its_number),
+        cmocka_unit_test(copy_of_the_process_does_not_have_the_memory),
         cmocka_unit_test(region_that_could_not_be_mapped_is_given_up),
         cmocka_unit_test(lender_gives_what_fits_and_is_free),
         cmocka_unit_test(lender_has_a_bounded_number_of_regions),
