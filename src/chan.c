@@ -242,31 +242,41 @@ size_t chan_staged(const struct chan *chan)
 /* What a read of at most `asked` bytes came back with: a count to go on with, or the outcome to return. */
 static int note_read(struct chan *chan, ssize_t count, size_t asked)
 {
-    if (count == 0)
-        return CHAN_EOF;
-    if (count < 0 && count != -EAGAIN)
-        return (int)count;
-    chan->dry = !chan->blocking && (count < 0 || (size_t)count < asked);
+    bool is_end = !count || (count < 0 && count != -EAGAIN); /* which can be read again */
+    chan->dry = !chan->blocking && !is_end && (count < 0 || (size_t)count < asked);
+    if (is_end)
+        return count ? (int)count : CHAN_EOF;
     return count < 0 ? CHAN_AGAIN : 0;
+}
+
+/* One read, to have `size` bytes staged; more if they are there and not large. */
+static int stage(struct chan *chan, size_t size, ssize_t (*read_some)(int fd, void *bytes, size_t size))
+{
+    memmove(chan->staging, chan->staging + chan->staging_start, chan_staged(chan));
+    chan->staging_end = chan_staged(chan);
+    chan->staging_start = 0;
+    size_t room = (chan->large ? size : CHAN_STAGING_BYTES) - chan->staging_end;
+    ssize_t count = read_some(chan->in_fd, chan->staging + chan->staging_end, room);
+    int rc = note_read(chan, count, room);
+    chan->staging_end += rc ? 0 : (size_t)count;
+    return rc;
 }
 
 int chan_peek(struct chan *chan, size_t size, const uint8_t **bytes_out)
 {
     while (chan_staged(chan) < size) {
-        if (chan->dry)
-            return CHAN_AGAIN;
-        memmove(chan->staging, chan->staging + chan->staging_start, chan_staged(chan));
-        chan->staging_end = chan_staged(chan);
-        chan->staging_start = 0;
-        size_t room = (chan->large ? size : CHAN_STAGING_BYTES) - chan->staging_end;
-        ssize_t count = fd_read(chan->in_fd, chan->staging + chan->staging_end, room);
-        int rc = note_read(chan, count, room);
+        int rc = chan->dry ? CHAN_AGAIN : stage(chan, size, fd_read);
         if (rc)
             return rc;
-        chan->staging_end += (size_t)count;
     }
     *bytes_out = chan->staging + chan->staging_start;
     return 0;
+}
+
+bool chan_look(struct chan *chan)
+{
+    size_t more = chan_staged(chan) + WIRE_HEADER_BYTES;
+    return more > CHAN_STAGING_BYTES || stage(chan, more, chan->blocking ? fd_read_now : fd_read) != CHAN_AGAIN;
 }
 
 void chan_skip(struct chan *chan, size_t size)

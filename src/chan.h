@@ -72,6 +72,10 @@ void chan_forget_output(struct chan *chan);
 /* The fd is readable (again). */
 void chan_rearm(struct chan *chan);
 
+/* Whether there is something to be read that was not received yet, or the stream has ended or failed. What there is becomes received: so a
+ * look that finds something costs no more than the read that comes anyway. Never waits. */
+bool chan_look(struct chan *chan);
+
 /* Make the next `size` bytes (at most CHAN_STAGING_BYTES) available in one piece without consuming them. 0, CHAN_AGAIN,
  * CHAN_EOF, a negative errno. The pointer is valid until the next call but chan_skip. */
 int chan_peek(struct chan *chan, size_t size, const uint8_t **bytes_out);

@@ -270,11 +270,12 @@ static bool may_spin(const struct pool *pool)
 
 static bool spin(struct pool *pool, const struct loop_glance *glance)
 {
-    bool found;
-    if (!glance->count || !spin_begin(&pool->spin, loop_now_ns()))
+    bool found = false;
+    if (!glance->count)
         return false;
-    while (found = loop_glance(glance), spin_goes_on(&pool->spin, found, loop_now_ns()))
+    while (found = loop_glance(&pool->loop, glance), spin_goes_on(&pool->spin, found, loop_now_ns()))
         spin_pause();
+    loop_look_away(&pool->loop);
     return found;
 }
 
@@ -285,13 +286,12 @@ static void drive(struct pool *pool, int timeout_ms)
     if (pool->loop.gathered_tasks)
         timeout_ms = 0; /* they are handed out before anybody waits */
     pool->driving = true;
-    if (timeout_ms && may_spin(pool))
-        loop_aim(&pool->loop, &glance);
-    if (glance.count && loop_is_overdue(&pool->loop)) {
+    bool spins = timeout_ms && may_spin(pool);
+    if (spins && loop_is_overdue(&pool->loop))
         timeout_ms = 0;
-        glance.count = 0;
-    }
     uint64_t nap_ns = timeout_ms < 0 ? loop_nap_ns(&pool->loop) : 0;
+    if (spins && timeout_ms && !nap_ns && spin_begin(&pool->spin))
+        loop_aim(&pool->loop, &glance);
     if (timeout_ms)
         show_loop(pool, false);
     drive_unlock(pool);

@@ -232,7 +232,7 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
 void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance)
 {
     sched_clock(&loop->sched, loop_now_ns());
-    loop_read_glanced(loop, glance);
+    loop_take_glanced(loop, glance);
     perform(loop);
 }
 
@@ -247,12 +247,11 @@ bool loop_is_overdue(const struct loop *loop)
 }
 
 /* What has happened to workers while nobody drove is not to be blamed on what they are sent now; and who submits for long has enough for
- * workers that have ended what they had. */
-static void catch_up(struct loop *loop)
+ * workers that have ended what they had. But if somebody is looking at them right now that is done. */
+static void catch_up(struct loop *loop, uint64_t now_ns)
 {
     struct epoll_event events[LOOP_EVENTS];
-    uint64_t now_ns = loop_now_ns();
-    if (is_undriven(loop, now_ns)) {
+    if (is_undriven(loop, now_ns) && !__atomic_load_n(&loop->is_glanced_at, __ATOMIC_ACQUIRE)) {
         loop_handle(loop, events, loop_wait(loop, events, 0));
         now_ns = loop_now_ns();
     }
@@ -266,7 +265,7 @@ int loop_number(struct loop *loop, callable_fn *fn, uint32_t *number_out, char *
 
 void loop_submit(struct loop *loop, struct job *job)
 {
-    catch_up(loop);
+    catch_up(loop, loop_now_ns());
     loop->counts.submitted += job->count;
     sched_submit(&loop->sched, job);
     perform(loop);
@@ -293,15 +292,14 @@ int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, 
     loop->counts.submitted++;
     loop->gathered_tasks++;
     loop->gathered_bytes += task_held_bytes(task);
-    if (is_undriven(loop, task->submitted_ns))
-        return LOOP_IS_DUE;
     sched_clock(&loop->sched, task->submitted_ns);
-    return has_gathered(loop) || !sched_may_gather(&loop->sched) ? LOOP_IS_DUE : 0;
+    bool is_due = is_undriven(loop, task->submitted_ns) || has_gathered(loop) || !sched_may_gather(&loop->sched);
+    return is_due ? LOOP_IS_DUE : 0;
 }
 
 void loop_hand_out(struct loop *loop)
 {
-    catch_up(loop);
+    catch_up(loop, loop->sched.now_ns); /* which loop_add_task has just told */
     perform(loop);
 }
 
@@ -351,7 +349,7 @@ void loop_broadcast(struct loop *loop, struct job *job)
     struct peer_replay *replays = realloc(loop->setup.replays, count * sizeof *replays);
     if (replays)
         loop->setup.replays = replays;
-    catch_up(loop);
+    catch_up(loop, loop_now_ns());
     if (replays) {
         sched_broadcast(&loop->sched, job);
         perform(loop);

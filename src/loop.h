@@ -41,6 +41,7 @@ struct loop {
     unsigned gathered_tasks;       /* that were submitted since the scheduler was last asked what it wants */
     size_t gathered_bytes;         /* of their inputs */
     uint64_t looked_ns;            /* when what workers say was last read */
+    bool is_glanced_at;            /* by somebody without the lock, who reads what workers say */
     uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
     unsigned jobs_ended;           /* counts up, so that waiters can see that something has happened */
     struct task_queue ended_tasks; /* for the caller to take away */
@@ -76,7 +77,7 @@ void loop_cancel(struct loop *loop, struct job *job, int status);
  * handed out and written at once. kind: see lanes_add. 0; LOOP_IS_DUE: it is time to hand them out; -ENOMEM: it stays the caller's. */
 enum { LOOP_IS_DUE = 1 };
 int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind);
-void loop_hand_out(struct loop *loop);
+void loop_hand_out(struct loop *loop); /* right after that */
 /* A task that has not ended: now it has, with POOL_ECANCELED. */
 void loop_cancel_task(struct loop *loop, struct pool_task *task);
 
@@ -113,17 +114,16 @@ int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], i
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count);
 
 /* A cheaper look at the busy workers alone, at most LOOP_GLANCED. loop_aim: whom to look at; none if more are busy. loop_glance: whether
- * one has said something; like loop_wait it may run without the lock, and what it says is worth a look, no more. Then loop_handle_glanced does
- * what they want; since others may have said something, too, no time is acted on. So when loop_is_overdue it is loop_handle's turn. */
+ * one has said something, which it reads; like loop_wait it may run without the lock, until loop_look_away, which ends what loop_aim has
+ * begun. If there was something loop_handle_glanced does what they want; since others may have said something, too, no time is acted on. So
+ * when loop_is_overdue it is loop_handle's turn. */
 struct loop_glance {
     unsigned count;
-    struct loop_glanced {
-        unsigned slot;
-        int reply_fd;
-    } at[LOOP_GLANCED];
+    unsigned slots[LOOP_GLANCED];
 };
-void loop_aim(const struct loop *loop, struct loop_glance *glance_out);
-bool loop_glance(const struct loop_glance *glance);
+void loop_aim(struct loop *loop, struct loop_glance *glance_out);
+bool loop_glance(struct loop *loop, const struct loop_glance *glance);
+void loop_look_away(struct loop *loop);
 void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance);
 bool loop_is_overdue(const struct loop *loop);
 

@@ -1,32 +1,37 @@
 /* loop_glance: what busy workers have to say, without the epoll. See loop.h.
  *
- * To ask a pipe costs half as much as to ask the epoll for it, which counts where somebody asks all the time. */
-#include "fd.h"
+ * To read a pipe in which there may be nothing costs half as much as to ask the epoll for it, which counts where somebody asks all the time;
+ * and where there is something the read was needed anyway.
+ *
+ * Whoever looks does so without the pool's lock. Meanwhile nobody else reads what workers say, whatever else they do with the loop. */
 #include "loop_inner.h"
 
-void loop_aim(const struct loop *loop, struct loop_glance *glance_out)
+void loop_aim(struct loop *loop, struct loop_glance *glance_out)
 {
     unsigned busy = loop->sched.busy_count;
     glance_out->count = 0;
-    if (busy > LOOP_GLANCED)
-        return;
-    for (unsigned slot = 0; slot < loop->sched.slot_count && glance_out->count < busy; slot++)
+    for (unsigned slot = 0; busy <= LOOP_GLANCED && slot < loop->sched.slot_count && glance_out->count < busy; slot++)
         if (sched_head(&loop->sched, slot) && loop->peers[slot].watched)
-            glance_out->at[glance_out->count++] =
-                (struct loop_glanced){.slot = slot, .reply_fd = loop->peers[slot].child.reply_fd};
+            glance_out->slots[glance_out->count++] = slot;
+    loop->is_glanced_at = glance_out->count;
 }
 
-bool loop_glance(const struct loop_glance *glance)
+bool loop_glance(struct loop *loop, const struct loop_glance *glance)
 {
+    bool any = false;
     for (unsigned i = 0; i < glance->count; i++)
-        if (fd_unread(glance->at[i].reply_fd))
-            return true;
-    return false;
+        any |= chan_look(&loop->peers[glance->slots[i]].chan);
+    return any;
 }
 
-void loop_read_glanced(struct loop *loop, const struct loop_glance *glance)
+void loop_look_away(struct loop *loop)
+{
+    __atomic_store_n(&loop->is_glanced_at, false, __ATOMIC_RELEASE);
+}
+
+void loop_take_glanced(struct loop *loop, const struct loop_glance *glance)
 {
     for (unsigned i = 0; i < glance->count; i++)
-        if (loop->peers[glance->at[i].slot].watched) /* it may be another worker's by now */
-            loop_read_replies(loop, glance->at[i].slot);
+        if (loop->peers[glance->slots[i]].watched) /* it may be another worker's by now */
+            loop_take_replies(loop, glance->slots[i]);
 }

@@ -214,16 +214,21 @@ static bool take_news(struct loop *loop, unsigned slot)
     }
 }
 
-void loop_read_replies(struct loop *loop, unsigned slot)
+void loop_take_replies(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
     if (peer->was_watched && !peer->watched)
         return; /* its stream has ended */
-    chan_rearm(&peer->chan);
     while (take_news(loop, slot))
         ;
     if (chan_has_output(&peer->chan))
         loop_flush_requests(loop, slot); /* a greeting for an image that has just said hello */
+}
+
+void loop_read_replies(struct loop *loop, unsigned slot)
+{
+    chan_rearm(&loop->peers[slot].chan);
+    loop_take_replies(loop, slot);
 }
 
 /* ---- ends ---- */

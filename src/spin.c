@@ -5,7 +5,7 @@
 #define JUMP_NS UINT64_C(3000)
 enum { MOST_LOSSES = 10 };
 
-bool spin_begin(struct spin *spin, uint64_t now_ns)
+bool spin_begin(struct spin *spin)
 {
     if (!spin->limit_ns)
         return false;
@@ -13,8 +13,6 @@ bool spin_begin(struct spin *spin, uint64_t now_ns)
         spin->passes--;
         return false;
     }
-    spin->until_ns = now_ns + spin->limit_ns;
-    spin->last_ns = now_ns;
     spin->first_look = true;
     spin->lost_cpu = false;
     return true;
@@ -32,7 +30,10 @@ static void end(struct spin *spin, bool pays)
 
 bool spin_goes_on(struct spin *spin, bool found, uint64_t now_ns)
 {
-    spin->lost_cpu |= now_ns - spin->last_ns > JUMP_NS;
+    if (spin->first_look)
+        spin->until_ns = now_ns + spin->limit_ns;
+    else
+        spin->lost_cpu |= now_ns - spin->last_ns > JUMP_NS;
     spin->last_ns = now_ns;
     bool was_there = found && spin->first_look; /* so nobody would have slept, and it tells nothing */
     spin->first_look = false;

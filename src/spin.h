@@ -16,15 +16,16 @@
 struct spin {
     uint64_t limit_ns; /* of one spin; 0: never */
     uint64_t until_ns; /* of the one that goes on */
-    uint64_t last_ns;  /* when it last looked at the clock */
+    uint64_t last_ns;  /* when it last looked */
     bool first_look;   /* has not been told of yet */
     bool lost_cpu;     /* while it went on */
     unsigned losses;   /* spins that did not pay less those that did */
     unsigned passes;   /* waits to let pass */
 };
 
-/* Whether to spin in the wait that begins now. If so: look, and go on looking while spin_goes_on, told of each look, says so. */
-bool spin_begin(struct spin *spin, uint64_t now_ns);
+/* Whether to spin in the wait that begins now. If so: look, and go on looking while spin_goes_on, told of each look and when it was, says
+ * so. */
+bool spin_begin(struct spin *spin);
 bool spin_goes_on(struct spin *spin, bool found, uint64_t now_ns);
 
 /* Between two looks, which keep others from the pipe: about as long as one takes. */

@@ -286,9 +286,9 @@ bool work_read_request(const struct wire_header *request, struct work_buffer *bu
 /* Look for a request without going to sleep. */
 static void spin(void)
 {
-    if (!work.may_spin || !spin_begin(&work.spin, work_clock_ns()))
+    if (!work.may_spin || !spin_begin(&work.spin))
         return;
-    while (spin_goes_on(&work.spin, fd_unread(work.chan.in_fd), work_clock_ns()))
+    while (spin_goes_on(&work.spin, chan_look(&work.chan), work_clock_ns()))
         spin_pause();
 }
 

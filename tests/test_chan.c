@@ -449,6 +449,70 @@ static void a_blocking_reader_waits_for_the_rest(void **unused)
     close_line(&line);
 }
 
+/* From now on the kernel refuses to read from the pipe without waiting where it may wait (since Linux 6.4; before it always does). */
+static void splice_from(int pipe_fd, int write_fd)
+{
+    int other[2];
+    send_raw(write_fd, (const uint8_t *)"x", 1);
+    assert_int_equal(fd_pipe(other), 0);
+    assert_int_equal(splice(pipe_fd, NULL, other[1], NULL, 1, 0), 1);
+    fd_close(&other[0]);
+    fd_close(&other[1]);
+}
+
+static void check_looks(struct line *line)
+{
+    static struct reading reading;
+    struct chan *receiver = &line->receiver;
+    assert_false(chan_look(receiver));
+    put(&line->sender, 0, bodies[12], sizes[12]);
+    assert_int_equal(chan_flush(&line->sender), 0);
+    assert_true(chan_look(receiver));
+    assert_int_equal(fd_unread(line->ends[0]), 0);
+    assert_false(chan_look(receiver)); /* nothing new */
+    assert_int_equal(read_frame(receiver, &reading), 0);
+    reading.header.id = 12;
+    assert_frame(&reading, 12, sizes[12]);
+}
+
+static void a_look_receives_what_there_is_and_never_waits(void **unused)
+{
+    (void)unused;
+    static struct reading reading;
+    enum { NONBLOCKING, BLOCKING, SPLICED, KINDS };
+    for (int kind = NONBLOCKING; kind < KINDS; kind++) {
+        struct line line;
+        open_line(&line, kind != NONBLOCKING);
+        if (kind == SPLICED)
+            splice_from(line.ends[0], line.ends[1]);
+        reading.in_body = false;
+        check_looks(&line);
+        check_looks(&line);
+        fd_close(&line.ends[1]);
+        assert_true(chan_look(&line.receiver) || kind == SPLICED); /* there the end shows only when it is read */
+        assert_int_equal(read_frame(&line.receiver, &reading), CHAN_EOF);
+        close_line(&line);
+    }
+}
+
+/* Its first bytes may be received already, but no more than a header of what is to go into the caller's memory. */
+static void a_look_at_a_large_body_takes_no_more_than_a_header(void **unused)
+{
+    (void)unused;
+    struct line line;
+    size_t done = 0;
+    static uint8_t body[131072];
+    open_line(&line, false);
+    fd_try_pipe_capacity(line.ends[1], 1 << 20);
+    assert_int_equal(chan_read_into(&line.receiver, body, sizes[16], &done), CHAN_AGAIN);
+    send_raw(line.ends[1], bodies[16], sizes[16]);
+    assert_true(chan_look(&line.receiver));
+    assert_int_equal(chan_staged(&line.receiver), WIRE_HEADER_BYTES);
+    assert_int_equal(chan_read_into(&line.receiver, body, sizes[16], &done), 0);
+    assert_memory_equal(body, bodies[16], sizes[16]);
+    close_line(&line);
+}
+
 static void discarded_bytes_are_those_asked_for(void **unused)
 {
     (void)unused;
@@ -518,6 +582,8 @@ int main(void)
         cmocka_unit_test(the_end_is_told_at_every_byte_of_a_frame),
         cmocka_unit_test(a_frame_before_the_end_is_still_read),
         cmocka_unit_test(a_blocking_reader_waits_for_the_rest),
+        cmocka_unit_test(a_look_receives_what_there_is_and_never_waits),
+        cmocka_unit_test(a_look_at_a_large_body_takes_no_more_than_a_header),
         cmocka_unit_test(discarded_bytes_are_those_asked_for),
         cmocka_unit_test(behind_a_large_body_no_more_than_a_header_is_staged),
         cmocka_unit_test(a_write_that_fails_is_told),
