@@ -60,6 +60,7 @@ static void give_up(struct borrow *borrow, unsigned number)
 {
     forget(borrow, number);
     bit_set(&borrow->given_up, number, true);
+    borrow->is_urgent = true;
 }
 
 int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borrowed **region_out)
@@ -98,10 +99,12 @@ void borrow_give_back(struct borrowed *region)
     }
     bool keep = count_kept(borrow) < BORROW_KEPT;
     region->held = false;
-    if (keep)
-        bit_set(&borrow->returned, region->number, true);
-    else
+    if (!keep) {
         give_up(borrow, region->number);
+        return;
+    }
+    bit_set(&borrow->returned, region->number, true);
+    borrow->is_urgent |= region->size > BORROW_LARGE_BYTES;
 }
 
 void borrow_abandon(struct borrowed *region)
@@ -114,8 +117,10 @@ bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_
 {
     uint64_t *bits = borrow->returned ? &borrow->returned : &borrow->given_up;
     unsigned number = bit_first(bits, BORROW_REGIONS);
-    if (number == BITS_NONE)
+    if (number == BITS_NONE) {
+        borrow->is_urgent = false;
         return false;
+    }
     bit_set(bits, number, false);
     *kept_out = bits == &borrow->returned;
     *number_out = number;
@@ -127,4 +132,5 @@ void borrow_clear(struct borrow *borrow)
     for (unsigned i = 0; i < BORROW_REGIONS; i++)
         forget(borrow, i);
     borrow->given_up = 0;
+    borrow->is_urgent = false;
 }

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BORROW_REGIONS = 64, BORROW_KEPT = 2 };
+enum { BORROW_REGIONS = 64, BORROW_KEPT = 2, BORROW_LARGE_BYTES = 1 << 20 };
 
 struct borrow;
 
@@ -29,6 +29,7 @@ struct borrow {
     struct borrowed *regions[BORROW_REGIONS]; /* by number */
     uint64_t without_fd, without_memory;      /* bitmaps: were announced, but there was no fd, no memory for them */
     uint64_t returned, given_up;              /* bitmaps: the worker is to be told; until then it keeps the memory */
+    bool is_urgent; /* at once, though it may have nothing to do: there is much that could go back to the system */
 };
 
 /* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it announced before by this

@@ -177,10 +177,10 @@ void drive_forget_task(struct pool *pool, struct pool_task *task)
         borrow_abandon(task->region);
     pool->handle_count--;
     task_destroy(&pool->small_tasks, task);
-    if (!lender || !lender->given_up)
+    if (!lender || !lender->is_urgent)
         return;
     drive_begin_call();
-    loop_give_up_regions(&pool->loop);
+    loop_tell_returns(&pool->loop);
     drive_end_call();
 }
 

@@ -52,10 +52,13 @@ struct lend_region *lend_find(struct lend *lend, size_t size, const struct lend_
 {
     size = size ? size : 1;
     struct lend_region *region = choose(lend, size, beside);
-    if (!region || region->size >= size)
-        return region;
-    release(region);
-    return make(region, size) ? region : NULL;
+    if (region && region->size < size) {
+        release(region);
+        region = make(region, size) ? region : NULL;
+    }
+    if (region)
+        region->has_pages = true;
+    return region;
 }
 
 unsigned lend_number(const struct lend *lend, const struct lend_region *region)
@@ -80,17 +83,27 @@ int lend_take_back(struct lend *lend, uint64_t number, bool kept)
     return 0;
 }
 
-size_t lend_unknown_bytes(const struct lend *lend)
+static bool is_idle(const struct lend_region *region)
+{
+    return region->has_pages && !region->lent;
+}
+
+size_t lend_idle_bytes(const struct lend *lend)
 {
     size_t bytes = 0;
     for (unsigned i = 0; i < LEND_REGIONS; i++)
-        bytes += lend->regions[i].told ? 0 : lend->regions[i].size;
+        bytes += is_idle(&lend->regions[i]) ? lend->regions[i].size : 0;
     return bytes;
 }
 
+/* What the parent knows of it goes on knowing: it has the region mapped, and reads nothing there. */
 void lend_trim(struct lend *lend)
 {
-    for (unsigned i = 0; i < LEND_REGIONS; i++)
-        if (!lend->regions[i].told)
-            release(&lend->regions[i]);
+    for (unsigned i = 0; i < LEND_REGIONS; i++) {
+        struct lend_region *region = &lend->regions[i];
+        if (!region->told)
+            release(region);
+        else if (is_idle(region))
+            region->has_pages = madvise(region->data, region->size, MADV_REMOVE);
+    }
 }

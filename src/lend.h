@@ -1,7 +1,7 @@
 /* lend: memory that this worker lends to the parent for its replies. See borrow.h for the other side.
  *
- * A task asks for a region and writes its reply there; then the region is lent until the parent gives it back, with its pages warm. There is
- * a bounded number of them: with all of them lent, replies travel.
+ * A task asks for a region and writes its reply there; then the region is lent until the parent gives it back, with its pages warm. They stay
+ * so while replies follow one another. There is a bounded number of regions: with all of them lent, replies travel.
  * Must not know: frames, tasks. */
 #ifndef PROCPOOL_LEND_H
 #define PROCPOOL_LEND_H
@@ -17,6 +17,7 @@ struct lend_region {
     size_t size;
     int fd; /* until the parent has it */
     bool told, lent;
+    bool has_pages; /* it may have been written to */
 };
 
 struct lend {
@@ -31,8 +32,8 @@ unsigned lend_number(const struct lend *lend, const struct lend_region *region);
 void lend_note_told(struct lend_region *region);
 /* The parent has given it back; and, unless it is kept, has forgotten it. -EINVAL: it was not lent. */
 int lend_take_back(struct lend *lend, uint64_t number, bool kept);
-/* What the parent does not know of: how much it is, and to release it. */
-size_t lend_unknown_bytes(const struct lend *lend);
+/* What is not lent: how much there is of it, and to give its pages back to the system. */
+size_t lend_idle_bytes(const struct lend *lend);
 void lend_trim(struct lend *lend);
 
 #endif

@@ -315,10 +315,10 @@ void loop_cancel_task(struct loop *loop, struct pool_task *task)
     perform(loop);
 }
 
-void loop_give_up_regions(struct loop *loop)
+void loop_tell_returns(struct loop *loop)
 {
     for (unsigned i = 0; i < loop->sched.slot_count; i++) {
-        if (sched_state(&loop->sched, i) != SLOT_READY || !loop->peers[i].borrow.given_up)
+        if (sched_state(&loop->sched, i) != SLOT_READY || !loop->peers[i].borrow.is_urgent)
             continue;
         peer_put_returns(&loop->peers[i]);
         bit_set(loop->unsent, i, true);

@@ -81,8 +81,8 @@ void loop_hand_out(struct loop *loop); /* right after that */
 /* A task that has not ended: now it has, with POOL_ECANCELED. */
 void loop_cancel_task(struct loop *loop, struct pool_task *task);
 
-/* Workers whose lent memory was given up are told now: they may have nothing to do for long. */
-void loop_give_up_regions(struct loop *loop);
+/* Workers to whom it is urgent are told now which lent memory is not needed any more: they may have nothing to do for long. */
+void loop_tell_returns(struct loop *loop);
 /* A buffer goes away, which nothing under way lies in: the workers that have it are told. */
 void loop_drop_buffer(struct loop *loop, const struct buffer *buffer);
 

@@ -238,8 +238,8 @@ static void release_reply_if_outgrown(struct pool_call *call)
 static void release_when_idle(void)
 {
     struct work_buffer *buffers[] = {&work.input, &work.results, &work.failures, &work.report};
-    size_t largest = work.call.reply_capacity, unknown = lend_unknown_bytes(&work.lend);
-    largest = largest > unknown ? largest : unknown;
+    size_t largest = work.call.reply_capacity, idle = lend_idle_bytes(&work.lend);
+    largest = largest > idle ? largest : idle;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         largest = buffers[i]->capacity > largest ? buffers[i]->capacity : largest;
     if (largest <= LARGE_BYTES || fd_poll(work.chan.in_fd, POLLIN, IDLE_MS))

@@ -213,6 +213,43 @@ static void idle_worker_gives_up_what_is_not_needed(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+/* KiB of lent memory in RAM, as a process has it mapped. */
+static unsigned resident_in(const char *smaps)
+{
+    static char text[MAPS_BYTES];
+    unsigned total = 0;
+    if (read_file(smaps, text, sizeof text) < 0)
+        return 0;
+    for (const char *at = text; (at = strstr(at, "pool-reply")) != NULL; at++) {
+        unsigned resident = 0;
+        const char *line = strstr(at, "\nRss:");
+        if (line && sscanf(line, " Rss: %u", &resident) == 1)
+            total += resident;
+    }
+    return total;
+}
+
+static void idle_worker_does_not_keep_the_pages_of_large_replies(void)
+{
+    struct pool *pool = make_pool(1);
+    unsigned char *input = make_input(3 * LARGE, 1);
+    char smaps[64];
+    for (unsigned round = 0; round < 2; round++) {
+        uint64_t since_ms = now_ms();
+        struct pool_task *held = submit_echo(pool, input, LARGE), *task = submit_echo(pool, input, 3 * LARGE);
+        expect_echo(task, input, 3 * LARGE);
+        snprintf(smaps, sizeof smaps, "/proc/%d/smaps", (int)end_of(held).worker_pid);
+        EXPECT(resident_in(smaps) >= 4 * LARGE / 1024);
+        pool_task_free(task);
+        while (resident_in(smaps) > LARGE / 1024)
+            EXPECT(have_patience(since_ms));
+        expect_echo(held, input, LARGE);
+        pool_task_free(held);
+    }
+    free(input);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 static void reply_keeps_its_bytes_as_it_grows_and_changes_its_kind(void)
 {
     struct pool *pool = make_pool(1);
@@ -487,6 +524,7 @@ const struct conformance_case lend_cases[] = {
     CASE(region_is_used_again),
     CASE(many_replies_are_held_at_once_and_memory_goes_with_them),
     CASE(idle_worker_gives_up_what_is_not_needed),
+    CASE(idle_worker_does_not_keep_the_pages_of_large_replies),
     CASE(reply_keeps_its_bytes_as_it_grows_and_changes_its_kind),
     CASE(failed_task_has_a_text_and_no_reply),
     CASE(reply_above_the_limit_is_refused),

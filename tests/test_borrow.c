@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -101,6 +102,28 @@ static void what_is_given_back_is_told_once_and_little_is_kept(void **unused)
     borrow_clear(&borrow);
 }
 
+static void that_much_memory_is_given_back_is_urgent(void **unused)
+{
+    struct borrow borrow = {0};
+    struct borrowed *regions[4];
+    unsigned number;
+    bool kept;
+    (void)unused;
+    for (unsigned i = 0; i < 4; i++) {
+        size_t size = i == 1 ? BORROW_LARGE_BYTES + 1 : BORROW_LARGE_BYTES;
+        assert_int_equal(note(&borrow, i, size, fd_memory("region", size)), 0);
+        assert_int_equal(borrow_hold(&borrow, i, 1, &regions[i]), 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        borrow_give_back(regions[i]);
+        assert_int_equal(borrow.is_urgent, i > 0); /* the second is large, and beyond two they are not kept */
+        while (i && borrow_next_return(&borrow, &number, &kept))
+            assert_true(borrow.is_urgent);
+        assert_int_equal(borrow.is_urgent, false);
+    }
+    borrow_clear(&borrow);
+}
+
 static void region_that_is_held_outlives_its_worker_and_its_number(void **unused)
 {
     struct borrow borrow = {0};
@@ -188,9 +211,41 @@ static void lender_gives_what_fits_and_is_free(void **unused)
     large->lent = true;
     assert_int_equal(lend_take_back(&lend, lend_number(&lend, large), false), 0);
     assert_null(large->data);
-    assert_true(lend_unknown_bytes(&lend) > 50000);
+    assert_true(lend_idle_bytes(&lend) > 50000);
     lend_trim(&lend);
-    assert_int_equal(lend_unknown_bytes(&lend), 0);
+    assert_int_equal(lend_idle_bytes(&lend), 0);
+}
+
+static void pages_of_what_is_not_lent_go_back_and_the_region_stays(void **unused)
+{
+    struct lend lend = {0};
+    struct lend_region *regions[2];
+    struct stat status;
+    int fds[2];
+    (void)unused;
+    for (unsigned i = 0; i < 2; i++) {
+        regions[i] = lend_find(&lend, SIZE, NULL);
+        assert_non_null(regions[i]);
+        memset(regions[i]->data, 9, SIZE);
+        fds[i] = fd_dup(regions[i]->fd);
+        lend_note_told(regions[i]);
+        regions[i]->lent = true;
+    }
+    assert_int_equal(lend_take_back(&lend, lend_number(&lend, regions[1]), true), 0);
+    assert_int_equal(lend_idle_bytes(&lend), regions[1]->size);
+    lend_trim(&lend);
+    assert_int_equal(lend_idle_bytes(&lend), 0);
+    assert_true(!fstat(fds[0], &status) && status.st_blocks); /* the parent reads there */
+    assert_int_equal(regions[0]->data[SIZE - 1], 9);
+    assert_true(!fstat(fds[1], &status) && !status.st_blocks);
+    assert_ptr_equal(lend_find(&lend, SIZE, NULL), regions[1]);
+    assert_true(regions[1]->told && !regions[1]->data[0]);
+    assert_int_equal(lend_idle_bytes(&lend), regions[1]->size);
+    for (unsigned i = 0; i < 2; i++) {
+        regions[i]->lent = true;
+        assert_int_equal(lend_take_back(&lend, lend_number(&lend, regions[i]), false), 0);
+        fd_close(&fds[i]);
+    }
 }
 
 static void lender_has_a_bounded_number_of_regions(void **unused)
@@ -220,10 +275,12 @@ int main(void)
         cmocka_unit_test(what_is_no_sealed_memory_is_refused),
         cmocka_unit_test(sizes_and_numbers_are_checked),
         cmocka_unit_test(what_is_given_back_is_told_once_and_little_is_kept),
+        cmocka_unit_test(that_much_memory_is_given_back_is_urgent),
         cmocka_unit_test(region_that_is_held_outlives_its_worker_and_its_number),
         cmocka_unit_test(copy_of_the_process_does_not_have_the_memory),
         cmocka_unit_test(region_that_could_not_be_mapped_is_given_up),
         cmocka_unit_test(lender_gives_what_fits_and_is_free),
+        cmocka_unit_test(pages_of_what_is_not_lent_go_back_and_the_region_stays),
         cmocka_unit_test(lender_has_a_bounded_number_of_regions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
