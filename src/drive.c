@@ -366,7 +366,7 @@ void drive_begin_callback(struct pool *pool, struct drive_callback *callback)
 {
     *callback = (struct drive_callback){.pool = pool, .outer = thread.callbacks};
     thread.callbacks = callback;
-    if (pool->sleepers)
+    if (pool->sleepers && !pool->driving)
         pthread_cond_broadcast(&pool->changed); /* one of them drives meanwhile */
     drive_unlock(pool);
 }
