@@ -104,9 +104,10 @@ static void run_config(const struct wire_header *request)
     work.spin.limit_ns = config.spin_ns;
     if (config.flags & WIRE_CONFIG_RECYCLES && child_remember())
         decline(POOL_EBROKEN, "cannot save the state that recycling restores");
-    bool runs_code = config.initializer.size || config.finalizer.size || config.flags & WIRE_CONFIG_PRELOAD;
+    bool preloads = config.flags & WIRE_CONFIG_PRELOAD && config.preload.size;
+    bool runs_code = config.initializer.size || config.finalizer.size || preloads;
     if (runs_code || request->count)
-        work_flush(); /* what user code does now, it does after the hello */
+        work_flush(); /* what user code does now, it does after the hello; else that goes with what it leads to */
     if (config.flags & WIRE_CONFIG_PRELOAD)
         run_preload(&config);
     run_initializer(&config);
