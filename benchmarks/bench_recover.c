@@ -4,7 +4,9 @@
  * The limit: a message to a bare process, which kills itself; the event of its pidfd; another process started by the means of the same
  * start method; a message to it and its answer. Only the item that killed its worker fails: that is checked each time.
  *
- * The cost beyond 1.00 is a handshake and one more round trip, which the bare process does not need. */
+ * The cost beyond 1.00 is what a worker promises, a handshake and one more round trip, which the bare process does not need. In a row of its own
+ * the limit is a bare pool (see bare.h), which has all of that. */
+#include "bare.h"
 #include "bench.h"
 #include "raw.h"
 #include <procpool.h>
@@ -31,6 +33,25 @@ static double limit_ms(const struct bench *bench, unsigned deaths)
         ms[i] = bench_seconds_since(start_ns) * 1e3;
     }
     raw_crew_close(&crew);
+    return bench_quantile(ms, deaths, 0.5);
+}
+
+static double bare_ms(const struct bench *bench, unsigned deaths)
+{
+    double ms[DEATHS];
+    struct bare_pool pool;
+    struct raw_hello hello;
+    bare_open(&pool, bench->backend, 1);
+    bare_start(&pool);
+    bare_ask(&pool, &hello);
+    for (unsigned i = 0; i < deaths; i++) {
+        uint64_t start_ns = bench_now_ns();
+        bare_kill(&pool);
+        bare_start(&pool);
+        bare_ask(&pool, &hello);
+        ms[i] = bench_seconds_since(start_ns) * 1e3;
+    }
+    bare_close(&pool);
     return bench_quantile(ms, deaths, 0.5);
 }
 
@@ -81,6 +102,7 @@ int main(int argc, char **argv)
 {
     pool_init();
     raw_main(argc, argv);
+    bare_main(argc, argv);
 
     struct bench bench;
     bench_begin(&bench, "recover", "kill, event, start and first words of a bare process", argc, argv);
@@ -88,10 +110,17 @@ int main(int argc, char **argv)
     struct bench_series series = {.what = "a death to the next result", .unit = "ms", .kind = BENCH_TIME};
     series.target_cost = 1.3;
     series.target_value = strcmp(bench.backend, "forkserver") == 0 ? 0.5 : 0;
+    struct bench_series beside_bare = {
+        .what = "the same beside a bare pool", .unit = "ms", .kind = BENCH_TIME, .target_cost = 1.11};
+    bool has_bare_pool = strcmp(bench.backend, "spawn") != 0; /* exec is nearly all of that, and the same in either */
     for (unsigned round = 0; round < bench.rounds; round++) {
-        double limit = limit_ms(&bench, deaths);
-        bench_add(&series, limit, procpool_ms(&bench, deaths));
+        double limit = limit_ms(&bench, deaths), procpool = procpool_ms(&bench, deaths);
+        bench_add(&series, limit, procpool);
+        if (has_bare_pool)
+            bench_add(&beside_bare, bare_ms(&bench, deaths), procpool);
     }
     bench_print(&bench, &series);
+    if (has_bare_pool)
+        bench_print(&bench, &beside_bare);
     return 0;
 }

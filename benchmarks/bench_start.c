@@ -3,10 +3,12 @@
  * Counted from before pool_create to the moment when the last of the workers begins its first item (the workers tell the
  * time), and to the return of pool_destroy. The limit: as many processes started by the means of the same start method
  * (fork; posix_spawn of this very program; or one such process that forks the others), each with two pipes of its own, by which it
- * is sent a byte and answers with the time at which it read that; and their end.
+ * is sent a byte and answers with the time at which it read that; and their end. In rows of their own, without the end, the limit is the
+ * same of a bare pool (see bare.h), whose workers keep a pool's promises and say hello first.
  *
  * Then the same in a parent that has touched 2 GiB of memory. With fork the limit itself grows with the parent's memory;
  * with spawn and forkserver neither of the two should: so the library is also compared with itself in the small parent. */
+#include "bare.h"
 #include "bench.h"
 #include "raw.h"
 #include <procpool.h>
@@ -25,6 +27,20 @@ struct times {
 static double ms_between(uint64_t start_ns, uint64_t end_ns)
 {
     return (double)(end_ns - start_ns) / 1e6;
+}
+
+static double bare_ms(const struct bench *bench, unsigned workers)
+{
+    struct raw_hello hellos[MAX_WORKERS];
+    struct bare_pool pool;
+    uint64_t last_ns = 0, start_ns = bench_now_ns();
+    bare_open(&pool, bench->backend, workers);
+    bare_start(&pool);
+    bare_ask(&pool, hellos);
+    for (unsigned i = 0; i < workers; i++)
+        last_ns = hellos[i].asked_ns > last_ns ? hellos[i].asked_ns : last_ns;
+    bare_close(&pool);
+    return ms_between(start_ns, last_ns);
 }
 
 static struct times limit_times(const struct bench *bench, unsigned workers)
@@ -96,15 +112,22 @@ static struct times procpool_times(const struct bench *bench, unsigned workers)
     return times;
 }
 
-enum row { SMALL, SMALL_GONE, LARGE, LARGE_GONE, LARGE_TO_SMALL, ROWS };
+enum row { SMALL, SMALL_BARE, SMALL_GONE, LARGE, LARGE_GONE, LARGE_TO_SMALL, ROWS };
 
 static const char *const names[ROWS] = {
     [SMALL] = "%u working",
+    [SMALL_BARE] = "%u working, beside a bare pool",
     [SMALL_GONE] = "%u working and gone",
     [LARGE] = "%u working, parent %u MiB",
     [LARGE_GONE] = "%u working and gone, parent %u MiB",
     [LARGE_TO_SMALL] = "%u working, parent %u MiB, to small",
 };
+
+/* Exec is nearly all of `spawn`, and the same in either. */
+static bool has_bare_pool(const struct bench *bench)
+{
+    return strcmp(bench->backend, "spawn") != 0;
+}
 
 /* What is promised of each start method. */
 static void set_targets(const struct bench *bench, unsigned workers, struct bench_series *series)
@@ -112,15 +135,17 @@ static void set_targets(const struct bench *bench, unsigned workers, struct benc
     bool forks = strcmp(bench->backend, "fork") == 0, spawns = strcmp(bench->backend, "spawn") == 0;
     series[SMALL].target_cost = forks ? 1.25 : spawns ? 1.15 : 0;
     series[SMALL].target_value = !forks && !spawns && workers == 16 ? 3 : 0;
+    series[SMALL_BARE].target_cost = 1.11;
     series[LARGE_TO_SMALL].target_cost = forks ? 0 : 1.1;
     series[LARGE_TO_SMALL].target_excess = forks ? 0 : 1;
 }
 
-static struct times measure_round(const struct bench *bench, unsigned workers, struct bench_series *series)
+static struct times measure_round(const struct bench *bench, unsigned workers, struct bench_series *working,
+                                  struct bench_series *gone)
 {
     struct times limit = limit_times(bench, workers), procpool = procpool_times(bench, workers);
-    bench_add(&series[0], limit.working_ms, procpool.working_ms);
-    bench_add(&series[1], limit.gone_ms, procpool.gone_ms);
+    bench_add(working, limit.working_ms, procpool.working_ms);
+    bench_add(gone, limit.gone_ms, procpool.gone_ms);
     return procpool;
 }
 
@@ -134,16 +159,19 @@ static void measure(const struct bench *bench, unsigned workers, unsigned parent
     }
     set_targets(bench, workers, series);
     for (unsigned round = 0; round < bench->rounds; round++) {
-        struct times small = measure_round(bench, workers, &series[SMALL]);
+        struct times small = measure_round(bench, workers, &series[SMALL], &series[SMALL_GONE]);
+        if (has_bare_pool(bench))
+            bench_add(&series[SMALL_BARE], bare_ms(bench, workers), small.working_ms);
         if (parent_mib == 0)
             continue;
         void *ballast = bench_memory((size_t)parent_mib << 20);
-        struct times large = measure_round(bench, workers, &series[LARGE]);
+        struct times large = measure_round(bench, workers, &series[LARGE], &series[LARGE_GONE]);
         munmap(ballast, (size_t)parent_mib << 20);
         bench_add(&series[LARGE_TO_SMALL], small.working_ms, large.working_ms);
     }
     for (int row = 0; row < (parent_mib ? ROWS : LARGE); row++)
-        bench_print(bench, &series[row]);
+        if (series[row].count)
+            bench_print(bench, &series[row]);
 }
 
 int main(int argc, char **argv)
@@ -151,6 +179,7 @@ int main(int argc, char **argv)
     struct bench bench;
     pool_init();
     raw_main(argc, argv);
+    bare_main(argc, argv);
     bench_begin(&bench, "start", "bare processes that are sent a byte and answer", argc, argv);
     unsigned parent_mib = bench.quick ? QUICK_MIB : LARGE_MIB;
     if (bench_available_bytes() < 1.5 * 1048576 * parent_mib) {
