@@ -457,8 +457,8 @@ struct pool_stats {
     uint64_t crashes;   /* ready workers that died by themselves or by a hand from outside, or broke the protocol */
     uint64_t timeouts;  /* workers that were killed at a deadline */
     uint64_t recycled;  /* workers that were worn out and replaced */
-    uint64_t bytes_out; /* to workers, through pipes */
-    uint64_t bytes_in;  /* from workers */
+    uint64_t bytes_out; /* to workers, but what lies in shared buffers */
+    uint64_t bytes_in;  /* from workers, the same */
 };
 #define POOL_STATS_INIT                                                                                                \
     {                                                                                                                  \

@@ -21,6 +21,14 @@
 struct job;
 struct buffer; /* memory that workers can map; see buffers.h */
 
+/* What of a span does not go through the pipe either, but is copied by memory that is its worker's (see transit.h). */
+struct span_transit {
+    bool items, results;
+    size_t at; /* where the item `first` of the job, and its result, are there */
+    uint64_t first;
+    uint64_t end; /* how much of the memory was taken when it was sent */
+};
+
 struct span {
     struct span *next;
     struct job *job;
@@ -31,8 +39,9 @@ struct span {
     uint64_t cost_ns;  /* expected, when it was sent */
     size_t bytes;      /* of its inputs and results, when it was sent; but what is in buffers does not travel */
     int status;        /* of a span that is not to run: what its items end with */
-    bool by_reference; /* when it was sent: inputs that are in buffers did not travel */
+    bool by_reference; /* when it was sent: inputs that are in buffers did not go through the pipe */
     bool in_place;     /* and neither do its results */
+    struct span_transit transit;
     uint64_t sent_position; /* where its last frame ends in the outgoing stream */
     uint64_t
         begin_position; /* how far a worker has to read that stream to begin it; UINT64_MAX: it was never written there */

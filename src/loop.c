@@ -384,7 +384,7 @@ void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in)
     *out += loop->counts.bytes_out;
     *in += loop->counts.bytes_in;
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++) {
-        *out += peer_is_open(&loop->peers[i]) ? loop->peers[i].chan.sent_bytes : 0;
+        *out += peer_is_open(&loop->peers[i]) ? peer_bytes_out(&loop->peers[i]) : 0;
         *in += peer_is_open(&loop->peers[i]) ? loop->peers[i].bytes_in : 0;
     }
 }

@@ -294,7 +294,7 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
     sched_unread(&loop->sched, slot, peer_read_position(peer));
     stop_reading(loop, peer);
     watch_output(loop, slot, false);
-    loop->counts.bytes_out += peer->chan.sent_bytes;
+    loop->counts.bytes_out += peer_bytes_out(peer);
     loop->counts.bytes_in += peer->bytes_in;
     peer_close(peer);
     sched_exited(&loop->sched, slot);

@@ -44,6 +44,7 @@ int peer_open(struct peer *peer, const struct backend_child *child, unsigned wor
 void peer_close(struct peer *peer)
 {
     claims_clear(&peer->claims);
+    transit_clear(&peer->transit);
     chan_clear(&peer->chan);
     free(peer->body);
     free(peer->told);
@@ -367,8 +368,10 @@ static enum peer_news take_result(struct peer *peer, const struct job *job, stru
     return PEER_RESULT;
 }
 
-static enum peer_news take_results(struct peer *peer, struct peer_report *report)
+static enum peer_news take_results(struct peer *peer, const struct span *head, struct peer_report *report)
 {
+    if (head->transit.results)
+        peer_take_out(peer, head, peer->header.count);
     report->failures = peer->body;
     report->failure_count = peer->header.function;
     report->body_bytes = peer->header.body_bytes;
@@ -419,6 +422,8 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
     if (header->type == WIRE_REGION)
         return take_region(peer);
     peer->announced = false;
+    if (head && header->count == head->count)
+        transit_release(&peer->transit, head->transit.end); /* nothing more is put there before this is told */
     switch (header->type) {
     case WIRE_HELLO:
         return take_hello(peer, report);
@@ -427,7 +432,7 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
     case WIRE_RESULT:
         return take_result(peer, head->job, report);
     case WIRE_RESULTS:
-        return take_results(peer, report);
+        return take_results(peer, head, report);
     case WIRE_SKIPPED:
         return take_skipped(peer);
     default:

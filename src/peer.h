@@ -2,8 +2,8 @@
  *
  * Sends it its configuration and its spans, and turns what it says into checked news. The worker is taken for hostile:
  * whatever bytes it sends end at worst as PEER_GARBAGE. A frame is believed only when it answers the first span
- * in flight, item for item, and fits it to the byte; its results are read straight into the caller's arrays, where they
- * can spoil only the items that they are for. Buffers for replies grow as bytes come, never by what a header claims beyond the size
+ * in flight, item for item, and fits it to the byte; its results are read straight into the caller's arrays, or copied there, where
+ * they can spoil only the items that they are for. Buffers for replies grow as bytes come, never by what a header claims beyond the size
  * of the input that it answers.
  * Must not know: other workers, the scheduler, when to do what. */
 #ifndef PROCPOOL_PEER_H
@@ -16,6 +16,7 @@
 #include "claims.h"
 #include "functions.h"
 #include "job.h"
+#include "transit.h"
 
 enum { PEER_TEXT_BYTES = WIRE_TEXT_BYTES + 1 };
 
@@ -40,7 +41,7 @@ struct peer {
     unsigned worker_id;
     struct chan chan;
     const struct peer_setup *setup; /* borrowed */
-    uint64_t bytes_in;
+    uint64_t bytes_in, transit_bytes_out;
     bool greets_late; /* starts afresh: what is sent before its hello would be lost with the old image */
     bool large_pipes;
     enum { PEER_EXPECTS_HELLO, PEER_EXPECTS_READY, PEER_EXPECTS_RESULTS } expects;
@@ -78,8 +79,10 @@ struct peer {
     uint32_t told_count;
     uint8_t *shared; /* by buffer number: whether it has that, enum peer_sharing */
     uint32_t shared_count;
-    struct borrow borrow; /* memory of the worker's for its replies */
-    bool announced;       /* some of it, and no answer since */
+    struct transit transit; /* memory for large runs */
+    bool transit_told;      /* or it cannot be had, and they go through the pipes */
+    struct borrow borrow;   /* memory of the worker's for its replies */
+    bool announced;         /* some of it, and no answer since */
 };
 
 enum peer_news {
@@ -127,7 +130,7 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
 void peer_put_returns(struct peer *peer);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
-/* In a forked child, which has neither the page nor what the worker lends. */
+/* In a forked child, which has neither what is shared with the worker nor what it lends. */
 void peer_abandon_memory(struct peer *peer);
 /* A buffer goes away, which no item under way lies in. -ENOMEM: the worker cannot be told. */
 int peer_put_unmap(struct peer *peer, const struct buffer *buffer);
@@ -135,6 +138,11 @@ int peer_put_unmap(struct peer *peer, const struct buffer *buffer);
 void peer_note_answered(struct span *head, uint64_t count);
 /* Send nothing more, not even what is queued: the worker is being killed, and the memory may go. */
 void peer_mute(struct peer *peer);
+/* What was sent to it, through the pipe and otherwise. */
+static inline uint64_t peer_bytes_out(const struct peer *peer)
+{
+    return peer->chan.sent_bytes + peer->transit_bytes_out;
+}
 /* How much of the stream the worker has read. */
 uint64_t peer_read_position(const struct peer *peer);
 /* Queue WIRE_RECYCLE (then it says hello anew) or WIRE_SHUTDOWN. -ENOMEM. */

@@ -10,6 +10,9 @@
 
 #include "peer.h"
 
+/* Above this a body does not fit a pipe of the default size, and a larger one, or other memory, saves wake-ups. */
+enum { PEER_LARGE_BYTES = 48 << 10 };
+
 /* Queue all that a worker needs to become ready. -ENOMEM. */
 int peer_put_greeting(struct peer *peer);
 
@@ -19,6 +22,11 @@ bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t co
 /* Whether the inputs and results of span are to be referred to: that is so when the worker has the buffers that they lie in, which it is
  * given here at first need. Else they travel. */
 void peer_share_span(struct peer *peer, struct span *span);
+/* `count` items of head were run: their results, from where they travel by to where they belong. */
+void peer_take_out(struct peer *peer, const struct span *head, uint64_t count);
+/* The body of a run as far as it says where things are. How many bytes that takes. */
+enum { PEER_PLACES_BYTES = 2 * WIRE_REFERENCE_BYTES };
+size_t peer_refer_run(struct peer *peer, const struct span *span, uint8_t places[PEER_PLACES_BYTES]);
 /* Say where `size` bytes at `data` are, as their place in the buffer. How many bytes that takes. */
 size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES]);
 /* The worker has no buffers any more, and lends nothing: it starts afresh. */

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Above this a body does not fit a pipe of the default size, and a larger one saves wake-ups. */
-enum { LARGE_BODY_BYTES = 48 << 10, LARGE_PIPE_BYTES = 1 << 20 };
+enum { LARGE_PIPE_BYTES = 1 << 20 };
 
 /* ---- greetings and functions ---- */
 
@@ -76,13 +75,9 @@ static int put_run(struct peer *peer, const struct span *span, uint8_t flags)
 {
     const struct job *job = span->job;
     const uint8_t *items = job->items + span->first * job->item_size;
-    size_t items_size = (size_t)span->count * job->item_size, places_size = 0;
-    uint8_t places[2 * WIRE_REFERENCE_BYTES];
-    if (span->in_place)
-        places_size += peer_refer(job->results_in, job->results + span->first * job->result_size,
-                                  (size_t)span->count * job->result_size, places);
-    if (span->by_reference)
-        places_size += peer_refer(job->items_in, items, items_size, places + places_size);
+    size_t items_size = (size_t)span->count * job->item_size;
+    uint8_t places[PEER_PLACES_BYTES];
+    size_t places_size = peer_refer_run(peer, span, places);
     struct wire_header header = {.type = WIRE_RUN,
                                  .flags = (uint8_t)(flags | (job->stop_on_error ? WIRE_STOP : 0) |
                                                     (span->by_reference ? WIRE_REFERENCE : 0) |
@@ -139,24 +134,43 @@ static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
     return rc;
 }
 
-/* ---- taking back ---- */
+/* ---- memory that the worker alone has as well ---- */
+
+/* There is room in the channel. */
+static int send_memory(struct peer *peer, enum wire_type type, int fd)
+{
+    struct wire_header header = {.type = (uint8_t)type};
+    const uint64_t number = 0;
+    int rc = fd_send(peer->child.socket_fd, &number, sizeof number, &fd, 1);
+    return rc ? rc : chan_put(&peer->chan, &header, NULL);
+}
 
 /* Without memory, fds or a socket that takes them nothing is taken back from this worker. */
 static void tell_claims(struct peer *peer)
 {
-    struct wire_header header = {.type = WIRE_CLAIMS};
-    const uint64_t number = 0;
     int fd = -1;
     peer->claims_told = true;
     if (chan_reserve(&peer->chan, 1, 0) || claims_create(&peer->claims, &fd))
         return;
-    if (fd_send(peer->child.socket_fd, &number, sizeof number, &fd, 1))
+    if (send_memory(peer, WIRE_CLAIMS, fd))
         claims_clear(&peer->claims);
-    else
-        chan_put(&peer->chan, &header, NULL); /* there is room */
     peer->tickets = 0;
     fd_close(&fd);
 }
+
+/* Without memory, fds or a socket that takes them large runs go through the pipes. */
+static void tell_transit(struct peer *peer)
+{
+    int fd = -1;
+    peer->transit_told = true;
+    if (chan_reserve(&peer->chan, 1, 0) || transit_create(&peer->transit, &fd))
+        return;
+    if (send_memory(peer, WIRE_TRANSIT, fd))
+        transit_clear(&peer->transit);
+    fd_close(&fd);
+}
+
+/* ---- taking back ---- */
 
 /* While a frame is half read, nothing: it was believed to answer what is in flight now, and a liar may answer what it never claimed. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most)
@@ -168,6 +182,8 @@ uint64_t peer_take_back(struct peer *peer, uint64_t most)
     return count;
 }
 
+/* ---- spans, whole ---- */
+
 static void enlarge_pipes(struct peer *peer)
 {
     if (peer->large_pipes)
@@ -175,6 +191,16 @@ static void enlarge_pipes(struct peer *peer)
     peer->large_pipes = true;
     fd_try_pipe_capacity(peer->child.request_fd, LARGE_PIPE_BYTES);
     fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
+}
+
+/* For large spans that follow. */
+static void make_way(struct peer *peer, const struct span *span)
+{
+    bool is_run = span->job->kind == JOB_FIXED;
+    if (is_run && !peer->transit_told)
+        tell_transit(peer);
+    if (!is_run || !peer->transit.memory)
+        enlarge_pipes(peer);
 }
 
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)
@@ -194,8 +220,8 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
         return rc;
     peer->tickets += (uint32_t)span->count;
     peer->has_worked = true;
-    if (span->bytes > LARGE_BODY_BYTES)
-        enlarge_pipes(peer);
+    if (span->bytes > PEER_LARGE_BYTES)
+        make_way(peer, span);
     span->sent_position = peer->chan.put_bytes;
     span->begin_position = span->sent_position;
     if (job->kind != JOB_FIXED)
@@ -245,7 +271,8 @@ int peer_put_command(struct peer *peer, enum wire_type type)
     peer->expects = PEER_EXPECTS_HELLO;
     memset(peer->told, 0, peer->told_count / 8);
     claims_clear(&peer->claims);
-    peer->claims_told = peer->has_worked = false;
+    transit_clear(&peer->transit);
+    peer->claims_told = peer->transit_told = peer->has_worked = false;
     peer_forget_shared(peer);
     return 0;
 }

@@ -71,6 +71,23 @@ static bool share_inputs(struct peer *peer, const struct span *span)
     return all;
 }
 
+/* What is to travel of a large run does so by memory, if there is room. */
+static void take_transit(struct peer *peer, struct span *span)
+{
+    const struct job *job = span->job;
+    size_t item_size = span->by_reference ? 0 : job->item_size, result_size = span->in_place ? 0 : job->result_size;
+    size_t size = (size_t)span->count * (item_size > result_size ? item_size : result_size);
+    struct transit_room room;
+    if (size <= PEER_LARGE_BYTES || !transit_take(&peer->transit, size, &room))
+        return;
+    span->transit.items = item_size;
+    span->transit.results = result_size;
+    span->by_reference = true;
+    span->in_place = job->result_size;
+    span->transit.at = room.offset;
+    span->transit.first = span->first;
+}
+
 /* The results first: who has a buffer for them can read what else is in it. */
 void peer_share_span(struct peer *peer, struct span *span)
 {
@@ -78,14 +95,59 @@ void peer_share_span(struct peer *peer, struct span *span)
     bool fixed = job->kind == JOB_FIXED;
     span->in_place = job->results_in && share(peer, job->results_in, SHARES_TO_WRITE);
     span->by_reference = fixed ? job->items_in && share(peer, job->items_in, SHARES_TO_READ) : share_inputs(peer, span);
+    span->transit.items = span->transit.results = false;
+    if (fixed)
+        take_transit(peer, span);
+    span->transit.end = peer->transit.end;
+}
+
+void peer_take_out(struct peer *peer, const struct span *head, uint64_t count)
+{
+    size_t size = head->job->result_size;
+    const uint8_t *from = transit_results(&peer->transit, head->transit.at);
+    memcpy(head->job->results + head->first * size, from + (head->first - head->transit.first) * size,
+           (size_t)count * size);
+    peer->bytes_in += count * size;
+}
+
+static size_t refer(uint64_t buffer, size_t offset, size_t size, uint8_t place[WIRE_REFERENCE_BYTES])
+{
+    struct wire_reference reference = {.buffer = buffer, .offset = offset, .size = size};
+    wire_encode_reference(reference, place);
+    return WIRE_REFERENCE_BYTES;
 }
 
 size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES])
 {
-    size_t offset = (size_t)((const uint8_t *)data - buffer->data);
-    struct wire_reference reference = {.buffer = buffer->number, .offset = offset, .size = size};
-    wire_encode_reference(reference, place);
-    return WIRE_REFERENCE_BYTES;
+    return refer(buffer->number, (size_t)((const uint8_t *)data - buffer->data), size, place);
+}
+
+static size_t refer_results(const struct span *span, uint8_t *place)
+{
+    const struct job *job = span->job;
+    size_t size = (size_t)span->count * job->result_size;
+    if (span->transit.results)
+        return refer(WIRE_IN_TRANSIT, span->transit.at, size, place);
+    return span->in_place ? peer_refer(job->results_in, job->results + span->first * job->result_size, size, place) : 0;
+}
+
+/* They are copied to where they travel by. */
+static size_t refer_items(struct peer *peer, const struct span *span, uint8_t *place)
+{
+    const struct job *job = span->job;
+    const uint8_t *items = job->items + span->first * job->item_size;
+    size_t size = (size_t)span->count * job->item_size;
+    if (!span->transit.items)
+        return span->by_reference ? peer_refer(job->items_in, items, size, place) : 0;
+    memcpy(transit_items(&peer->transit, span->transit.at), items, size);
+    peer->transit_bytes_out += size;
+    return refer(WIRE_IN_TRANSIT, span->transit.at, size, place);
+}
+
+size_t peer_refer_run(struct peer *peer, const struct span *span, uint8_t places[PEER_PLACES_BYTES])
+{
+    size_t size = refer_results(span, places);
+    return size + refer_items(peer, span, places + size);
 }
 
 int peer_put_unmap(struct peer *peer, const struct buffer *buffer)
@@ -111,6 +173,7 @@ void peer_put_returns(struct peer *peer)
 void peer_abandon_memory(struct peer *peer)
 {
     peer->claims.page = NULL;
+    peer->transit.memory = NULL;
     for (unsigned i = 0; i < BORROW_REGIONS; i++)
         borrow_abandon(peer->borrow.regions[i]);
 }

@@ -52,6 +52,7 @@ static const struct wire_rule {
     [WIRE_REGION] = {WIRE_FROM_WORKER, HAS_ID | HAS_EXTRA, 0, 0},
     [WIRE_RETURN] = {WIRE_FROM_PARENT, HAS_ID, 0, 0},
     [WIRE_DISCARD] = {WIRE_FROM_PARENT, HAS_ID, 0, 0},
+    [WIRE_TRANSIT] = {WIRE_FROM_PARENT, 0, 0, 0},
 };
 
 static void store_u64(uint8_t *bytes, uint64_t value)

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 5,
+    WIRE_VERSION = 6,
     WIRE_HEADER_BYTES = 40,
     WIRE_TEXT_BYTES = 1023,        /* longest text in an error */
     WIRE_FAILURE_BYTES = 8,        /* one entry of the list of failed items in a WIRE_RESULTS body */
@@ -44,6 +44,7 @@ enum wire_type {
     WIRE_REGION,   /* worker: memory for its replies comes through the socket; from now on it is known by its number */
     WIRE_RETURN,   /* parent: the reply there is not needed any more */
     WIRE_DISCARD,  /* parent: the same, and the number means nothing any more */
+    WIRE_TRANSIT,  /* parent: memory through which runs may travel comes through the socket */
     WIRE_TYPE_COUNT
 };
 
@@ -132,6 +133,8 @@ const uint8_t *wire_decode_reply(const uint8_t *bytes, struct wire_reply *reply_
 int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64_t max_result_bytes);
 
 /* Memory in a shared buffer, or in a region: what stands in a body for bytes that do not travel. */
+#define WIRE_IN_TRANSIT                                                                                                \
+    UINT64_MAX /* instead of a number: in the memory of WIRE_TRANSIT, among the items or the results */
 struct wire_reference {
     uint64_t buffer; /* its number */
     uint64_t offset, size;

@@ -14,6 +14,7 @@
 #include "lend.h"
 #include "regions.h"
 #include "spin.h"
+#include "transit.h"
 #include <unistd.h>
 
 struct work_buffer {
@@ -49,6 +50,7 @@ struct work {
     struct claims claims;        /* what has not been begun may be taken back */
     uint32_t ticket;             /* of the next item */
     struct regions regions;      /* shared buffers */
+    struct transit transit;      /* memory for large runs */
     struct lend lend;            /* memory for replies */
     struct lend_region *lending; /* where the task at hand has its reply */
     uint32_t replays_left;       /* before it is ready */
@@ -81,8 +83,9 @@ void work_next(struct wire_header *header_out);
 void work_read(void *destination, uint64_t size);
 bool work_read_request(const struct wire_header *request, struct work_buffer *buffer);
 
-/* Handlers of WIRE_CLAIMS, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN, WIRE_DISCARD, WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
+/* Handlers of WIRE_CLAIMS, WIRE_TRANSIT, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN, WIRE_DISCARD, WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
 void work_take_claims(const struct wire_header *request);
+void work_take_transit(const struct wire_header *request);
 void work_take_buffer(const struct wire_header *request);
 void work_take_unmap(const struct wire_header *request);
 void work_take_return(const struct wire_header *request);

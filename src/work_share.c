@@ -30,16 +30,36 @@ void work_take_unmap(const struct wire_header *request)
     check(regions_unmap(&work.regions, request->id));
 }
 
+void work_take_transit(const struct wire_header *request)
+{
+    int fd = work_receive_fd(request->id);
+    if (fd >= 0) /* else nothing will travel by it */
+        transit_map(&work.transit, fd);
+    fd_close(&fd);
+}
+
+static uint8_t *find_in_transit(const struct wire_reference *reference, bool writable)
+{
+    if (!transit_has(&work.transit, reference->offset, reference->size))
+        work_end(1);
+    return writable ? transit_results(&work.transit, (size_t)reference->offset)
+                    : transit_items(&work.transit, (size_t)reference->offset);
+}
+
 /* What the next bytes of the body refer to: 0, or why it is not to be had. */
 static int take_reference(bool writable, uint8_t **data_out, size_t *size_out)
 {
     uint8_t bytes[WIRE_REFERENCE_BYTES];
     work_read(bytes, sizeof bytes);
     struct wire_reference reference = wire_decode_reference(bytes);
+    *size_out = (size_t)reference.size;
+    if (reference.buffer == WIRE_IN_TRANSIT) {
+        *data_out = find_in_transit(&reference, writable);
+        return 0;
+    }
     int rc = regions_find(&work.regions, reference.buffer, reference.offset, reference.size, writable, data_out);
     if (rc == -EFAULT)
         work_end(1);
-    *size_out = (size_t)reference.size;
     return rc;
 }
 

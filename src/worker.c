@@ -185,6 +185,7 @@ static void (*const handlers[WIRE_TYPE_COUNT])(const struct wire_header *) = {
     [WIRE_TASK] = run_task,
     [WIRE_RUN] = work_run_run,
     [WIRE_CLAIMS] = work_take_claims,
+    [WIRE_TRANSIT] = work_take_transit,
     [WIRE_BUFFER] = work_take_buffer,
     [WIRE_UNMAP] = work_take_unmap,
     [WIRE_RETURN] = work_take_return,

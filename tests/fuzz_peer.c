@@ -3,8 +3,8 @@
  * an end of file, or PEER_GARBAGE, and no byte outside of the items' results is touched.
  *
  * Input: one byte of set-up (bit 0: items of any size; bit 1: before the hello; bit 2: replies are not wanted;
- * bit 3: before it is ready; bit 4: results are in place; bit 5: regions 0 to 3 come through the socket), one for the size of a
- * result, one for the number of items, then what the worker writes.
+ * bit 3: before it is ready; bit 4: results are in place; bit 5: regions 0 to 3 come through the socket; bit 6: results travel by memory), one for
+ * the size of a result, one for the number of items, then what the worker writes.
  *
  * Build: with src/ and backends/ as include paths, all of the library's objects, -fsanitize=fuzzer,address,undefined. */
 #include "fd.h"
@@ -52,6 +52,22 @@ static int lending_socket(struct scene *scene)
     return ends[0];
 }
 
+/* As peer_put_span does, and the worker has written there. */
+static void put_in_transit(struct scene *scene)
+{
+    struct transit worker = {0};
+    struct transit_room room;
+    int fd = -1;
+    assert(!transit_create(&scene->peer.transit, &fd) && !transit_map(&worker, fd));
+    assert(transit_take(&scene->peer.transit, scene->result_bytes + 1, &room));
+    memset(transit_results(&worker, room.offset), 0xa5, scene->result_bytes);
+    scene->span->in_place = scene->span->transit.results = true;
+    scene->span->transit.at = room.offset;
+    scene->span->transit.end = room.end;
+    transit_clear(&worker);
+    fd_close(&fd);
+}
+
 static void set_up(struct scene *scene, const uint8_t *data, size_t size)
 {
     static uint8_t config[1];
@@ -80,6 +96,8 @@ static void set_up(struct scene *scene, const uint8_t *data, size_t size)
     scene->span = job->pending ? job_take_whole(job) : NULL;
     if (scene->span)
         scene->span->in_place = data[0] & 16;
+    if (scene->span && data[0] & 64)
+        put_in_transit(scene);
 }
 
 static volatile unsigned sum;
@@ -136,7 +154,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         else
             assert(data[0] & (2 | 8));
     }
-    check_margins(&scene, data[0] & 16);
+    check_margins(&scene, (data[0] & (16 | 64)) == 16);
     fd_close(&scene.worker_socket);
     peer_close(&scene.peer);
     free(scene.job.replies);

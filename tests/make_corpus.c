@@ -124,6 +124,8 @@ static void save_requests(void)
     save("shutdown");
     put_frame((struct wire_header){.type = WIRE_CLAIMS}, NULL);
     save("claims");
+    put_frame((struct wire_header){.type = WIRE_TRANSIT}, NULL);
+    save("transit");
 }
 
 /* Two replies, of 5 bytes and of none, each preceded by its size and time; and so many bytes more or less. */
@@ -258,6 +260,10 @@ static void save_answers(void)
     put_setup(16, 8, 4);
     put_answer(WIRE_RESULTS, 0, 4, "");
     save("results-in-place");
+    put_setup(64, 8, 4);
+    put_answer(WIRE_RESULTS, 0, 1, "");
+    put_answer(WIRE_RESULTS, 1, 3, "");
+    save("results-in-transit");
     put_setup(1 | 32, 0, 4);
     put_lent(0, true, 0, 0, 5000);
     put_lent(1, false, 0, 0, 1); /* not given back */

@@ -31,6 +31,7 @@ job          procpool
 lane         job
 bits
 claims       fd
+transit      fd
 spin
 buffers      bits fd
 regions
@@ -45,7 +46,7 @@ child        fd
 error        procpool
 call         pages procpool
 functions    callable
-peer         backend borrow buffers chan claims functions job pages error fd procpool
+peer         backend borrow buffers chan claims functions job pages transit error fd procpool
 task         borrow lane slab error fd procpool
 lanes        sched task
 loop         sched lanes peer borrow backend bits error fd procpool
@@ -60,7 +61,7 @@ stream       submit options call error
 broadcast    pool error
 share        pool buffers error procpool
 process      pool options error fd
-work         call callable chan claims regions lend spin child pages fd procpool
+work         call callable chan claims transit regions lend spin child pages fd procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child

@@ -43,6 +43,7 @@ static const struct type {
     {WIRE_REGION, WIRE_FROM_WORKER, 1, 1, 0, 0, 0, 0, 0},
     {WIRE_RETURN, WIRE_FROM_PARENT, 1, 0, 0, 0, 0, 0, 0},
     {WIRE_DISCARD, WIRE_FROM_PARENT, 1, 0, 0, 0, 0, 0, 0},
+    {WIRE_TRANSIT, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
 };
 
 static int decode(const struct wire_header *header, enum wire_side from, struct wire_header *header_out)
