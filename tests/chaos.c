@@ -360,6 +360,19 @@ static bool thread_is_left(void)
     return count_entries("/proc/self/task") > 1; /* one that was joined may show for a moment */
 }
 
+static bool is_mapped(const char *name)
+{
+    char line[512];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (!maps)
+        chaos_failed("cannot read the maps");
+    while (!found && fgets(line, sizeof line, maps))
+        found = strstr(line, name);
+    fclose(maps);
+    return found;
+}
+
 static size_t bytes_in_use(void)
 {
 #ifdef __GLIBC__
@@ -383,6 +396,8 @@ static void expect_nothing_left(unsigned fds_before)
     int rc = waitpid(-1, NULL, WNOHANG);
     if (rc != -1 || errno != ECHILD)
         chaos_failed("a child is left: waitpid gave %d", rc);
+    if (is_mapped("pool-buffer") || is_mapped("pool-reply"))
+        chaos_failed("memory that was shared with workers is still mapped");
     size_t bytes = bytes_in_use();
     if (shared->rounds < WARM_UP_ROUNDS)
         most_bytes = bytes > most_bytes ? bytes : most_bytes;
@@ -463,7 +478,8 @@ static void tell_counts(void)
         [COUNT_TIMED_OUT] = "timed out", [COUNT_CANCELED] = "ended cancelled",
         [COUNT_GARBAGE] = "garbage",     [COUNT_KILLED] = "workers killed",
         [COUNT_STOPPED] = "stopped",     [COUNT_SERVERS_KILLED] = "servers killed",
-        [COUNT_SHUTDOWNS] = "shutdowns", [COUNT_POOLS] = "pools"};
+        [COUNT_SHUTDOWNS] = "shutdowns", [COUNT_POOLS] = "pools",
+        [COUNT_BUFFERS] = "buffers",     [COUNT_LENT] = "looks at lent replies"};
     printf("%-10s %" PRIu64 " rounds:", start_method, shared->rounds);
     for (unsigned i = 0; i < COUNT_COUNT; i++)
         printf(" %" PRIu64 " %s%s", shared->counts[i], names[i], i + 1 < COUNT_COUNT ? "," : "\n");

@@ -1,5 +1,6 @@
 /* chaos: what the parts of the chaos program share. chaos.c runs rounds in hosts, chaos_deeds.c is what tasks do in workers,
- * chaos_model.c knows what must come of it, chaos_calls.c calls the API at random, chaos_hand.c kills from outside.
+ * chaos_model.c knows what must come of it, chaos_calls.c calls the API at random with tasks of chaos_tasks.c and memory of
+ * chaos_memory.c, chaos_hand.c kills from outside.
  *
  * Every item, whether a task, an item of a map or of a stream, has an *order*: what it is to do, and a number by which
  * the workers note on the *board* (memory that all of them share with the host) who began it and how often. So the
@@ -75,6 +76,8 @@ bool deed_succeeds(enum deed deed);
 /* How a worker ends that does it. false: it does not. */
 bool deed_kills(enum deed deed, uint64_t seed, int *signal_out, int *exit_code_out);
 int deed_code(uint64_t seed);
+/* Whether its reply is made in memory that the worker lends. */
+bool order_is_lent(const struct order *order);
 
 uint64_t order_sum(const struct order *order);
 void fill(void *bytes, size_t size, uint64_t seed);
@@ -185,10 +188,23 @@ enum count {
     COUNT_SERVERS_KILLED,
     COUNT_SHUTDOWNS,
     COUNT_POOLS,
+    COUNT_BUFFERS,
+    COUNT_LENT,
     COUNT_COUNT
 };
 void count_up(enum count what, uint64_t by);
 void count_status(int status);
+
+/* ---- memory ---- */
+
+struct memory {
+    char *data, *base;
+    struct pool *pool; /* whose buffer it is in; NULL: none */
+};
+
+/* Zero. A buffer may be given back when its pool is gone. */
+struct memory take_memory(struct arena *arena, struct dice *dice, size_t size);
+void give_memory(struct memory *memory);
 
 /* ---- tasks ---- */
 
@@ -200,6 +216,7 @@ struct record {
     struct order order;
     bool at_most_once, has_deadline;
     uint64_t told;
+    struct memory input; /* in a buffer that is not given back before the round ends; data NULL: it was */
     /* Under the records' lock. */
     bool accepted, kept, claimed, handed_out, freed, ended;
     bool cancel_tried, cancel_worked;

@@ -21,6 +21,7 @@ enum { MOST_ITEMS = 1500, UNTOUCHED = 4711, COMMON_DEADLINE_MS = 2000 };
 struct map {
     struct arena *arena;
     size_t count;
+    struct memory items, results; /* what orders and sums are in */
     struct order *orders;
     uint64_t *sums;
     int *statuses, *codes;
@@ -45,8 +46,10 @@ static struct map make_map(struct arena *arena, struct dice *dice, size_t most_i
 {
     struct map map = {.arena = arena, .dice = dice, .options = POOL_MAP_OPTIONS_INIT};
     map.count = (size_t)(1 + (dice_next(dice) % most_items >> dice_below(dice, 6)));
-    map.orders = allocate(map.count, sizeof *map.orders);
-    map.sums = allocate(map.count, sizeof *map.sums);
+    map.items = take_memory(arena, dice, map.count * sizeof *map.orders);
+    map.results = take_memory(arena, dice, map.count * sizeof *map.sums);
+    map.orders = (struct order *)map.items.data;
+    map.sums = (uint64_t *)map.results.data;
     map.statuses = allocate(map.count, sizeof *map.statuses);
     map.codes = allocate(map.count, sizeof *map.codes);
     bool has_deadline = dice_one_in(dice, 3), peaceful = dice_one_in(dice, 2);
@@ -71,8 +74,8 @@ static struct map make_map(struct arena *arena, struct dice *dice, size_t most_i
 
 static void clear_map(struct map *map)
 {
-    free(map->orders);
-    free(map->sums);
+    give_memory(&map->items);
+    give_memory(&map->results);
     free(map->statuses);
     free(map->codes);
 }
@@ -152,13 +155,27 @@ static void check_reply(struct map *map, size_t i, struct pool_bytes *reply)
     pool_bytes_clear(reply);
 }
 
-static struct pool_bytes wrap_order(const struct order *order)
+/* `at`: where there is room for it. */
+static struct pool_bytes write_order(const struct order *order, char *at)
 {
-    struct pool_bytes bytes = {.size = sizeof *order + order->size};
-    bytes.data = allocate(1, bytes.size);
-    memcpy(bytes.data, order, sizeof *order);
-    fill((char *)bytes.data + sizeof *order, order->size, order->seed);
-    return bytes;
+    memcpy(at, order, sizeof *order);
+    fill(at + sizeof *order, order->size, order->seed);
+    return (struct pool_bytes){at, sizeof *order + order->size};
+}
+
+/* All of them, one right behind the other. */
+static struct memory write_orders(const struct map *map, struct pool_bytes *items_out)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < map->count; i++)
+        size += sizeof map->orders[i] + map->orders[i].size;
+    struct memory memory = take_memory(map->arena, map->dice, size);
+    char *at = memory.data;
+    for (size_t i = 0; i < map->count; i++) {
+        items_out[i] = write_order(&map->orders[i], at);
+        at += items_out[i].size;
+    }
+    return memory;
 }
 
 void map_bytes_at_random(struct arena *arena, struct dice *dice)
@@ -167,16 +184,14 @@ void map_bytes_at_random(struct arena *arena, struct dice *dice)
         return;
     struct map map = make_map(arena, dice, 200, dice_one_in(dice, 10) ? 1 << 20 : 20000);
     struct pool_bytes *items = allocate(map.count, sizeof *items), *replies = allocate(map.count, sizeof *replies);
-    for (size_t i = 0; i < map.count; i++)
-        items[i] = wrap_order(&map.orders[i]);
+    struct memory memory = write_orders(&map, items);
     int rc = pool_map_bytes(arena->pool, do_order, items, map.count, replies, &map.options);
     if (has_run(&map, rc)) {
         for (size_t i = 0; i < map.count; i++)
             check_reply(&map, i, &replies[i]);
         check_map(&map, rc);
     }
-    for (size_t i = 0; i < map.count; i++)
-        pool_bytes_clear(&items[i]);
+    give_memory(&memory);
     free(items);
     free(replies);
     clear_map(&map);
@@ -213,7 +228,7 @@ static int give_item(void *arg, struct pool_bytes *item_out)
     *order = make_order(stream->dice, false, 30000);
     if (stream->given++ == stream->endless)
         order->deed = HANGS;
-    *item_out = wrap_order(order);
+    *item_out = write_order(order, allocate(1, sizeof *order + order->size));
     return 1;
 }
 

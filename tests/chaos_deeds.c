@@ -87,6 +87,11 @@ int deed_code(uint64_t seed)
     return 1 + (int)(seed % 100);
 }
 
+bool order_is_lent(const struct order *order)
+{
+    return order->seed >> 32 & 1;
+}
+
 bool deed_kills(enum deed deed, uint64_t seed, int *signal_out, int *exit_code_out)
 {
     *signal_out = deed == SEGFAULTS ? SIGSEGV : deed == ABORTS ? SIGABRT : deed == KILLS_ITSELF ? SIGKILL : 0;
@@ -260,7 +265,7 @@ static int check_fds(struct pool_call *call, const struct order *order)
 static int make_reply(struct pool_call *call, const struct order *order)
 {
     size_t size = order->deed == OVERDOES ? SIZE_MAX / 4 : sizeof(struct reply) + order->size;
-    struct reply *reply = pool_call_reply(call, size);
+    struct reply *reply = order_is_lent(order) ? pool_call_reply_shared(call, size) : pool_call_reply(call, size);
     if (!reply)
         return order->deed == OVERDOES ? 0 : pool_call_fail(call, 1003, "no memory for %zu bytes", size);
     *reply = (struct reply){order_sum(order), told, pool_item_index(), getpid(), pool_worker_id()};

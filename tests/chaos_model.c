@@ -207,6 +207,7 @@ static void check_reply(const struct expectation *expected, const struct pool_re
     CHECK(reply.worker_id == result->worker_id || !result->worker_pid);
     CHECK(reply.index == expected->index || expected->index == UINT64_MAX);
     CHECK((uintptr_t)result->data % 16 == 0);
+    count_up(COUNT_LENT, order_is_lent(expected->order));
 }
 
 /* The deaths of an order that is at its last chance, by a hand from outside. */

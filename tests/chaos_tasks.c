@@ -169,17 +169,18 @@ void submit_at_random(struct arena *arena, struct dice *dice, bool in_callback)
     options.fd_count = record->order.fd_count;
     open_fds(&record->order, fds);
     size_t size = sizeof record->order + record->order.size;
-    char *input = malloc(size);
-    if (!input)
-        chaos_failed("no memory");
-    memcpy(input, &record->order, sizeof record->order);
-    fill(input + sizeof record->order, record->order.size, record->order.seed);
+    struct memory input = take_memory(arena, dice, size);
+    memcpy(input.data, &record->order, sizeof record->order);
+    fill(input.data + sizeof record->order, record->order.size, record->order.seed);
     pthread_rwlock_rdlock(&arena->handing_out); /* a record's task is not freed before it is known here */
-    int rc = pool_submit(arena->pool, endless ? do_endless_order : do_order, input, size, &options,
+    int rc = pool_submit(arena->pool, endless ? do_endless_order : do_order, input.data, size, &options,
                          record->kept ? &task : NULL);
     note_submitted(record, rc, task);
     pthread_rwlock_unlock(&arena->handing_out);
-    free(input);
+    if (input.pool && dice_one_in(dice, 10))
+        record->input = input;
+    else
+        give_memory(&input); /* what is under way still has it */
     for (uint32_t i = 0; i < record->order.fd_count; i++)
         close(fds[i]);
     if (rc)
@@ -360,14 +361,26 @@ void expect_all_ended(const struct arena *arena)
     }
 }
 
+/* Nobody has written to it. */
+static void give_input(struct record *record)
+{
+    const struct order *order = &record->order;
+    const char *data = record->input.data;
+    if (memcmp(data, order, sizeof *order) != 0 || !is_filled(data + sizeof *order, order->size, order->seed))
+        complain(record, "its input has changed");
+    give_memory(&record->input);
+}
+
 void finish_records(void)
 {
     for (unsigned i = 0; i < record_count; i++) {
         struct record *record = &records[i];
-        if (!record->task || record->freed)
-            continue;
-        check_ended(record);
-        pool_task_free(record->task);
-        record->freed = true;
+        if (record->task && !record->freed) {
+            check_ended(record);
+            pool_task_free(record->task);
+            record->freed = true;
+        }
+        if (record->input.data)
+            give_input(record);
     }
 }
