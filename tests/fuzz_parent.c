@@ -4,11 +4,12 @@
  * says:
  *
  *   - Every item ends exactly once; all of them when the pool is closed and its workers are dead, and when they are honest.
- *   - An item that succeeded has the result that the one worker sent to whom it had been given last. A second reader, written from the
- *     protocol's description, reads what the parent reads and keeps count. What it takes for garbage ends the worker;
- *     what it takes for right does not.
+ *   - An item that succeeded has the result that the one worker sent, or lent, to whom it had been given last, for as long as it is
+ *     kept. A second reader, written from the protocol's description, reads what the parent reads and keeps count. What it takes
+ *     for garbage ends the worker; what it takes for right does not.
  *   - What the worker reads is what was put into its stream, to the byte; nothing of what has ended is still to be sent.
- *   - What a worker has begun is not taken back from it; and while it has to step over what was, it is sent nothing.
+ *   - What a worker has begun is not taken back from it; and while it has to step over what was, it is sent nothing to run.
+ *   - Memory that a worker lends it is given back once, when nothing holds it any more.
  *   - No allocation is larger than what has arrived, or was submitted, accounts for.
  *   - No deadline passes unnoticed, nobody is killed without a reason, the timer is set, nothing spins.
  *   - At the end no fd and no memory is left.
@@ -18,8 +19,8 @@
  * linker (-Wl,--wrap):
  * __wrap_callable_describe __wrap_callable_generation __wrap_callable_library_id __wrap_callable_name __wrap_calloc
  * __wrap_chan_put __wrap_chan_put_parts __wrap_clock_gettime __wrap_epoll_ctl __wrap_free __wrap_lane_is_stretched __wrap_malloc
- * __wrap_peer_abandon_memory __wrap_peer_put_span __wrap_peer_take_back __wrap_poll __wrap_read __wrap_readv __wrap_realloc
- * __wrap_strdup __wrap_timerfd_create __wrap_timerfd_settime __wrap_writev */
+ * __wrap_mmap __wrap_munmap __wrap_peer_abandon_memory __wrap_peer_put_span __wrap_peer_take_back __wrap_poll __wrap_read
+ * __wrap_readv __wrap_realloc __wrap_strdup __wrap_timerfd_create __wrap_timerfd_settime __wrap_writev */
 #include "fd.h"
 #include "parent_world.h"
 #include <poll.h>
@@ -241,7 +242,7 @@ static void change(struct draft *draft, uint8_t field, uint8_t value)
 }
 
 /* What would be right to say about the items that are due, as far as there are any. */
-static void draft_saying(struct draft *draft, const struct process *process, uint8_t saying, uint8_t items, size_t size,
+static void draft_saying(struct draft *draft, struct process *process, uint8_t saying, uint8_t items, size_t size,
                          unsigned how)
 {
     const struct question *head = has_questions(process) ? head_of(process) : NULL;
@@ -269,6 +270,12 @@ static void draft_saying(struct draft *draft, const struct process *process, uin
         break;
     case SAYING_SKIPPED:
         draft_skipped(draft, items);
+        break;
+    case SAYING_REGION:
+        draft_region(draft, process, items, size, how);
+        break;
+    case SAYING_REFERENCE:
+        draft_reference(draft, id, items, size);
         break;
     case SAYING_REFUSAL:
         draft_error(draft, 0, 0, how);
@@ -402,6 +409,13 @@ static void op_tamper(void)
     tamper(process, word);
 }
 
+static void op_free(void)
+{
+    struct kept *kept = &world.kept[take() % MAX_KEPT];
+    if (kept->task)
+        free_kept(kept);
+}
+
 /* ---- operations: what the system does ---- */
 
 static void op_refuse(void)
@@ -445,6 +459,7 @@ static void do_operation(uint8_t op)
         [OP_WAKE] = {op_wake, "wake"},
         [OP_CROWD] = {op_crowd, "crowd"},
         [OP_TAMPER] = {op_tamper, "tamper"},
+        [OP_FREE] = {op_free, "free"},
     };
     bool driven = !(op & PARENT_UNDRIVEN);
     unsigned number = (op & ~(unsigned)PARENT_UNDRIVEN) % PARENT_OPS;
@@ -662,7 +677,7 @@ static void clear(bool abandons)
     for (unsigned i = 0; i < world.process_count; i++)
         REQUIRE(!world.processes[i].exists);
     discard_works();
-    REQUIRE(world.allocations == 0);
+    REQUIRE(world.allocations == 0 && world.mappings == 0);
 }
 
 static void end_life(void)

@@ -71,6 +71,7 @@ enum parent_op {
     OP_WAKE,            /* - */
     OP_CROWD,           /* count, function: so many tasks (% 32), each cancelled at once */
     OP_TAMPER,          /* p, 8 bytes: the word that says what it has begun, if it has the page */
+    OP_FREE,            /* task: one of those that have ended and are kept */
     PARENT_OPS
 };
 
@@ -89,6 +90,7 @@ enum parent_task_flags {
     TASK_FDS = 2,        /* with (flags / 8 % 4 + 1) fds */
     TASK_OWNS = 4,       /* its input is memory of its own */
     TASK_OF_STREAM = 64, /* its index is not its number */
+    TASK_KEPT = 128,     /* when it has ended, with its reply, until OP_FREE */
 };
 
 /* Sizes: below 200 as they are, then in steps of 2500 bytes. */
@@ -104,6 +106,9 @@ enum parent_saying {
     SAYING_REFUSAL, /* ERROR with count 0 */
     SAYING_SKIPPED, /* with this count, whatever was taken back */
     SAYING_REPLIES, /* with this count, of whatever spans */
+    SAYING_REGION, /* by this number; HOW_ALL_FAIL: it could shrink; HOW_FIRST_FAILS: it is smaller; HOW_LAST_FAILS: without an fd;
+                     * HOW_LONG_TEXT: with two; HOW_CUT: with no message */
+    SAYING_REFERENCE, /* RESULT in the region of this number */
     PARENT_SAYINGS
 };
 

@@ -34,6 +34,13 @@
 #define LIE(p, saying, items, how, size, field, value) OP_SAY, (p), (saying), (items), (how), (size), (field), (value)
 #define TAMPER(p, begun, stop)                                                                                         \
     OP_TAMPER, (p), (begun)&255, 0, 0, ((stop)&1) << 7, (stop) >> 1 & 255, 0, 0, (stop) ? 128 : 0
+/* Memory that the process lends, and a reply in it. */
+#define REGION(p, number, how, size)    SAY(p, SAYING_REGION, number, how, size)
+#define REFERENCE(p, number, how, size) SAY(p, SAYING_REFERENCE, number, how, size)
+#define LENT(p, number, size)           REGION(p, number, 0, size), REFERENCE(p, number, 0, size)
+#define KEPT_TASKS                                                                                                     \
+    TASK(TASK_KEPT, 4, 0, 1), TASK(TASK_KEPT, 4, 0, 1), TASK(TASK_KEPT, 4, 0, 1), TASK(0, 4, 0, 1), TASK(0, 4, 0, 1),  \
+        OP_READ, 0, 255
 #define QUIETLY(op) ((op) | PARENT_UNDRIVEN)
 /* Sizes in steps of 2500 bytes. */
 #define K2_5(n) (PARENT_SIZE_STEPS_FROM - 1 + (n))
@@ -100,6 +107,43 @@ static const struct {
     SEED("lie-replies", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP_WITH(MAP_BYTES, 40, 4, 0, 0), MS, ANSWER(0),
          ANSWER(1), OP_READ, 0, 255, LIE(0, SAYING_REPLIES, 2, 0, 9, FIELD_RAW_BODY, 1), OP_READ, 1, 255,
          LIE(1, SAYING_REPLIES, 2, HOW_CUT, 9, FIELD_RAW_BODY, 30), LATER),
+
+    /* ---- replies in memory that is lent, right and wrong ---- */
+    SEED("lends", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), KEPT_TASKS, LENT(0, 0, 100), LENT(0, 63, K2_5(1)),
+         LENT(0, 5, 9), LENT(0, 6, 9), OP_FREE, 1, OP_FREE, 0, KEPT_TASKS, REFERENCE(0, 63, 0, 50),
+         REFERENCE(0, 0, 0, 100), OP_FREE, 2, LENT(0, 5, 60)),
+    SEED("lends-for-maps", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, MAP_WITH(MAP_BYTES, 9, 4, 0, 0), MS,
+         LENT(0, 1, 100), LENT(1, 1, 100), MAP_WITH(MAP_BYTES | MAP_NO_RESULTS, 9, 4, 0, 0), OP_READ, 0, 255,
+         REFERENCE(0, 1, 0, 7), OP_BROADCAST, 9, 3, OP_READ, 1, 255, REFERENCE(1, 1, 0, 7), ANSWER(0), ANSWER(1)),
+    SEED("lends-much", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), KEPT_TASKS, LENT(0, 0, K2_5(50)), LENT(0, 1, K2_5(30)),
+         LENT(0, 2, K2_5(9)), OP_FREE, 0, OP_FREE, 1, OP_FREE, 2, ANSWER(0)),
+    SEED("lends-and-dies", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), KEPT_TASKS, LENT(0, 0, 100), LENT(0, 1, 100),
+         REGION(0, 2, 0, 9), OP_EXIT, 0, EXIT_SIGNAL, LATER, OP_FREE, 0, GREET(0), OP_READ, 0, 255, LENT(0, 1, 3),
+         OP_FREE, 1),
+    SEED("lends-and-starts-afresh", LIFE(1, PARENT_RESTARTS, 2, ENDING_HONEST), GREET(0), KEPT_TASKS, LENT(0, 0, 100),
+         LENT(0, 1, 100), OP_READ, 0, 255, GREET(0), OP_READ, 0, 255, OP_FREE, 0, LENT(0, 0, 50), OP_FREE, 1),
+    SEED("lends-without-fds", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), KEPT_TASKS, REGION(0, 3, HOW_LAST_FAILS, 100),
+         REFERENCE(0, 3, 0, 100), KEPT_TASKS, LENT(0, 3, 100), ANSWER(0)),
+    SEED("lends-without-memory", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), KEPT_TASKS, OP_SCARCE, 0, 1, LENT(0, 3, 100),
+         MAP_WITH(MAP_BYTES, 9, 4, 0, 0), ANSWER(0), ANSWER(0)),
+    SEED("lends-between-replies", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), SHORT_TASKS, ANSWER(0), SHORT_TASKS, OP_READ,
+         0, 255, REGION(0, 3, 0, 100), SAY(0, SAYING_REPLIES, 2, 0, 5), REFERENCE(0, 3, 0, 30),
+         SAY(0, SAYING_REPLIES, 2, 0, 5), ANSWER(0)),
+    SEED("lends-in-pieces", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), KEPT_TASKS, REGION(0, 3, HOW_HELD, 100), OP_DELIVER,
+         0, 39, OP_DELIVER, 0, 255, REFERENCE(0, 3, HOW_HELD, 100), OP_DELIVER, 0, 45, OP_DELIVER, 0, 255),
+    SEED("lends-abandoned", LIFE(1, 0, 0, ENDING_ABANDON), GREET(0), KEPT_TASKS, LENT(0, 0, 100), REGION(0, 1, 0, 9)),
+    SEED("lends-cleared", LIFE(1, 0, 0, ENDING_CLEAR), GREET(0), KEPT_TASKS, LENT(0, 0, 100), REGION(0, 1, 0, 9)),
+    SEED("lie-lends", LIFE(4, 0, 0, ENDING_HONEST), TWO_READY, GREET(2), GREET(3), KEPT_TASKS, KEPT_TASKS,
+         REGION(0, 0, HOW_ALL_FAIL, 100), REGION(1, 0, HOW_FIRST_FAILS, 100), REGION(2, 0, HOW_LONG_TEXT, 100),
+         REGION(3, 0, HOW_CUT, 100)),
+    SEED("lie-lends-much", LIFE(4, 0, 0, ENDING_HONEST), TWO_READY, GREET(2), GREET(3), KEPT_TASKS, KEPT_TASKS,
+         REGION(0, 64, 0, 100), REGION(1, 0, 0, 0), REGION(2, 0, 0, K2_5(3)),
+         LIE(3, SAYING_REGION, 0, 0, 9, FIELD_EXTRA, 1)),
+    SEED("lie-lends-twice", LIFE(4, 0, 0, ENDING_HONEST), TWO_READY, GREET(2), GREET(3), KEPT_TASKS, KEPT_TASKS,
+         KEPT_TASKS, LENT(0, 0, 100), REFERENCE(0, 0, 0, 50), REGION(1, 0, 0, 100), REGION(1, 0, 0, 100),
+         REGION(2, 0, 0, 100), REFERENCE(2, 1, 0, 100), REGION(3, 0, 0, 100), REFERENCE(3, 0, 0, 101)),
+    SEED("lie-lends-elsewhere", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, KEPT_TASKS, MAP(9, 4, 4), REGION(0, 0, 0, 100),
+         LIE(0, SAYING_REFERENCE, 0, 0, 10, FIELD_RAW_BODY, 8), REGION(1, 0, 0, 100), REFERENCE(1, 0, 0, 10), LATER),
     SEED("wake", LIFE(1, 0, 0, ENDING_HONEST), OP_WAKE, QUIETLY(OP_WAKE), OP_DRIVE),
 
     /* ---- answers in pieces, answers that say no ---- */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -105,6 +106,7 @@ static void bury(struct process *process)
     bytes_clear(&process->heard);
     disown(process->questions);
     disown(process->loans);
+    disown(process->messages);
     fd_close(&process->request_fd);
     fd_close(&process->reply_fd);
     fd_close(&process->socket_fd);
@@ -380,9 +382,20 @@ static void note_recycle(struct process *process)
     process->broadcast = 0;
     process->page_at = 0;
     claims_clear(&process->claims);
+    memset(process->lents, 0, sizeof process->lents);
 }
 
-/* Who has to step over what was taken back is sent nothing but its dismissal before it has said that it did. */
+static void note_return(struct process *process, const struct wire_header *header)
+{
+    REQUIRE(header->id < BORROW_REGIONS);
+    struct lent *lent = &process->lents[header->id];
+    REQUIRE(lent->untold || world.was_scarce);
+    lent->untold = false;
+    if (header->type == WIRE_DISCARD)
+        lent->known = false;
+}
+
+/* Who has to step over what was taken back is sent nothing but its dismissal before it has said that it did; and what is its own again. */
 static void note_frame(struct process *process, const struct wire_header *header, const void *start, size_t start_size,
                        const void *rest)
 {
@@ -393,7 +406,8 @@ static void note_frame(struct process *process, const struct wire_header *header
     bytes_append(&process->asked, rest, (size_t)header->body_bytes - start_size);
     trace("  process %u is sent type %u id %lu count %u, %lu bytes\n", number_of(process), header->type,
           (unsigned long)header->id, header->count, (unsigned long)header->body_bytes);
-    REQUIRE(!process->to_skip || header->type == WIRE_SHUTDOWN);
+    bool returns = header->type == WIRE_RETURN || header->type == WIRE_DISCARD;
+    REQUIRE(!process->to_skip || header->type == WIRE_SHUTDOWN || returns);
     switch (header->type) {
     case WIRE_CONFIG:
         note_config(process, header);
@@ -407,6 +421,10 @@ static void note_frame(struct process *process, const struct wire_header *header
         break;
     case WIRE_CLAIMS:
         note_claims(process);
+        break;
+    case WIRE_RETURN:
+    case WIRE_DISCARD:
+        note_return(process, header);
         break;
     case WIRE_RECYCLE:
         REQUIRE(!has_questions(process));
@@ -491,7 +509,7 @@ uint64_t __wrap_peer_take_back(struct peer *peer, uint64_t most)
     return count;
 }
 
-/* The child of a fork does not have the page; this program does. */
+/* The child of a fork does not have the memory; this program does. */
 void __wrap_peer_abandon_memory(struct peer *peer)
 {
     claims_clear(&peer->claims);
@@ -682,6 +700,60 @@ void draft_skipped(struct draft *draft, uint32_t count)
     draft->header = (struct wire_header){.type = WIRE_SKIPPED, .count = count};
 }
 
+void fill_lent(uint8_t *bytes, size_t size, unsigned serial)
+{
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)(serial * 37 + i / 5);
+}
+
+static int make_memory(const struct message *message)
+{
+    uint8_t *content = own(message->size, 1);
+    int fd = memfd_create("fuzz-region", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    fill_lent(content, message->size, message->serial);
+    REQUIRE(fd >= 0 && write(fd, content, message->size) == (ssize_t)message->size);
+    REQUIRE(message->can_shrink || !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
+    disown(content);
+    return fd;
+}
+
+/* It counts as said, wherever it is. One that the socket takes no more was not sent. */
+static void send_memory(struct process *process, const struct message *message)
+{
+    int fd = message->fd_count ? make_memory(message) : -1, fds[] = {fd, fd};
+    int rc = fd_send(process->socket_fd, &message->number, sizeof message->number, fds, message->fd_count);
+    fd_close(&fd);
+    if (rc)
+        return;
+    process->messages =
+        own_more(process->messages, process->message_count, &process->message_room, sizeof *process->messages);
+    process->messages[process->message_count++] = *message;
+    world.said += message->size;
+}
+
+void draft_region(struct draft *draft, struct process *process, uint64_t number, size_t size, unsigned how)
+{
+    struct message message = {.number = number,
+                              .size = size - (how & HOW_FIRST_FAILS && size),
+                              .fd_count = how & HOW_LAST_FAILS  ? 0
+                                          : how & HOW_LONG_TEXT ? 2
+                                                                : 1,
+                              .serial = ++world.next_answer,
+                              .can_shrink = how & HOW_ALL_FAIL};
+    draft->header = (struct wire_header){.type = WIRE_REGION, .id = number, .extra = size};
+    if (!(how & HOW_CUT))
+        send_memory(process, &message);
+}
+
+void draft_reference(struct draft *draft, uint64_t id, uint64_t number, size_t size)
+{
+    uint8_t place[WIRE_REFERENCE_BYTES];
+    wire_encode_reference((struct wire_reference){.buffer = number, .size = size}, place);
+    bytes_append(&draft->body, place, sizeof place);
+    draft->header =
+        (struct wire_header){.type = WIRE_RESULT, .flags = WIRE_REFERENCE, .id = id, .count = 1, .extra = 1000};
+}
+
 /* as_it_is: with the size of the body that the header says. */
 void draft_send(struct process *process, struct draft *draft, bool as_it_is)
 {
@@ -731,6 +803,27 @@ static uint32_t claim_some(struct process *process, size_t first, unsigned most)
     return count;
 }
 
+/* In a region that is free, or in a new one. False: there is none, or replies must be smaller. */
+static bool lend_reply(struct process *process, uint64_t id)
+{
+    enum { REGION_BYTES = 128 };
+    unsigned number = 0;
+    while (number < BORROW_REGIONS && (process->lents[number].held || process->lents[number].untold))
+        number++;
+    if (number == BORROW_REGIONS || world.max_result_bytes < REGION_BYTES || process->socket_fd < 0 ||
+        process->messages_heard < process->message_count)
+        return false;
+    struct draft draft = {0};
+    const struct lent *lent = &process->lents[number];
+    if (!lent->known || lent->size < REGION_BYTES) {
+        draft_region(&draft, process, number, REGION_BYTES, 0);
+        draft_send(process, &draft, false);
+    }
+    draft_reference(&draft, id, number, 1 + id % REGION_BYTES);
+    draft_send(process, &draft, false);
+    return true;
+}
+
 static void skip(struct process *process, uint32_t count)
 {
     struct draft draft = {0};
@@ -751,6 +844,10 @@ static void answer(struct process *process, unsigned most)
             skip(process, 1);
             return;
         }
+        at += count;
+        most -= count;
+        if (count == 1 && !first->in_run && first->id % 4 == 3 && lend_reply(process, first->id))
+            return; /* whether it is free afterwards, the parent has to say */
         if (first->in_run)
             draft_results(&draft, first->id, count, work ? work->job.result_size : 0, 0);
         else if (count > 1 || (first->id % 2 && goes_with_others(first)))
@@ -758,8 +855,6 @@ static void answer(struct process *process, unsigned most)
         else
             draft_result(&draft, first->id, first->id % 9 * 11, 0);
         draft_send(process, &draft, false);
-        at += count;
-        most -= count;
     }
     if (at == process->question_count && process->to_skip && most && process->read == process->asked.size)
         skip(process, process->to_skip < most ? (uint32_t)process->to_skip : most);

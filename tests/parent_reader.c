@@ -4,6 +4,7 @@
  * with the parent about every frame: what it takes for garbage has to end the worker, and what it believes is what
  * became of the item. Headers are decoded by wire_decode, which fuzz_wire tests. */
 #include "parent_world.h"
+#include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -50,8 +51,8 @@ static bool is_due(const struct process *process)
         if (header->flags & WIRE_REFERENCE && (header->code || header->body_bytes != WIRE_REFERENCE_BYTES))
             return false;
         return answers_head(process) && !head_of(process)->in_run && header->count == 1;
-    case WIRE_REGION: /* these workers lend nothing, but may say so */
-        return false;
+    case WIRE_REGION:
+        return process->stage == WORKS && has_questions(process) && !head_of(process)->in_run && !process->announced;
     case WIRE_REPLIES:
         return process->stage == WORKS && takes_replies(process) && work_of(head_of(process)) && header->count &&
                header->id == head_of(process)->id;
@@ -141,7 +142,7 @@ static void forget_span(struct process *process, unsigned span, struct work *wor
 static bool believe_answer(struct process *process, const uint8_t *body)
 {
     const struct wire_header *header = &process->header;
-    if (!was_sent(process) || (header->type == WIRE_RESULT && header->flags & WIRE_REFERENCE))
+    if (!was_sent(process))
         return false;
     if (header->type == WIRE_RESULTS && wire_check_failures(body, header->function, header->count))
         return false;
@@ -195,6 +196,63 @@ static bool believe_replies(struct process *process, const uint8_t *body)
     return true;
 }
 
+/* ---- what is lent ---- */
+
+/* With the message that is next, whichever it is. */
+static bool believe_region(struct process *process)
+{
+    const struct wire_header *header = &process->header;
+    if (!was_sent(process) || process->messages_heard == process->message_count)
+        return false;
+    const struct message *message = &process->messages[process->messages_heard++];
+    bool fits = header->id < BORROW_REGIONS && header->extra && header->extra <= world.max_result_bytes &&
+                message->number == header->id && message->fd_count <= 1 &&
+                (!message->fd_count || (!message->can_shrink && message->size >= header->extra));
+    if (fits)
+        process->lents[header->id] = (struct lent){
+            .known = true, .has_fd = message->fd_count, .size = (size_t)header->extra, .serial = message->serial};
+    return fits;
+}
+
+static void end_lent_item(struct process *process, struct lent *lent, const struct wire_reference *reference)
+{
+    unsigned span = head_of(process)->span, number = number_of(process);
+    struct work *work = work_of(head_of(process));
+    struct item outcome = {.fate = ITEM_FAILED, .status = -EMFILE, .run_ns = process->header.extra};
+    uint8_t *content = own((size_t)reference->size, 1);
+    fill_lent(content, (size_t)reference->size, lent->serial);
+    if (lent->has_fd) {
+        outcome.fate = ITEM_SUCCEEDED;
+        outcome.status = 0;
+        outcome.reply_size = (size_t)reference->size;
+    }
+    lent->held = lent->has_fd && work->kind == WORK_TASK;
+    lent->untold = !lent->held; /* what a map gives is a copy */
+    lent->known = lent->has_fd;
+    if (lent->held)
+        work->holding = (struct holding){number, (unsigned)reference->buffer, lent->serial};
+    end_item(process, outcome, content);
+    forget_question(process);
+    if (outcome.status && work->stops)
+        forget_span(process, span, work);
+    disown(content);
+}
+
+static bool believe_reference(struct process *process, const uint8_t *body)
+{
+    struct wire_reference reference = wire_decode_reference(body);
+    if (!was_sent(process) || reference.offset || reference.size > world.max_result_bytes ||
+        reference.buffer >= BORROW_REGIONS)
+        return false;
+    struct lent *lent = &process->lents[reference.buffer];
+    bool is_free = !lent->held && !lent->untold, is_there = reference.size && reference.size <= lent->size;
+    if (!lent->known || (lent->has_fd && !(is_free && is_there)))
+        return false;
+    if (work_of(head_of(process)) && sched_state(&world.loop.sched, slot_of(process)) == SLOT_READY)
+        end_lent_item(process, lent, &reference);
+    return true; /* or it is being killed: too late, whatever it says */
+}
+
 /* ---- frames ---- */
 
 static bool believe_hello(struct process *process, const uint8_t *body)
@@ -213,8 +271,14 @@ static bool believe_hello(struct process *process, const uint8_t *body)
 
 static bool believe(struct process *process, const uint8_t *body)
 {
+    if (process->header.type != WIRE_REPLIES)
+        process->announced = process->header.type == WIRE_REGION;
     if (process->header.type == WIRE_HELLO)
         return believe_hello(process, body);
+    if (process->header.type == WIRE_REGION)
+        return believe_region(process);
+    if (process->header.type == WIRE_RESULT && process->header.flags & WIRE_REFERENCE)
+        return believe_reference(process, body);
     if (process->header.type == WIRE_SKIPPED)
         process->to_skip -= process->header.count;
     else if (process->header.type == WIRE_REPLIES)

@@ -159,6 +159,7 @@ void give_task(const struct task_wish *wish)
     work->count = 1;
     work->timeout_ns = wish->timeout_ms * UINT64_C(1000000);
     work->has_fds = wish->flags & TASK_FDS;
+    work->is_kept = wish->flags & TASK_KEPT;
     work->items_known = own(1, sizeof *work->items_known);
     world.any_fds |= work->has_fds;
     trace("  work %u: a task of %zu\n", (unsigned)(work - world.works), work->task->item.size);
@@ -427,6 +428,48 @@ static void check_loans(const struct work *work)
     }
 }
 
+/* The process may use it again as soon as it is told; if it is still the same one. */
+static void note_given_back(const struct holding *holding)
+{
+    struct process *process = &world.processes[holding->process];
+    struct lent *lent = &process->lents[holding->number];
+    if (!holding->serial || !process->exists || lent->serial != holding->serial)
+        return;
+    lent->held = false;
+    lent->untold = true;
+}
+
+/* As pool_task_free does it. */
+void free_kept(struct kept *kept)
+{
+    struct pool_result result;
+    task_describe(kept->task, &result);
+    REQUIRE(result.data_size == kept->reply.size);
+    REQUIRE(!result.data_size || !memcmp(result.data, kept->reply.data, result.data_size));
+    const struct borrow *lender = kept->task->region ? kept->task->region->owner : NULL;
+    task_destroy(NULL, kept->task);
+    note_given_back(&kept->holding);
+    bytes_clear(&kept->reply);
+    kept->task = NULL;
+    if (lender && lender->is_urgent)
+        loop_tell_returns(&world.loop);
+}
+
+static void keep_task(struct work *work)
+{
+    struct pool_result result;
+    unsigned i = 0;
+    while (i < MAX_KEPT && world.kept[i].task)
+        i++;
+    if (i == MAX_KEPT || !work->is_kept)
+        return;
+    task_describe(work->task, &result);
+    world.kept[i] = (struct kept){.task = work->task, .holding = work->holding};
+    bytes_append(&world.kept[i].reply, result.data, result.data_size);
+    work->task = NULL;
+    work->holding = (struct holding){0};
+}
+
 static void discard_work(struct work *work)
 {
     struct job *job = &work->job;
@@ -440,6 +483,7 @@ static void discard_work(struct work *work)
         free(work->inputs->data);
     if (work->task)
         task_destroy(NULL, work->task);
+    note_given_back(&work->holding);
     disown(work->inputs);
     disown(work->items);
     disown(job->results);
@@ -478,6 +522,7 @@ static void take_tasks(void)
         trace("  work %u has ended with %d\n", (unsigned)(work - world.works), task->status);
         check_task(work);
         check_loans(work);
+        keep_task(work);
         discard_work(work);
     }
 }
@@ -498,6 +543,9 @@ void discard_works(void)
     for (unsigned i = 0; i < MAX_WORKS; i++)
         if (world.works[i].exists)
             discard_work(&world.works[i]);
+    for (unsigned i = 0; i < MAX_KEPT; i++)
+        if (world.kept[i].task)
+            free_kept(&world.kept[i]);
     for (unsigned i = 0; i < world.replay_count; i++)
         bytes_clear(&world.replays[i].input);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -139,6 +140,23 @@ void *__wrap_realloc(void *memory, size_t size)
         return NULL;
     void *moved = __real_realloc(memory, size);
     return memory ? moved : count_allocation(moved);
+}
+
+void *__real_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void *address, size_t size);
+
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    void *memory = __real_mmap(address, size, protection, flags, fd, offset);
+    world.mappings += in_world && memory != MAP_FAILED;
+    return memory;
+}
+
+int __wrap_munmap(void *address, size_t size)
+{
+    int rc = __real_munmap(address, size);
+    world.mappings -= in_world && !rc;
+    return rc;
 }
 
 char *__wrap_strdup(const char *text)

@@ -11,6 +11,7 @@
 #define PROCPOOL_TESTS_PARENT_WORLD_H
 
 #include "backend.h"
+#include "borrow.h"
 #include "claims.h"
 #include "fuzz_parent.h"
 #include "loop.h"
@@ -19,7 +20,7 @@
 /* What the linker puts in another function's place is declared nowhere. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 
-enum { MAX_PROCESSES = 96, MAX_WORKS = 24, MAX_REPLAYS = 16 };
+enum { MAX_PROCESSES = 96, MAX_WORKS = 24, MAX_REPLAYS = 16, MAX_KEPT = 8 };
 enum { FIRST_REPLY_BYTES = 1 << 20, PEER_BYTES = 160 << 10 }; /* what a worker may cost before it has sent anything */
 
 /* An assertion that stays in every build. */
@@ -55,6 +56,11 @@ struct item {
     size_t reply_at, reply_size;
 };
 
+/* A task that holds a region which a process has lent. serial 0: none. */
+struct holding {
+    unsigned process, number, serial;
+};
+
 enum work_kind { WORK_MAP, WORK_TASK, WORK_BROADCAST };
 
 struct work {
@@ -64,7 +70,8 @@ struct work {
     struct job job; /* of a map or broadcast */
     struct pool_task *task;
     uint64_t number, count, timeout_ns;
-    bool stops, canceled, settled, has_fds;
+    bool stops, canceled, settled, has_fds, is_kept;
+    struct holding holding;
     uint8_t *items;
     struct pool_bytes *inputs;
     struct item *items_known;
@@ -73,7 +80,30 @@ struct work {
     unsigned failed_slot;
 };
 
+/* A task that has ended and was not freed; its reply must stay as it is. */
+struct kept {
+    struct pool_task *task; /* NULL: no such */
+    struct bytes reply;
+    struct holding holding;
+};
+
 /* ---- processes ---- */
+
+/* With a region comes a message. */
+struct message {
+    uint64_t number;
+    size_t size; /* of the memory */
+    unsigned fd_count, serial;
+    bool can_shrink;
+};
+
+/* What the parent knows of a region. What is there is a function of its serial. */
+struct lent {
+    bool known, has_fd, held;
+    bool untold; /* it is not held any more, and the process was not told so */
+    size_t size;
+    unsigned serial;
+};
 
 /* An item that a process was asked to run and has not answered. */
 struct question {
@@ -128,6 +158,8 @@ struct process {
     struct bytes outbox; /* said, but not delivered */
     size_t outbox_at;
     bool holds, hung_up;
+    struct message *messages;
+    size_t message_count, message_room;
 
     /* the reader */
     struct bytes heard;
@@ -136,6 +168,9 @@ struct process {
     struct wire_header header;
     enum stage stage;
     bool declined, garbage;
+    size_t messages_heard;
+    struct lent lents[BORROW_REGIONS];
+    bool announced; /* a region, which the next answer has to be about */
 };
 
 /* ---- the world ---- */
@@ -170,12 +205,13 @@ struct world {
     unsigned scarce_after, scarce_count;
     bool was_scarce; /* some allocation has failed, which excuses much */
     bool any_exit, any_fds;
-    size_t allocations;
+    size_t allocations, mappings;
     size_t said, submitted; /* bytes, of all processes and works */
     uint64_t written, read; /* by the parent; by processes */
     uint64_t succeeded;
 
     struct work works[MAX_WORKS];
+    struct kept kept[MAX_KEPT];
     struct process processes[MAX_PROCESSES];
     unsigned process_count; /* those behind were never used */
 };
@@ -220,6 +256,9 @@ void draft_results(struct draft *draft, uint64_t id, uint32_t count, size_t resu
 void draft_replies(struct draft *draft, uint64_t id, uint32_t count, size_t size);
 void draft_error(struct draft *draft, uint64_t id, uint32_t count, unsigned how);
 void draft_skipped(struct draft *draft, uint32_t count);
+void draft_region(struct draft *draft, struct process *process, uint64_t number, size_t size, unsigned how);
+void draft_reference(struct draft *draft, uint64_t id, uint64_t number, size_t size);
+void fill_lent(uint8_t *bytes, size_t size, unsigned serial);
 void draft_send(struct process *process, struct draft *draft, bool as_it_is);
 
 /* parent_reader.c */
@@ -241,6 +280,7 @@ void cancel_work(struct work *work);
 struct work *work_of_item(const struct span *span, uint64_t i);
 void settle_broadcasts(void);
 void look_at_works(void);
+void free_kept(struct kept *kept);
 void discard_works(void);
 
 /* parent_check.c */
