@@ -43,7 +43,11 @@ void borrow_give_back(struct borrowed *region);
 /* In a copy of this process: there may be something else where the memory was. */
 void borrow_abandon(struct borrowed *region);
 
-/* What the worker is to be told next; false: nothing. */
+/* Whether the worker is to be told something; and what next; false: nothing. */
+static inline bool borrow_owes(const struct borrow *borrow)
+{
+    return borrow->returned | borrow->given_up;
+}
 bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_out);
 
 /* Its worker is gone. What is held stays. May run twice. */

@@ -234,11 +234,6 @@ void chan_rearm(struct chan *chan)
     chan->dry = false;
 }
 
-size_t chan_staged(const struct chan *chan)
-{
-    return chan->staging_end - chan->staging_start;
-}
-
 /* What a read of at most `asked` bytes came back with: a count to go on with, or the outcome to return. */
 static int note_read(struct chan *chan, ssize_t count, size_t asked)
 {

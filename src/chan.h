@@ -89,6 +89,9 @@ int chan_read_into(struct chan *chan, void *destination, size_t size, size_t *do
 int chan_discard(struct chan *chan, size_t size, size_t *done);
 
 /* Received bytes that wait in the staging buffer. */
-size_t chan_staged(const struct chan *chan);
+static inline size_t chan_staged(const struct chan *chan)
+{
+    return chan->staging_end - chan->staging_start;
+}
 
 #endif

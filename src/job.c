@@ -126,24 +126,17 @@ void job_measure(struct job *job, uint64_t items, uint64_t ns)
     ns = ns < UINT64_MAX / 8 ? ns : UINT64_MAX / 8;
     job->spent_items += items - job->spent_items / 4;
     job->spent_ns += ns - job->spent_ns / 4;
-    job->last_ns = ns / items + 1;
-    uint64_t more_ns = job->last_ns > job->least_ns ? job->last_ns - job->least_ns : 0;
+    uint64_t last_ns = ns / items + 1, mean_ns = job->spent_ns / job->spent_items + 1;
+    job->item_ns = mean_ns < LAST_TIMES * last_ns ? mean_ns : LAST_TIMES * last_ns;
+    uint64_t more_ns = last_ns > job->least_ns ? last_ns - job->least_ns : 0;
     more_ns = more_ns < job->least_ns ? more_ns : job->least_ns;
-    job->least_ns = more_ns && job->least_ns ? job->least_ns + more_ns / FORGET : job->last_ns;
+    job->least_ns = more_ns && job->least_ns ? job->least_ns + more_ns / FORGET : last_ns;
 }
 
 void job_note_reply(struct job *job, uint64_t bytes)
 {
     uint64_t less = bytes < job->reply_bytes ? (job->reply_bytes - bytes + FORGET - 1) / FORGET : 0;
     job->reply_bytes = less ? job->reply_bytes - less : bytes;
-}
-
-uint64_t job_item_ns(const struct job *job)
-{
-    if (!job->spent_items)
-        return 0;
-    uint64_t mean_ns = job->spent_ns / job->spent_items + 1, most_ns = LAST_TIMES * job->last_ns;
-    return mean_ns < most_ns ? mean_ns : most_ns;
 }
 
 /* ---- sizes and costs ---- */

@@ -104,7 +104,7 @@ struct job {
     unsigned spans_out;             /* that are not pending: in flight, or about to be told */
     int cancel_status;              /* not 0: pending items end with this instead of being sent */
     uint64_t spent_ns, spent_items; /* measured, decaying */
-    uint64_t last_ns;               /* for an item, by the last report */
+    uint64_t item_ns;               /* what that makes for an item */
     uint64_t least_ns;              /* for an item, by any report of late; 0: not known yet */
     uint64_t reply_bytes;           /* for an item, at most, of late */
 
@@ -162,7 +162,10 @@ void job_measure(struct job *job, uint64_t items, uint64_t ns);
 /* An item was replied to with so much. */
 void job_note_reply(struct job *job, uint64_t bytes);
 /* Expected cost of an item, at least 1; 0: not known yet. */
-uint64_t job_item_ns(const struct job *job);
+static inline uint64_t job_item_ns(const struct job *job)
+{
+    return job->item_ns;
+}
 
 /* How many items from `first` on, at most `count` and at least 1, are within max_bytes; *bytes_out: what they are. */
 uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t max_bytes, size_t *bytes_out);

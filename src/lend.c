@@ -56,8 +56,10 @@ struct lend_region *lend_find(struct lend *lend, size_t size, const struct lend_
         release(region);
         region = make(region, size) ? region : NULL;
     }
-    if (region)
-        region->has_pages = true;
+    if (!region)
+        return NULL;
+    region->has_pages = true;
+    lend->end = lend_number(lend, region) < lend->end ? lend->end : lend_number(lend, region) + 1;
     return region;
 }
 
@@ -91,7 +93,7 @@ static bool is_idle(const struct lend_region *region)
 size_t lend_idle_bytes(const struct lend *lend)
 {
     size_t bytes = 0;
-    for (unsigned i = 0; i < LEND_REGIONS; i++)
+    for (unsigned i = 0; i < lend->end; i++)
         bytes += is_idle(&lend->regions[i]) ? lend->regions[i].size : 0;
     return bytes;
 }

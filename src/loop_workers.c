@@ -219,7 +219,7 @@ void loop_take_replies(struct loop *loop, unsigned slot)
     struct peer *peer = &loop->peers[slot];
     if (peer->was_watched && !peer->watched)
         return; /* its stream has ended */
-    while (take_news(loop, slot))
+    while (peer_may_say_more(peer) && take_news(loop, slot))
         ;
     if (chan_has_output(&peer->chan))
         loop_flush_requests(loop, slot); /* a greeting for an image that has just said hello */

@@ -148,6 +148,11 @@ uint64_t peer_read_position(const struct peer *peer);
 /* Queue WIRE_RECYCLE (then it says hello anew) or WIRE_SHUTDOWN. -ENOMEM. */
 int peer_put_command(struct peer *peer, enum wire_type type);
 
+/* Whether it may have said something that was not told yet; else there is nothing until chan_rearm. */
+static inline bool peer_may_say_more(const struct peer *peer)
+{
+    return peer->in_body || !peer->chan.dry || chan_staged(&peer->chan);
+}
 /* What the worker says next. head: the first span in flight there, NULL: none. */
 enum peer_news peer_next(struct peer *peer, const struct span *head, struct peer_report *report_out);
 

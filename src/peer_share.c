@@ -164,7 +164,8 @@ void peer_put_returns(struct peer *peer)
 {
     unsigned number;
     bool kept;
-    while (!chan_reserve(&peer->chan, 1, 0) && borrow_next_return(&peer->borrow, &number, &kept)) {
+    while (borrow_owes(&peer->borrow) && !chan_reserve(&peer->chan, 1, 0) &&
+           borrow_next_return(&peer->borrow, &number, &kept)) {
         struct wire_header header = {.type = kept ? WIRE_RETURN : WIRE_DISCARD, .id = number};
         chan_put(&peer->chan, &header, NULL); /* there is room */
     }

@@ -53,6 +53,7 @@ static void dequeue(struct sched *sched, struct job *job)
 {
     DL_DELETE(sched->queue, job);
     job->queued = false;
+    sched_ask(sched, QUESTION_TAKES);
 }
 
 /* Off the front of a lane what was cancelled; then the job's place in the queue is where its first pending item belongs. */
@@ -66,7 +67,7 @@ void sched_settle_front(struct sched *sched, struct job *job)
         if (!front->count)
             release_span(sched, job_take_whole(job));
     }
-    sched_ask_who_works(sched);
+    sched_ask(sched, QUESTION_SENDS);
     bool in_place = job->queued && job->pending && !(job->next && comes_later(job, job->next)) &&
                     !(job != sched->queue && comes_later(job->prev, job));
     if (in_place)
@@ -98,6 +99,7 @@ void sched_put_back(struct sched *sched, struct span *span)
     job->spans_out--;
     job_push(job, span);
     sched->pending_items += job_count_live(job, span);
+    sched_ask(sched, QUESTION_STARTS);
     sched_settle_front(sched, job);
 }
 

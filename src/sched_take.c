@@ -92,13 +92,10 @@ static bool is_worth_taking(struct sched *sched, const struct sched_slot *slot, 
     return false;
 }
 
-/* There is somebody with nothing to do, and nothing to be done but what waits at others. */
-bool sched_next_take_back(struct sched *sched, struct sched_effect *effect)
+static bool take_from_best(struct sched *sched, struct sched_effect *effect)
 {
     struct sched_slot *best = NULL;
     uint64_t best_ns = 0, best_items = 0;
-    if (sched->queue || sched->refusal || bit_first(sched->idle, sched->slot_count) == SCHED_NO_SLOT)
-        return false;
     for (unsigned word = 0; word * 64 < sched->slot_count; word++)
         for (uint64_t bits = sched->tails[word]; bits; bits &= bits - 1) {
             struct sched_slot *slot = &sched->slots[word * 64 + (unsigned)__builtin_ctzll(bits)];
@@ -110,6 +107,14 @@ bool sched_next_take_back(struct sched *sched, struct sched_effect *effect)
             best_items = items;
         }
     return best && ask_back(sched, best, best_items - best_items / 2, effect);
+}
+
+/* There is somebody with nothing to do, and nothing to be done but what waits at others. */
+bool sched_next_take_back(struct sched *sched, struct sched_effect *effect)
+{
+    bool wanted = !sched->queue && !sched->refusal && bit_first(sched->tails, sched->slot_count) != SCHED_NO_SLOT &&
+                  bit_first(sched->idle, sched->slot_count) != SCHED_NO_SLOT;
+    return wanted && take_from_best(sched, effect);
 }
 
 /* ---- what came of it ---- */

@@ -47,7 +47,7 @@ static void hand_out(struct pool *pool)
 
 int submit_task(struct pool *pool, struct pool_task *task, pool_task_fn *fn, unsigned kind, struct task_queue *queue)
 {
-    char text[256] = "";
+    char text[256];
     uint32_t function;
     int rc = loop_number(&pool->loop, (callable_fn *)fn, &function, text);
     if (rc)
