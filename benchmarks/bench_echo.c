@@ -2,11 +2,12 @@
  *
  * pool_map_bytes with one item and one worker that replies with a copy of it, call after call. The limit: as many bytes
  * through pipes of 1 MiB to a forked child that reads all of them and then writes all of them back. Both pairs are pinned
- * to two CPUs where there are two. Counted are the bytes of both directions.
+ * to two CPUs where there are two. Counted are the bytes of both directions. Small payloads take no longer than to wake up who waits for them:
+ * so they are also compared with a limit both sides of which look for news for 50 microseconds before they sleep, as the library does.
  *
  * The library does two things that the limit does not: the worker copies the input into the reply, since that is what this
- * task is, and the caller gets the reply as new memory, whose pages the kernel has to make. What that costs by itself the last
- * row shows: there the limit does both, too. Its reads and writes are of all that is left, and its memory is plain malloc'd.
+ * task is, and the caller gets the reply as new memory, whose pages the kernel has to make. What that costs by itself two
+ * rows show: there the limit does both, too. Its reads and writes are of all that is left, and its memory is plain malloc'd.
  *
  * Then the same with input and reply in shared memory: a task whose input lies in a shared buffer and which replies by pool_call_reply_shared.
  * The limit is an echo by hand, with two copies: the parent copies the payload into memory that it shares with a forked child, which copies it
@@ -20,22 +21,30 @@
 #include <string.h>
 
 enum { PIPE_BYTES = 1 << 20 };
+#define SPIN_NS UINT64_C(50000) /* as long as the library looks for news before it sleeps */
 
 struct payload {
     const char *what;
     size_t size;
     unsigned repeats, quick_repeats;
     bool limit_copies; /* the limit's child copies, and its parent reads into new memory */
+    bool limit_spins;  /* both of its sides look for news for a while before they sleep */
 };
 
-static int worker_cpu;
+static int caller_cpu, worker_cpu;
+
+static uint64_t spin_ns(const struct payload *payload)
+{
+    return payload->limit_spins && worker_cpu != BENCH_NO_CPU ? SPIN_NS : 0;
+}
 
 static void send_back(int in, int out, const void *arg)
 {
     const struct payload *payload = arg;
     char *data = malloc(payload->size), *reply = payload->limit_copies ? malloc(payload->size) : data;
     bench_pin(worker_cpu);
-    while (raw_read(in, data, payload->size)) {
+    raw_spin(in, spin_ns(payload));
+    while (raw_read_spinning(in, data, payload->size, spin_ns(payload))) {
         if (payload->limit_copies)
             memcpy(reply, data, payload->size);
         raw_write(out, reply, payload->size);
@@ -45,7 +54,7 @@ static void send_back(int in, int out, const void *arg)
 static void read_reply(int from, const struct payload *payload, char *data)
 {
     char *reply = payload->limit_copies ? malloc(payload->size) : data;
-    raw_read(from, reply, payload->size);
+    raw_read_spinning(from, reply, payload->size, spin_ns(payload));
     if (payload->limit_copies)
         free(reply);
 }
@@ -59,6 +68,7 @@ static double limit_rate(const struct payload *payload, unsigned repeats, char *
 {
     struct raw_link link;
     raw_link_start(&link, PIPE_BYTES, send_back, payload);
+    raw_spin(link.from, spin_ns(payload));
     uint64_t start_ns = 0;
     for (unsigned i = 0; i <= repeats; i++) {
         if (i == 1) /* the first one warms up */
@@ -91,9 +101,11 @@ static struct pool *create_pool(const struct bench *bench)
     options.arg = &worker_cpu;
     options.arg_size = sizeof worker_cpu;
     struct pool *pool;
+    bench_pin(BENCH_NO_CPU); /* the pool knows all CPUs there are */
     int error = pool_create(&options, &pool);
     if (error < 0)
         bench_fail("pool_create", error);
+    bench_pin(caller_cpu);
     return pool;
 }
 
@@ -118,7 +130,7 @@ static double procpool_rate(const struct bench *bench, const struct payload *pay
 /* ---- shared memory ---- */
 
 struct shared {
-    size_t size;
+    const struct payload *payload;
     char *input, *reply;
 };
 
@@ -127,8 +139,9 @@ static void copy_to_reply(int in, int out, const void *arg)
     const struct shared *shared = arg;
     char byte;
     bench_pin(worker_cpu);
-    while (raw_read(in, &byte, 1)) {
-        memcpy(shared->reply, shared->input, shared->size);
+    raw_spin(in, spin_ns(shared->payload));
+    while (raw_read_spinning(in, &byte, 1, spin_ns(shared->payload))) {
+        memcpy(shared->reply, shared->input, shared->payload->size);
         raw_write(out, &byte, 1);
     }
 }
@@ -142,8 +155,9 @@ static void expect_last(const char *reply, const char *data, size_t size)
 static double shared_limit_rate(const struct payload *payload, unsigned repeats, const char *data)
 {
     struct raw_link link;
-    struct shared shared = {payload->size, bench_shared(payload->size), bench_shared(payload->size)};
+    struct shared shared = {payload, bench_shared(payload->size), bench_shared(payload->size)};
     raw_link_start(&link, 0, copy_to_reply, &shared);
+    raw_spin(link.from, spin_ns(payload));
     uint64_t start_ns = 0;
     char byte = 0;
     for (unsigned i = 0; i <= repeats; i++) {
@@ -151,7 +165,7 @@ static double shared_limit_rate(const struct payload *payload, unsigned repeats,
             start_ns = bench_now_ns();
         memcpy(shared.input, data, payload->size);
         raw_write(link.to, &byte, 1);
-        raw_read(link.from, &byte, 1);
+        raw_read_spinning(link.from, &byte, 1, spin_ns(payload));
         expect_last(shared.reply, data, payload->size);
     }
     double rate = gigabytes_per_second(payload, repeats, start_ns);
@@ -208,7 +222,8 @@ static double shared_rate(const struct bench *bench, const struct payload *paylo
 
 static void measure_shared(const struct bench *bench, const struct payload *payload)
 {
-    struct bench_series series = {.what = payload->what, .unit = "GB/s", .kind = BENCH_RATE, .target_cost = 1};
+    struct bench_series series = {
+        .what = payload->what, .unit = "GB/s", .kind = BENCH_RATE, .target_cost = payload->limit_spins ? 0 : 1};
     unsigned repeats = bench->quick ? payload->quick_repeats : payload->repeats;
     char *data = bench_memory(payload->size);
     for (unsigned round = 0; round < bench->rounds; round++) {
@@ -220,7 +235,8 @@ static void measure_shared(const struct bench *bench, const struct payload *payl
 
 static void measure(const struct bench *bench, const struct payload *payload)
 {
-    struct bench_series series = {.what = payload->what, .unit = "GB/s", .kind = BENCH_RATE, .target_cost = 1 / 0.9};
+    struct bench_series series = {
+        .what = payload->what, .unit = "GB/s", .kind = BENCH_RATE, .target_cost = payload->limit_spins ? 0 : 1 / 0.9};
     unsigned repeats = bench->quick ? payload->quick_repeats : payload->repeats;
     char *data = bench_memory(payload->size);
     for (unsigned round = 0; round < bench->rounds; round++) {
@@ -237,14 +253,22 @@ int main(int argc, char **argv)
     struct bench bench;
     bench_begin(&bench, "echo", "as many bytes through pipes of 1 MiB and back", argc, argv);
     worker_cpu = bench_cpu(1);
-    if (worker_cpu != BENCH_NO_CPU)
-        bench_pin(bench_cpu(0));
-    measure(&bench, &(struct payload){"4 KiB", 4 << 10, 1000, 100, false});
-    measure(&bench, &(struct payload){"1 MiB", 1 << 20, 100, 10, false});
-    measure(&bench, &(struct payload){"64 MiB", 64 << 20, 3, 1, false});
-    measure(&bench, &(struct payload){"64 MiB, limit copies, too", 64 << 20, 3, 1, true});
-    measure_shared(&bench, &(struct payload){"4 KiB, shared memory", 4 << 10, 1000, 100, false});
-    measure_shared(&bench, &(struct payload){"1 MiB, shared memory", 1 << 20, 100, 10, false});
-    measure_shared(&bench, &(struct payload){"64 MiB, shared memory", 64 << 20, 5, 1, false});
+    caller_cpu = worker_cpu == BENCH_NO_CPU ? BENCH_NO_CPU : bench_cpu(0);
+    bench_pin(caller_cpu);
+    static const struct payload by_pipe[] = {
+        {"4 KiB", 4 << 10, 1000, 100, false, false}, {"4 KiB, limit spins, too", 4 << 10, 1000, 100, false, true},
+        {"1 MiB", 1 << 20, 100, 10, false, false},   {"1 MiB, limit copies, too", 1 << 20, 100, 10, true, false},
+        {"64 MiB", 64 << 20, 3, 1, false, false},    {"64 MiB, limit copies, too", 64 << 20, 3, 1, true, false},
+    };
+    static const struct payload shared[] = {
+        {"4 KiB, shared memory", 4 << 10, 1000, 100, false, false},
+        {"4 KiB, shared memory, limit spins, too", 4 << 10, 1000, 100, false, true},
+        {"1 MiB, shared memory", 1 << 20, 100, 10, false, false},
+        {"64 MiB, shared memory", 64 << 20, 5, 1, false, false},
+    };
+    for (size_t i = 0; i < sizeof by_pipe / sizeof *by_pipe; i++)
+        measure(&bench, &by_pipe[i]);
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+        measure_shared(&bench, &shared[i]);
     return 0;
 }
