@@ -124,7 +124,7 @@ bool peer_is_open(const struct peer *peer);
 
 /* Queue all of span, and send the fds of its item. -ENOMEM, or what sending fds failed with: nothing was queued. Sets the span's
  * positions in the stream. may_wait: some of it will wait at the worker, and may be taken back. For that the worker is given a page, at
- * the latest before its second span. */
+ * the latest before its second span that others may wait behind. */
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
 /* Tell the worker which of its regions are not needed any more; with each span that is done anyway. */
 void peer_put_returns(struct peer *peer);
