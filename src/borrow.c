@@ -117,11 +117,10 @@ bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_
 {
     uint64_t *bits = borrow->returned ? &borrow->returned : &borrow->given_up;
     unsigned number = bit_first(bits, BORROW_REGIONS);
-    if (number == BITS_NONE) {
-        borrow->is_urgent = false;
+    if (number == BITS_NONE)
         return false;
-    }
     bit_set(bits, number, false);
+    borrow->is_urgent &= borrow_owes(borrow);
     *kept_out = bits == &borrow->returned;
     *number_out = number;
     return true;
