@@ -47,6 +47,7 @@ enum fault {
     FAULT_TIMERFD_CREATE,
     FAULT_EVENTFD,
     FAULT_MEMFD_CREATE,
+    FAULT_FALLOCATE,
     FAULT_PIDFD_OPEN,
     FAULT_RECVMSG_FDS_LOST,
     /* Processes and threads. */

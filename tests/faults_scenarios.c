@@ -266,6 +266,39 @@ static void map_with_a_crash(void)
     EXPECT_INT(pool_destroy(pool), 0);
 }
 
+enum { LARGE_ITEMS = 64, LARGE_ITEM_LONGS = 512, LARGE_CHUNK = 16 };
+
+/* In chunks that travel by memory of the worker's, where there is such memory: all but the first, if nothing fails. */
+static void map_large(struct pool *pool, long first)
+{
+    static long items[LARGE_ITEMS][LARGE_ITEM_LONGS], results[LARGE_ITEMS][LARGE_ITEM_LONGS];
+    static int statuses[LARGE_ITEMS];
+    struct pool_map_options options = POOL_MAP_OPTIONS_INIT;
+    options.status_out = statuses;
+    options.chunk_size = LARGE_CHUNK;
+    for (long i = 0; i < LARGE_ITEMS; i++) {
+        items[i][0] = first + i;
+        statuses[i] = NOT_WRITTEN;
+    }
+    int rc = pool_map_with(pool, triple, items, sizeof *items, results, sizeof *results, LARGE_ITEMS, &options);
+    if (statuses[0] == NOT_WRITTEN) {
+        EXPECT(is_due_to_fault(rc) && *pool_message());
+        return;
+    }
+    for (long i = 0; i < LARGE_ITEMS; i++)
+        check_map_item(items[i][0], results[i][0], statuses[i], statuses[i] == POOL_ETASK ? FAILURE_CODE : 0);
+}
+
+static void large_map_with_a_crash(void)
+{
+    struct pool *pool = make_pool(1);
+    if (!pool)
+        return;
+    map_large(pool, 1000000);
+    map_large(pool, CRASHING - 40);
+    EXPECT_INT(pool_destroy(pool), 0);
+}
+
 /* ---- scenarios: payloads ---- */
 
 enum { PAYLOADS = 14, LARGEST_PAYLOAD = 700000 };
@@ -955,6 +988,7 @@ static void recycling(void)
 const struct scenario scenarios[] = {
     {"create", create_and_destroy},
     {"map", map_with_a_crash},
+    {"large-map", large_map_with_a_crash},
     {"payloads", map_of_payloads},
     {"tasks", tasks},
     {"tasks-outlive-pool", tasks_of_a_destroyed_pool},

@@ -65,6 +65,7 @@ const struct fault_form fault_forms[FAULT_COUNT] = {
     [FAULT_TIMERFD_CREATE] = FORM("timerfd_create", EMFILE, FAULT_FDS, 0),
     [FAULT_EVENTFD] = FORM("eventfd", EMFILE, FAULT_FDS, 0),
     [FAULT_MEMFD_CREATE] = FORM("memfd_create", EMFILE, FAULT_FDS, 0),
+    [FAULT_FALLOCATE] = FORM("fallocate", ENOSPC, FAULT_MEMORY, 0),
     [FAULT_PIDFD_OPEN] = FORM("pidfd_open", EMFILE, FAULT_FDS, 0),
     /* A message is received, but there was no place for the fds in it. */
     [FAULT_RECVMSG_FDS_LOST] = FORM("recvmsg-fds", 0, FAULT_FDS, 0),
@@ -453,6 +454,13 @@ int __wrap_memfd_create(const char *name, unsigned flags);
 int __wrap_memfd_create(const char *name, unsigned flags)
 {
     return FAILS(FAULT_MEMFD_CREATE) ? -1 : __real_memfd_create(name, flags);
+}
+
+int __real_fallocate(int fd, int mode, off_t offset, off_t size);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t size);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    return FAILS(FAULT_FALLOCATE) ? -1 : __real_fallocate(fd, mode, offset, size);
 }
 
 /* ---- reading, writing, waiting ---- */
