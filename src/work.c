@@ -300,7 +300,8 @@ void work_next(struct wire_header *header_out)
     if (waits) {
         work_flush();
         spin();
-        release_when_idle();
+        if (chan_staged(&work.chan) < WIRE_HEADER_BYTES) /* else the spin has found it */
+            release_when_idle();
     }
     check_stream(chan_peek(&work.chan, WIRE_HEADER_BYTES, &bytes));
     if (wire_decode(bytes, WIRE_FROM_PARENT, 0, header_out))
