@@ -208,9 +208,9 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     uint8_t flags = (uint8_t)((stepwise ? WIRE_STEPWISE : 0) | (peer->may_spin ? WIRE_SPIN : 0));
     const struct job *job = span->job;
     span->sent_position = span->begin_position = UINT64_MAX; /* if it fails, this worker has not begun it */
+    /* Before it is at an item that lasts, and reads nothing. Behind one that is alone nothing waits. */
     if ((may_wait || (peer->has_worked && !job->alone)) && !peer->claims_told)
-        tell_claims(
-            peer); /* before it is at an item that lasts, and reads nothing; behind one that is alone nothing waits */
+        tell_claims(peer);
     peer_put_returns(peer);
     peer_share_span(peer, span);
     int rc = tell_function(peer, job->function);
