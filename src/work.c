@@ -242,8 +242,7 @@ static void release_when_idle(void)
     largest = largest > idle ? largest : idle;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         largest = buffers[i]->capacity > largest ? buffers[i]->capacity : largest;
-    bool is_busy = chan_staged(&work.chan); /* with what the spin has found */
-    if (largest <= LARGE_BYTES || is_busy || fd_poll(work.chan.in_fd, POLLIN, IDLE_MS))
+    if (largest <= LARGE_BYTES || fd_poll(work.chan.in_fd, POLLIN, IDLE_MS))
         return;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         work_release_if_large(buffers[i]);
