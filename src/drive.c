@@ -275,7 +275,8 @@ static bool spin(struct pool *pool, const struct loop_glance *glance)
         return false;
     while (found = loop_glance(&pool->loop, glance), spin_goes_on(&pool->spin, found, loop_now_ns()))
         spin_pause();
-    loop_look_away(&pool->loop);
+    if (!found)
+        loop_look_away(&pool->loop);
     return found;
 }
 

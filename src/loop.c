@@ -233,6 +233,7 @@ void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance)
 {
     sched_clock(&loop->sched, loop_now_ns());
     loop_take_glanced(loop, glance);
+    loop_look_away(loop); /* not before: nobody may act on the time while what was read is not told */
     perform(loop);
 }
 

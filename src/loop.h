@@ -114,9 +114,10 @@ int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], i
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count);
 
 /* A cheaper look at the busy workers alone, at most LOOP_GLANCED. loop_aim: whom to look at; none if more are busy. loop_glance: whether
- * one has said something, which it reads; like loop_wait it may run without the lock, until loop_look_away, which ends what loop_aim has
- * begun. If there was something loop_handle_glanced does what they want; since others may have said something, too, no time is acted on. So
- * when loop_is_overdue it is loop_handle's turn. */
+ * one has said something, which it reads; like loop_wait it may run without the lock. What loop_aim has begun ends with loop_look_away
+ * if there was nothing; else with loop_handle_glanced, which does what they want: in between it is known to nobody, so nobody may act on the
+ * time, and a deadline that has passed kills no worker whose reply was read. Since others may have said something, too, it does not act on
+ * the time either. So when loop_is_overdue it is loop_handle's turn. */
 struct loop_glance {
     unsigned count;
     unsigned slots[LOOP_GLANCED];
