@@ -83,7 +83,8 @@ int fd_check_memory_limit(size_t size)
 
 int fd_memory(const char *name, size_t size)
 {
-    int refused = fd_check_memory_limit(size);
+    int refused =
+        size > SIZE_MAX / 2 ? -ENOMEM : fd_check_memory_limit(size); /* it has a sign where a file's size is told */
     if (refused)
         return refused;
     int fd = fd_take_above_stdio(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));

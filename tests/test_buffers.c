@@ -155,9 +155,9 @@ static void what_cannot_be_had_leaves_nothing_behind(void **unused)
     struct buffer *buffer = NULL, *other = add(&buffers, 1, true);
     (void)unused;
     for (unsigned shared = 0; shared < 2; shared++) {
-        assert_true(buffers_add(&buffers, SIZE_MAX, shared, &buffer) < 0);
-        assert_true(buffers_add(&buffers, SIZE_MAX / 2, shared, &buffer) < 0);
-        assert_true(buffers_add(&buffers, SIZE_MAX / 2 + 1, shared, &buffer) < 0);
+        assert_int_equal(buffers_add(&buffers, SIZE_MAX, shared, &buffer), -ENOMEM);
+        assert_int_equal(buffers_add(&buffers, SIZE_MAX / 2, shared, &buffer), -ENOMEM);
+        assert_int_equal(buffers_add(&buffers, SIZE_MAX / 2 + 1, shared, &buffer), -ENOMEM);
     }
     assert_null(buffer);
     assert_int_equal(buffers.count, 1);
