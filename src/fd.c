@@ -284,9 +284,16 @@ static ssize_t send_message(int socket_fd, const struct msghdr *message)
     RETRY_ON_EINTR(sendmsg(socket_fd, message, MSG_NOSIGNAL));
 }
 
-static ssize_t receive_message(int socket_fd, struct msghdr *message)
+static ssize_t receive_once(int socket_fd, struct msghdr *message)
 {
     RETRY_ON_EINTR(recvmsg(socket_fd, message, MSG_CMSG_CLOEXEC));
+}
+
+/* That the other end was closed with something unread in it is told once, and before what came from there. */
+static ssize_t receive_message(int socket_fd, struct msghdr *message)
+{
+    ssize_t received = receive_once(socket_fd, message);
+    return received == -ECONNRESET ? receive_once(socket_fd, message) : received;
 }
 
 int fd_send(int socket_fd, const void *bytes, size_t size, const int *fds, size_t fd_count)

@@ -151,6 +151,25 @@ static void message_carries_bytes_and_fds(void **unused)
         fd_close(&leftovers[i]);
 }
 
+static void message_arrives_though_its_sender_has_left_something_unread(void **unused)
+{
+    (void)unused;
+    int sockets[2], received[1] = {-1};
+    char byte = 0;
+    size_t count = 1;
+    assert_int_equal(fd_socketpair(sockets), 0);
+    assert_int_equal(fd_send(sockets[1], "?", 1, NULL, 0), 0);
+    assert_int_equal(fd_send(sockets[0], "x", 1, (const int[]){STDERR_FILENO}, 1), 0);
+    fd_close(&sockets[0]);
+    assert_int_equal(fd_receive(sockets[1], &byte, 1, received, &count), 1);
+    assert_int_equal(count, 1);
+    assert_int_equal(byte, 'x');
+    fd_close(&received[0]);
+    count = 1;
+    assert_int_equal(fd_receive(sockets[1], &byte, 1, received, &count), 0);
+    fd_close(&sockets[1]);
+}
+
 static void more_fds_than_asked_for_are_closed(void **unused)
 {
     (void)unused;
@@ -333,6 +352,7 @@ int main(void)
         cmocka_unit_test(errors_are_returned_and_errno_is_kept),
         cmocka_unit_test(write_to_an_unbreakable_pipe_survives_its_reader),
         cmocka_unit_test(message_carries_bytes_and_fds),
+        cmocka_unit_test(message_arrives_though_its_sender_has_left_something_unread),
         cmocka_unit_test(more_fds_than_asked_for_are_closed),
         cmocka_unit_test(kept_fds_get_their_numbers_whichever_they_had),
         cmocka_unit_test(range_is_closed_and_nothing_else),
