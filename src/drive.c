@@ -173,15 +173,17 @@ void drive_let_go(struct pool *pool, struct buffer *buffer)
 void drive_forget_task(struct pool *pool, struct pool_task *task)
 {
     const struct borrow *lender = task->region ? task->region->owner : NULL; /* of a worker that still runs */
+    bool asks_system = lender || task->item.fd_count;
+    if (asks_system)
+        drive_begin_call();
     if (pool->forked)
         borrow_abandon(task->region);
     pool->handle_count--;
     task_destroy(&pool->small_tasks, task);
-    if (!lender || !lender->is_urgent)
-        return;
-    drive_begin_call();
-    loop_tell_returns(&pool->loop);
-    drive_end_call();
+    if (lender && lender->is_urgent)
+        loop_tell_returns(&pool->loop);
+    if (asks_system)
+        drive_end_call();
 }
 
 static void hand_out(struct pool *pool, struct pool_task *task)
