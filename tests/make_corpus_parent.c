@@ -75,6 +75,8 @@ static const struct {
          ANSWER(1)),
     SEED("tasks-fds", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(TASK_FDS, 5, 0, 1),
          TASK(TASK_FDS | 24 | TASK_ONCE, 5, 9, 1), TASK(TASK_FDS | 8, 0, 0, 1), ANSWER(0), ANSWER(1), ANSWER(0)),
+    SEED("tasks-fds-behind-transit", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAP(2, K2_5(30), K2_5(20)), ANSWER(0),
+         ANSWER(0), TASK(TASK_FDS, 5, 0, 1), ANSWER(0), TASK(TASK_FDS, 5, 0, 1), ANSWER(0)),
     SEED("tasks-fds-left", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), TASK(TASK_FDS | 24, 5, 0, 1),
          TASK(TASK_FDS | 24, 5, 0, 1), SAY(0, SAYING_ANSWER, 1, 0, 3), SAY(0, SAYING_ANSWER, 1, 0, 3), OP_EXIT, 0,
          EXIT_CODE),

@@ -368,9 +368,14 @@ static void note_config(struct process *process, const struct wire_header *heade
     process->replays_told = 0;
 }
 
-static void note_claims(struct process *process)
+static void note_memory(struct process *process)
 {
     process->fd_numbers[process->fd_tasks++ % 8] = 0;
+}
+
+static void note_claims(struct process *process)
+{
+    note_memory(process);
     process->page_at = process->fd_tasks;
     process->tickets = 0;
 }
@@ -421,6 +426,9 @@ static void note_frame(struct process *process, const struct wire_header *header
         break;
     case WIRE_CLAIMS:
         note_claims(process);
+        break;
+    case WIRE_TRANSIT:
+        note_memory(process); /* which this one never maps: all goes through the pipe */
         break;
     case WIRE_RETURN:
     case WIRE_DISCARD:
@@ -574,7 +582,7 @@ static void receive_page(struct process *process, int fd)
     REQUIRE(claims_map(&process->claims, fd) == 0);
 }
 
-/* With each task that has fds, and with the page, comes one message, in the same order. */
+/* With each task that has fds, and with memory, comes one message, in the same order. */
 static void receive_fds(struct process *process)
 {
     uint64_t number;
