@@ -54,6 +54,14 @@ static bool copy_can_read(const void *address)
     return !status;
 }
 
+/* valgrind says of a mapping that there is no room for it that it is invalid. */
+static bool is_no_memory(int rc)
+{
+    const char *preloads = getenv("LD_PRELOAD");
+    bool under_valgrind = preloads && (strstr(preloads, "vgpreload") || strstr(preloads, "/valgrind/"));
+    return rc == -ENOMEM || (under_valgrind && rc == -EINVAL);
+}
+
 /* ---- buffers ---- */
 
 static void bytes_lie_in_a_buffer_only_from_end_to_end(void **unused)
@@ -155,9 +163,9 @@ static void what_cannot_be_had_leaves_nothing_behind(void **unused)
     struct buffer *buffer = NULL, *other = add(&buffers, 1, true);
     (void)unused;
     for (unsigned shared = 0; shared < 2; shared++) {
-        assert_int_equal(buffers_add(&buffers, SIZE_MAX, shared, &buffer), -ENOMEM);
-        assert_int_equal(buffers_add(&buffers, SIZE_MAX / 2, shared, &buffer), -ENOMEM);
-        assert_int_equal(buffers_add(&buffers, SIZE_MAX / 2 + 1, shared, &buffer), -ENOMEM);
+        assert_true(is_no_memory(buffers_add(&buffers, SIZE_MAX, shared, &buffer)));
+        assert_true(is_no_memory(buffers_add(&buffers, SIZE_MAX / 2, shared, &buffer)));
+        assert_true(is_no_memory(buffers_add(&buffers, SIZE_MAX / 2 + 1, shared, &buffer)));
     }
     assert_null(buffer);
     assert_int_equal(buffers.count, 1);
@@ -287,7 +295,7 @@ static void what_cannot_be_mapped_is_remembered(void **unused)
     assert_int_equal(regions_map(&regions, 3, SIZE, ends[0], false), 0);
     assert_int_equal(find(&regions, 0, 0, SIZE, false), 0);
     assert_int_equal(find(&regions, 1, 0, 1, false), -EACCES);
-    assert_int_equal(find(&regions, 2, 0, 1, false), -ENOMEM);
+    assert_true(is_no_memory(find(&regions, 2, 0, 1, false)));
     assert_true(find(&regions, 3, 0, 1, false) < 0);
     assert_int_equal(regions_map(&regions, UINT64_MAX / 4, SIZE, fd, false), -ENOMEM); /* no room in the table */
     assert_int_equal(regions_refuse(&regions, UINT64_MAX, -EMFILE), -ENOMEM);
