@@ -138,9 +138,9 @@ static void refuse_start(struct loop *loop, unsigned slot, int error, const char
 
 void loop_plan_start(struct loop *loop, const struct sched_effect *effect)
 {
+    loop->starts[loop->start_count++] = (struct loop_start){.slot = effect->slot, .worker_id = effect->worker_id};
     if (loop->start_count == LOOP_STARTS)
         loop_start_planned(loop);
-    loop->starts[loop->start_count++] = (struct loop_start){.slot = effect->slot, .worker_id = effect->worker_id};
 }
 
 /* The processes one right after the other, then what the loop keeps of them: memory that is written to between two forks is copied for

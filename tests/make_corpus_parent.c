@@ -89,6 +89,8 @@ static const struct {
          TASK(0, 1, 0, 9), ANSWER(0), ANSWER(0)),
     SEED("many-workers", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_HONEST, QUIETLY(OP_NEXT), 0, 0, MAP(100, 1, 1),
          OP_BROADCAST, 1, 1),
+    SEED("many-starts-refused", 255, 255, 127, 60, 1, 0, 0, 0, ENDING_DEATH, TASK(0, 255, 255, 6), LATER,
+         QUIETLY(OP_MAP), 255, 255),
     SEED("many-die", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_DEATH, MAP(100, 1, 1)),
     SEED("crowd", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(0, 1, 0, 255), OP_CROWD, 25, 255, TASK(0, 1, 0, 255),
          OP_CROWD, 25, 255, ANSWER(0), ANSWER(1)),
