@@ -17,6 +17,7 @@ static void forget(struct borrow *borrow, unsigned number)
 {
     struct borrowed *region = borrow->regions[number];
     borrow->regions[number] = NULL;
+    borrow->sizes[number] = 0;
     bit_set(&borrow->without_fd, number, false);
     bit_set(&borrow->without_memory, number, false);
     bit_set(&borrow->returned, number, false);
@@ -50,6 +51,7 @@ int borrow_note(struct borrow *borrow, uint64_t said, uint64_t size, int fd)
     unsigned number = (unsigned)said;
     forget(borrow, number);
     bit_set(&borrow->given_up, number, false);
+    borrow->sizes[number] = (size_t)size;
     borrow->regions[number] = map(borrow, number, (size_t)size, fd);
     if (!borrow->regions[number])
         bit_set(fd < 0 ? &borrow->without_fd : &borrow->without_memory, number, true);
@@ -65,7 +67,7 @@ static void give_up(struct borrow *borrow, unsigned number)
 
 int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borrowed **region_out)
 {
-    if (said >= BORROW_REGIONS)
+    if (said >= BORROW_REGIONS || !size || size > borrow->sizes[said])
         return -EINVAL;
     unsigned number = (unsigned)said;
     struct borrowed *region = borrow->regions[number];
@@ -74,7 +76,7 @@ int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borr
         give_up(borrow, number);
         return error;
     }
-    if (!region || region->held || bit_get(&borrow->returned, number) || !size || size > region->size)
+    if (region->held || bit_get(&borrow->returned, number))
         return -EINVAL;
     region->held = true;
     *region_out = region;

@@ -186,6 +186,8 @@ static void region_that_could_not_be_mapped_is_given_up(void **unused)
     bool kept;
     (void)unused;
     assert_int_equal(borrow_note(&borrow, 5, SIZE, -1), 0);
+    assert_int_equal(borrow_hold(&borrow, 5, 0, &region), -EINVAL); /* a lie is one all the same */
+    assert_int_equal(borrow_hold(&borrow, 5, SIZE + 1, &region), -EINVAL);
     assert_int_equal(borrow_hold(&borrow, 5, 10, &region), -EMFILE);
     assert_null(region);
     assert_true(borrow_next_return(&borrow, &number, &kept));
