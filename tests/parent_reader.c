@@ -246,7 +246,7 @@ static bool believe_reference(struct process *process, const uint8_t *body)
         return false;
     struct lent *lent = &process->lents[reference.buffer];
     bool is_free = !lent->held && !lent->untold, is_there = reference.size && reference.size <= lent->size;
-    if (!lent->known || (lent->has_fd && !(is_free && is_there)))
+    if (!lent->known || !is_there || (lent->has_fd && !is_free))
         return false;
     if (work_of(head_of(process)) && sched_state(&world.loop.sched, slot_of(process)) == SLOT_READY)
         end_lent_item(process, lent, &reference);
