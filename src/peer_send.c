@@ -221,12 +221,12 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
         return rc;
     peer->tickets += (uint32_t)span->count;
     peer->has_worked = true;
-    if (span->bytes > PEER_LARGE_BYTES)
-        make_way(peer, span);
     span->sent_position = peer->chan.put_bytes;
     span->begin_position = span->sent_position;
     if (job->kind != JOB_FIXED)
         span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
+    if (span->bytes > PEER_LARGE_BYTES)
+        make_way(peer, span); /* by what follows the span, and is no part of it */
     return 0;
 }
 

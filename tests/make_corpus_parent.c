@@ -89,6 +89,9 @@ static const struct {
          TASK(0, 1, 0, 9), ANSWER(0), ANSWER(0)),
     SEED("many-workers", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_HONEST, QUIETLY(OP_NEXT), 0, 0, MAP(100, 1, 1),
          OP_BROADCAST, 1, 1),
+    /* A run is answered before the frame behind it, by which large ones may travel, was written. */
+    SEED("large-answered-early", 1, 0, 0, 0, 5, 10, 64, 0, 0, 6, 4, 3, 2, 0, 4, 1, 1, 0, 16, 0, 6, 0, 2, 6, 0, 4, 16, 0,
+         45, 2, 0, 93, 1, 255, 6, 0, 0, 7, 4, 201),
     SEED("many-starts-refused", 255, 255, 127, 60, 1, 0, 0, 0, ENDING_DEATH, TASK(0, 255, 255, 6), LATER,
          QUIETLY(OP_MAP), 255, 255),
     SEED("many-die", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_DEATH, MAP(100, 1, 1)),
