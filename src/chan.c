@@ -244,14 +244,31 @@ static int note_read(struct chan *chan, ssize_t count, size_t asked)
     return count < 0 ? CHAN_AGAIN : 0;
 }
 
+static ssize_t read_some(struct chan *chan, void *bytes, size_t size)
+{
+    return fd_read(chan->in_fd, bytes, size);
+}
+
+/* Without waiting, though the fd may block; nobody else reads from it. */
+static ssize_t read_now(struct chan *chan, void *bytes, size_t size)
+{
+    if (!chan->blocking)
+        return read_some(chan, bytes, size);
+    ssize_t count = chan->asks_first ? 0 : fd_read_now(chan->in_fd, bytes, size);
+    chan->asks_first |= count < 0 && count != -EAGAIN;
+    if (!chan->asks_first)
+        return count;
+    return fd_unread(chan->in_fd) ? read_some(chan, bytes, size) : -EAGAIN;
+}
+
 /* One read, to have `size` bytes staged; more if they are there and not large. */
-static int stage(struct chan *chan, size_t size, ssize_t (*read_some)(int fd, void *bytes, size_t size))
+static int stage(struct chan *chan, size_t size, ssize_t (*reader)(struct chan *chan, void *bytes, size_t size))
 {
     memmove(chan->staging, chan->staging + chan->staging_start, chan_staged(chan));
     chan->staging_end = chan_staged(chan);
     chan->staging_start = 0;
     size_t room = (chan->large ? size : CHAN_STAGING_BYTES) - chan->staging_end;
-    ssize_t count = read_some(chan->in_fd, chan->staging + chan->staging_end, room);
+    ssize_t count = reader(chan, chan->staging + chan->staging_end, room);
     int rc = note_read(chan, count, room);
     chan->staging_end += rc ? 0 : (size_t)count;
     return rc;
@@ -260,7 +277,7 @@ static int stage(struct chan *chan, size_t size, ssize_t (*read_some)(int fd, vo
 int chan_peek(struct chan *chan, size_t size, const uint8_t **bytes_out)
 {
     while (chan_staged(chan) < size) {
-        int rc = chan->dry ? CHAN_AGAIN : stage(chan, size, fd_read);
+        int rc = chan->dry ? CHAN_AGAIN : stage(chan, size, read_some);
         if (rc)
             return rc;
     }
@@ -271,7 +288,7 @@ int chan_peek(struct chan *chan, size_t size, const uint8_t **bytes_out)
 bool chan_look(struct chan *chan)
 {
     size_t more = chan_staged(chan) + WIRE_HEADER_BYTES;
-    return more > CHAN_STAGING_BYTES || stage(chan, more, chan->blocking ? fd_read_now : fd_read) != CHAN_AGAIN;
+    return more > CHAN_STAGING_BYTES || stage(chan, more, read_now) != CHAN_AGAIN;
 }
 
 void chan_skip(struct chan *chan, size_t size)

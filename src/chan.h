@@ -31,8 +31,9 @@ struct chan_piece;
 struct chan {
     int in_fd, out_fd; /* borrowed */
     bool blocking;
-    bool dry;   /* the last read came back short: nothing to read until the fd is readable again */
-    bool large; /* the last body was large: take no more than a header beyond what is asked for */
+    bool asks_first; /* it blocks, and can only be asked whether there is something to read */
+    bool dry;        /* the last read came back short: nothing to read until the fd is readable again */
+    bool large;      /* the last body was large: take no more than a header beyond what is asked for */
 
     uint8_t *staging; /* received, not consumed: [start, end) */
     bool borrows_staging;

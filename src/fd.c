@@ -227,20 +227,11 @@ ssize_t fd_read(int fd, void *bytes, size_t size)
     RETRY_ON_EINTR(read(fd, bytes, size));
 }
 
-static ssize_t read_nowait(int fd, void *bytes, size_t size)
+ssize_t fd_read_now(int fd, void *bytes, size_t size)
 {
     struct iovec part = {.iov_base = bytes, .iov_len = size};
     const long here = -1; /* no offset */
     RETRY_ON_EINTR(syscall(SYS_preadv2, fd, &part, 1, here, here, READ_NOWAIT));
-}
-
-/* Pipes take the flag since Linux 6.4, unless they were spliced. Elsewhere it costs a call more, which is refused at once. */
-ssize_t fd_read_now(int fd, void *bytes, size_t size)
-{
-    ssize_t count = read_nowait(fd, bytes, size);
-    if (count >= 0 || count == -EAGAIN)
-        return count;
-    return fd_unread(fd) ? fd_read(fd, bytes, size) : -EAGAIN;
 }
 
 ssize_t fd_readv(int fd, const struct iovec *parts, int part_count)

@@ -59,7 +59,8 @@ int fd_set_cloexec(int fd, bool cloexec);
 /* Number of bytes, 0 at end of file, -EAGAIN, or another negative errno. fd_write never raises SIGPIPE by contract of its
  * callers, not by itself. */
 ssize_t fd_read(int fd, void *bytes, size_t size);
-/* What is there, from a pipe that blocks and of which nobody else reads: else -EAGAIN. */
+/* What is there, though the pipe blocks: else -EAGAIN. Pipes can do that since Linux 6.4, unless they were spliced; elsewhere it is another
+ * errno, such as -EOPNOTSUPP. */
 ssize_t fd_read_now(int fd, void *bytes, size_t size);
 ssize_t fd_readv(int fd, const struct iovec *parts, int part_count);
 ssize_t fd_write(int fd, const void *bytes, size_t size);
