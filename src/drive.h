@@ -2,7 +2,8 @@
  *
  * One mutex covers a pool's loop and its tasks. A thread that waits drives the loop itself; when several wait, one drives and the others
  * sleep until something that they wait for has happened or the place is free. The mutex is released only while epoll waits (and
- * for callbacks, during which one of the others drives). A thread that ends something without driving (a cancellation, say) wakes the one that drives.
+ * for callbacks, during which one of the others drives). A thread that ends something without driving (a cancellation, say) wakes the
+ * one that drives.
  *
  * For programs with an event loop there is one fd (see pool_fd): an epoll of the loop's own epoll and of an eventfd, which is
  * written when tasks have ended. The loop's is taken out while a thread drives, or the event loop would spin beside it.

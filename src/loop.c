@@ -252,7 +252,7 @@ bool loop_is_overdue(const struct loop *loop)
 static void catch_up(struct loop *loop, uint64_t now_ns)
 {
     struct epoll_event events[LOOP_EVENTS];
-    if (is_undriven(loop, now_ns) && !__atomic_load_n(&loop->is_glanced_at, __ATOMIC_ACQUIRE)) {
+    if (is_undriven(loop, now_ns) && !loop->is_glanced_at) {
         loop_handle(loop, events, loop_wait(loop, events, 0));
         now_ns = loop_now_ns();
     }

@@ -12,6 +12,7 @@
 #include "lanes.h"
 #include "peer.h"
 #include "sched.h"
+#include <stdatomic.h>
 #include <sys/epoll.h>
 
 enum { LOOP_EVENTS = 64, LOOP_GLANCED = 4, LOOP_STARTS = 32, LOOP_TEXT_BYTES = 2048 };
@@ -41,7 +42,7 @@ struct loop {
     unsigned gathered_tasks;       /* that were submitted since the scheduler was last asked what it wants */
     size_t gathered_bytes;         /* of their inputs */
     uint64_t looked_ns;            /* when what workers say was last read */
-    bool is_glanced_at;            /* by somebody without the lock, who reads what workers say */
+    atomic_bool is_glanced_at;     /* by somebody without the lock, who reads what workers say */
     uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
     unsigned jobs_ended;           /* counts up, so that waiters can see that something has happened */
     struct task_queue ended_tasks; /* for the caller to take away */

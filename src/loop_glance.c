@@ -26,7 +26,7 @@ bool loop_glance(struct loop *loop, const struct loop_glance *glance)
 
 void loop_look_away(struct loop *loop)
 {
-    __atomic_store_n(&loop->is_glanced_at, false, __ATOMIC_RELEASE);
+    loop->is_glanced_at = false;
 }
 
 void loop_take_glanced(struct loop *loop, const struct loop_glance *glance)
