@@ -10,6 +10,7 @@
 #include "buf.h"
 #include "fd.h"
 #include "local.h"
+#include "memory.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -138,7 +139,7 @@ static int write_all(int fd, const char *bytes, size_t size)
 
 static int make_setup(const struct backend_setup *setup, int *fd_out)
 {
-    int refused = fd_check_memory_limit(setup->preload_size);
+    int refused = memory_check_limit(setup->preload_size);
     if (refused)
         return refused;
     int fd = fd_take_above_stdio(memfd_create("procpool-setup", MFD_CLOEXEC | MEMFD_NOEXEC_SEAL));

@@ -1,6 +1,6 @@
 #include "borrow.h"
 #include "bits.h"
-#include "fd.h"
+#include "memory.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -15,11 +15,8 @@ static void destroy(struct borrowed *region)
 /* The number means nothing any more. */
 static void forget(struct borrow *borrow, unsigned number)
 {
-    struct borrowed *region = borrow->regions[number];
-    borrow->regions[number] = NULL;
-    borrow->sizes[number] = 0;
-    bit_set(&borrow->without_fd, number, false);
-    bit_set(&borrow->without_memory, number, false);
+    struct borrowed *region = borrow->numbers[number].region;
+    borrow->numbers[number] = (struct borrow_number){0};
     bit_set(&borrow->returned, number, false);
     if (region && region->held)
         region->owner = NULL;
@@ -31,12 +28,8 @@ static void forget(struct borrow *borrow, unsigned number)
 static struct borrowed *map(struct borrow *borrow, unsigned number, size_t size, int fd)
 {
     struct borrowed *region = malloc(sizeof *region);
-    void *data = region && fd >= 0 ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-    if (data != MAP_FAILED && madvise(data, size, MADV_DONTFORK)) {
-        munmap(data, size);
-        data = MAP_FAILED;
-    }
-    if (data == MAP_FAILED) {
+    void *data;
+    if (!region || memory_map_alone(fd, size, PROT_READ, &data)) {
         free(region);
         return NULL;
     }
@@ -46,15 +39,16 @@ static struct borrowed *map(struct borrow *borrow, unsigned number, size_t size,
 
 int borrow_note(struct borrow *borrow, uint64_t said, uint64_t size, int fd)
 {
-    if (said >= BORROW_REGIONS || !size || size > SIZE_MAX / 2 || (fd >= 0 && !fd_is_memory(fd, (size_t)size)))
+    if (said >= BORROW_REGIONS || !size || size > SIZE_MAX / 2 || (fd >= 0 && !memory_is_safe(fd, (size_t)size)))
         return -EINVAL;
     unsigned number = (unsigned)said;
     forget(borrow, number);
     bit_set(&borrow->given_up, number, false);
-    borrow->sizes[number] = (size_t)size;
-    borrow->regions[number] = map(borrow, number, (size_t)size, fd);
-    if (!borrow->regions[number])
-        bit_set(fd < 0 ? &borrow->without_fd : &borrow->without_memory, number, true);
+    struct borrow_number *noted = &borrow->numbers[number];
+    noted->size = (size_t)size;
+    noted->region = fd < 0 ? NULL : map(borrow, number, noted->size, fd);
+    if (!noted->region)
+        noted->error = fd < 0 ? -EMFILE : -ENOMEM;
     return 0;
 }
 
@@ -67,11 +61,11 @@ static void give_up(struct borrow *borrow, unsigned number)
 
 int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borrowed **region_out)
 {
-    if (said >= BORROW_REGIONS || !size || size > borrow->sizes[said])
+    if (said >= BORROW_REGIONS || !size || size > borrow->numbers[said].size)
         return -EINVAL;
     unsigned number = (unsigned)said;
-    struct borrowed *region = borrow->regions[number];
-    int error = bit_get(&borrow->without_fd, number) ? -EMFILE : bit_get(&borrow->without_memory, number) ? -ENOMEM : 0;
+    struct borrowed *region = borrow->numbers[number].region;
+    int error = borrow->numbers[number].error;
     if (error) {
         give_up(borrow, number);
         return error;
@@ -87,7 +81,7 @@ static unsigned count_kept(const struct borrow *borrow)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < BORROW_REGIONS; i++)
-        count += borrow->regions[i] && !borrow->regions[i]->held;
+        count += borrow->numbers[i].region && !borrow->numbers[i].region->held;
     return count;
 }
 

@@ -26,10 +26,12 @@ struct borrowed {
 };
 
 struct borrow {
-    struct borrowed *regions[BORROW_REGIONS]; /* by number */
-    size_t sizes[BORROW_REGIONS];             /* as announced; 0: the number means nothing */
-    uint64_t without_fd, without_memory;      /* bitmaps: were announced, but there was no fd, no memory for them */
-    uint64_t returned, given_up;              /* bitmaps: the worker is to be told; until then it keeps the memory */
+    struct borrow_number {
+        struct borrowed *region; /* NULL: none was announced by this number, or it could not be mapped */
+        size_t size;             /* as announced; 0: it was not */
+        int error;               /* why it could not be mapped: -EMFILE, -ENOMEM */
+    } numbers[BORROW_REGIONS];
+    uint64_t returned, given_up; /* bitmaps: the worker is to be told; until then it keeps the memory */
     bool is_urgent; /* at once, though it may have nothing to do: there is much that could go back to the system */
 };
 

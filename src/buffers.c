@@ -1,6 +1,7 @@
 #include "buffers.h"
 #include "bits.h"
 #include "fd.h"
+#include "memory.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,22 +94,28 @@ static void insert(struct buffers *buffers, struct buffer *buffer)
 /* ---- one buffer ---- */
 
 /* Private memory behaves the same to its owner, so that both are freed alike. */
-static int map(struct buffer *buffer, bool shared)
+static int map_shared(struct buffer *buffer)
 {
-    int flags = shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
-    buffer->fd = shared ? fd_memory("pool-buffer", buffer->size) : -1;
-    if (shared && buffer->fd < 0)
+    buffer->fd = memory_create("pool-buffer", buffer->size);
+    if (buffer->fd < 0)
         return buffer->fd;
-    void *data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, flags, buffer->fd, 0);
-    int rc = data == MAP_FAILED ? -errno : 0;
-    if (!rc && shared && madvise(data, buffer->size, MADV_DONTFORK)) {
-        rc = -errno;
-        munmap(data, buffer->size);
-    }
+    void *data;
+    int rc = memory_map_alone(buffer->fd, buffer->size, PROT_READ | PROT_WRITE, &data);
     if (rc)
         fd_close(&buffer->fd);
     else
         buffer->data = data;
+    return rc;
+}
+
+static int map_private(struct buffer *buffer)
+{
+    int errno_before = errno;
+    void *data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int rc = data == MAP_FAILED ? -errno : 0;
+    errno = errno_before;
+    buffer->fd = -1;
+    buffer->data = rc ? NULL : data;
     return rc;
 }
 
@@ -120,7 +127,7 @@ int buffers_add(struct buffers *buffers, size_t size, bool shared, struct buffer
         return -ENOMEM;
     }
     buffer->size = size;
-    int rc = map(buffer, shared);
+    int rc = shared ? map_shared(buffer) : map_private(buffer);
     if (!rc && (rc = take_number(buffers, &buffer->number)) != 0) {
         munmap(buffer->data, buffer->size);
         fd_close(&buffer->fd);

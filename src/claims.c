@@ -1,6 +1,6 @@
 #include "claims.h"
 #include "fd.h"
-#include <errno.h>
+#include "memory.h"
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -38,27 +38,16 @@ static uint64_t make_word(uint32_t begun, uint32_t stop, uint64_t stopped)
     return (uint64_t)(begun & TICKET_MASK) | (uint64_t)(stop & TICKET_MASK) << TICKET_BITS | stopped;
 }
 
-static int map(struct claims *claims, int fd)
-{
-    void *page = mmap(NULL, sizeof *claims->page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED)
-        return -errno;
-    claims->page = page;
-    return 0;
-}
-
 /* ---- the parent ---- */
 
 int claims_create(struct claims *claims, int *fd_out)
 {
-    int fd = fd_memory("pool-claims", sizeof *claims->page);
+    int fd = memory_create("pool-claims", sizeof *claims->page);
     if (fd < 0)
         return fd;
-    int rc = map(claims, fd);
-    if (!rc && madvise(claims->page, sizeof *claims->page, MADV_DONTFORK)) {
-        rc = -errno;
-        claims_clear(claims);
-    }
+    void *page = NULL;
+    int rc = memory_map_alone(fd, sizeof *claims->page, PROT_READ | PROT_WRITE, &page);
+    claims->page = page;
     if (rc)
         fd_close(&fd);
     else
@@ -98,7 +87,9 @@ void claims_lift_stop(const struct claims *claims)
 
 int claims_map(struct claims *claims, int fd)
 {
-    int rc = map(claims, fd);
+    void *page = NULL;
+    int rc = memory_map(fd, sizeof *claims->page, PROT_READ | PROT_WRITE, &page);
+    claims->page = page;
     if (!rc)
         atomic_store(&claims->page->mapped, 1);
     return rc;

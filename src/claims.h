@@ -11,7 +11,7 @@
  *               stepped over
  *
  * The page is the worker's as much as the parent's: a hostile one can say that it has begun all or nothing, and that is all; the parent
- * bounds what it takes by what it has in flight. The memory cannot be shrunk under the parent (see fd_memory).
+ * bounds what it takes by what it has in flight. The memory cannot be shrunk under the parent (see memory.h).
  * Must not know: what items are. */
 #ifndef PROCPOOL_CLAIMS_H
 #define PROCPOOL_CLAIMS_H

@@ -8,16 +8,12 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { FIRST_FD = 3, MAX_FDS_PER_MESSAGE = 64 };
-enum { TMPFS_TYPE = 0x01021994 }; /* TMPFS_MAGIC of <linux/magic.h>, which does not come with every libc */
 
 #ifndef SYS_preadv2
 #define SYS_preadv2 (-1) /* no such call */
@@ -71,44 +67,6 @@ int fd_take_above_stdio(int fd)
 int fd_dup(int fd)
 {
     return dup_above_stdio(fd);
-}
-
-int fd_check_memory_limit(size_t size)
-{
-    int errno_before = errno;
-    struct rlimit limit;
-    int rc = (int)outcome(getrlimit(RLIMIT_FSIZE, &limit), errno_before);
-    return rc ? rc : size > limit.rlim_cur ? -EFBIG : 0;
-}
-
-int fd_memory(const char *name, size_t size)
-{
-    int refused =
-        size > SIZE_MAX / 2 ? -ENOMEM : fd_check_memory_limit(size); /* it has a sign where a file's size is told */
-    if (refused)
-        return refused;
-    int fd = fd_take_above_stdio(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (fd < 0)
-        return fd;
-    if (ftruncate(fd, (off_t)size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
-        int rc = -errno;
-        fd_close(&fd);
-        return rc;
-    }
-    return fd;
-}
-
-/* Of huge pages there may be too few when they are first touched; they are another file system's. */
-bool fd_is_memory(int fd, size_t size)
-{
-    struct stat status;
-    struct statfs system;
-    int errno_before = errno, seals = fcntl(fd, F_GET_SEALS);
-    bool sealed = seals >= 0 && seals & F_SEAL_SHRINK;
-    bool is_memory = sealed && !fstatfs(fd, &system) && system.f_type == TMPFS_TYPE && !fstat(fd, &status) &&
-                     (uint64_t)status.st_size >= size;
-    errno = errno_before;
-    return is_memory;
 }
 
 int fd_open(const char *path, int flags)

@@ -29,16 +29,6 @@ int fd_take_unbreakable(int write_fd);
 /* socketpair(AF_UNIX, SOCK_SEQPACKET), both ends above stdio. */
 int fd_socketpair(int ends_out[2]);
 
-/* Whether memory with an fd may have that size: 0, or -EFBIG where RLIMIT_FSIZE forbids it. To grow it all the same would raise SIGXFSZ. */
-int fd_check_memory_limit(size_t size);
-
-/* Memory of `size` bytes, zero, that others may map by the fd and nobody can shrink, so that reading it never faults. Above stdio. The fd or a
- * negative errno. */
-int fd_memory(const char *name, size_t size);
-
-/* Whether it is such memory, of at least `size` bytes. */
-bool fd_is_memory(int fd, size_t size);
-
 /* open, and a duplicate: close-on-exec, above stdio. The fd or a negative errno. */
 int fd_open(const char *path, int flags);
 int fd_dup(int fd);

@@ -1,5 +1,6 @@
 #include "lend.h"
 #include "fd.h"
+#include "memory.h"
 #include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,17 +20,16 @@ static bool make(struct lend_region *region, size_t size)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size = (size + page - 1) / page * page;
-    int fd = size ? fd_memory("pool-reply", size) : -EOVERFLOW;
-    void *data = fd >= 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
-    if (data != MAP_FAILED && !madvise(data, size, MADV_DONTFORK)) {
-        *region = (struct lend_region){.data = data, .size = size, .fd = fd};
-        return true;
-    }
-    if (data != MAP_FAILED)
-        munmap(data, size);
-    if (fd >= 0)
+    int fd = size ? memory_create("pool-reply", size) : -EOVERFLOW;
+    void *data;
+    if (fd < 0)
+        return false;
+    if (memory_map_alone(fd, size, PROT_READ | PROT_WRITE, &data)) {
         fd_close(&fd);
-    return false;
+        return false;
+    }
+    *region = (struct lend_region){.data = data, .size = size, .fd = fd};
+    return true;
 }
 
 /* The smallest that is large enough; else a number that has none; else one that is too small, to be replaced. */

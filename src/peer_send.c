@@ -136,12 +136,13 @@ static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
 
 /* ---- memory that the worker alone has as well ---- */
 
-/* There is room in the channel. */
+/* There is room in the channel. Closes fd. */
 static int send_memory(struct peer *peer, enum wire_type type, int fd)
 {
     struct wire_header header = {.type = (uint8_t)type};
     const uint64_t number = 0;
     int rc = fd_send(peer->child.socket_fd, &number, sizeof number, &fd, 1);
+    fd_close(&fd);
     return rc ? rc : chan_put(&peer->chan, &header, NULL);
 }
 
@@ -155,7 +156,6 @@ static void tell_claims(struct peer *peer)
     if (send_memory(peer, WIRE_CLAIMS, fd))
         claims_clear(&peer->claims);
     peer->tickets = 0;
-    fd_close(&fd);
 }
 
 /* Without memory, fds or a socket that takes them large runs go through the pipes. */
@@ -167,7 +167,6 @@ static void tell_transit(struct peer *peer)
         return;
     if (send_memory(peer, WIRE_TRANSIT, fd))
         transit_clear(&peer->transit);
-    fd_close(&fd);
 }
 
 /* ---- taking back ---- */

@@ -1,4 +1,5 @@
 #include "regions.h"
+#include "memory.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,13 +39,9 @@ int regions_refuse(struct regions *regions, uint64_t number, int error)
 
 int regions_map(struct regions *regions, uint64_t number, size_t size, int fd, bool writable)
 {
-    int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *data = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
-    int rc = data == MAP_FAILED ? -errno : 0;
-    if (!rc && writable && madvise(data, size, MADV_DONTFORK)) {
-        rc = -errno;
-        munmap(data, size);
-    }
+    void *data = NULL;
+    int rc =
+        writable ? memory_map_alone(fd, size, PROT_READ | PROT_WRITE, &data) : memory_map(fd, size, PROT_READ, &data);
     int refused = regions_refuse(regions, number, rc);
     if (rc || refused) {
         if (!rc)

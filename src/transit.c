@@ -1,5 +1,6 @@
 #include "transit.h"
 #include "fd.h"
+#include "memory.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -13,25 +14,6 @@ struct transit_memory {
     uint8_t results[TRANSIT_RING_BYTES];
     _Atomic uint32_t mapped; /* by the worker */
 };
-
-static int map(struct transit *transit, int fd)
-{
-    void *memory = mmap(NULL, sizeof *transit->memory, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED)
-        return -errno;
-    *transit = (struct transit){.memory = memory};
-    return 0;
-}
-
-/* A copy of this process is not to have [data, data + size). */
-static int keep_from_copies(struct transit *transit, void *data, size_t size)
-{
-    if (!madvise(data, size, MADV_DONTFORK))
-        return 0;
-    int rc = -errno;
-    transit_clear(transit);
-    return rc;
-}
 
 /* ---- the parent ---- */
 
@@ -47,19 +29,20 @@ static int allocate(int fd)
 
 int transit_create(struct transit *transit, int *fd_out)
 {
-    int fd = fd_memory("pool-transit", sizeof *transit->memory);
+    int fd = memory_create("pool-transit", sizeof *transit->memory);
     if (fd < 0)
         return fd;
+    void *memory;
     int rc = allocate(fd);
     if (!rc)
-        rc = map(transit, fd);
-    if (!rc)
-        rc = keep_from_copies(transit, transit->memory, sizeof *transit->memory);
-    if (rc)
+        rc = memory_map_alone(fd, sizeof *transit->memory, PROT_READ | PROT_WRITE, &memory);
+    if (rc) {
         fd_close(&fd);
-    else
-        *fd_out = fd;
-    return rc;
+        return rc;
+    }
+    *transit = (struct transit){.memory = memory};
+    *fd_out = fd;
+    return 0;
 }
 
 void transit_clear(struct transit *transit)
@@ -107,12 +90,18 @@ uint8_t *transit_results(const struct transit *transit, size_t offset)
 
 int transit_map(struct transit *transit, int fd)
 {
-    int rc = map(transit, fd);
-    if (!rc)
-        rc = keep_from_copies(transit, transit->memory->results, sizeof *transit->memory - TRANSIT_RING_BYTES);
-    if (!rc)
-        atomic_store(&transit->memory->mapped, 1);
-    return rc;
+    void *memory;
+    int rc = memory_map(fd, sizeof *transit->memory, PROT_READ | PROT_WRITE, &memory);
+    if (rc)
+        return rc;
+    *transit = (struct transit){.memory = memory};
+    if (madvise(transit->memory->results, sizeof *transit->memory - TRANSIT_RING_BYTES, MADV_DONTFORK)) {
+        rc = -errno;
+        transit_clear(transit);
+        return rc;
+    }
+    atomic_store(&transit->memory->mapped, 1);
+    return 0;
 }
 
 bool transit_has(const struct transit *transit, uint64_t offset, uint64_t size)

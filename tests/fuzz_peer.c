@@ -8,6 +8,7 @@
  *
  * Build: with src/ and backends/ as include paths, all of the library's objects, -fsanitize=fuzzer,address,undefined. */
 #include "fd.h"
+#include "memory.h"
 #include "peer.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ static int lending_socket(struct scene *scene)
     assert(!fd_socketpair(ends));
     assert(!fd_set_nonblocking(ends[0]));
     for (uint64_t number = 0; number < 4; number++) {
-        int fd = fd_memory("region", REGION_BYTES);
+        int fd = memory_create("region", REGION_BYTES);
         assert(fd >= 0 && !fd_send(ends[1], &number, sizeof number, &fd, 1));
         fd_close(&fd);
     }

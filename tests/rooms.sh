@@ -19,6 +19,7 @@ export LC_ALL
 # A name with an underscore is a single symbol: init.c defines what pool.h declares of it, since it has to know the worker.
 cat >"$tmp/rooms" <<'TABLE'
 fd
+memory       fd
 buf
 slot
 cpus
@@ -30,13 +31,13 @@ chan         wire fd
 job          procpool
 lane         job
 bits
-claims       fd
-transit      fd
+claims       memory fd
+transit      memory fd
 spin
-buffers      bits fd
-regions
-borrow       bits fd
-lend         fd
+buffers      bits memory fd
+regions      memory
+borrow       bits memory
+lend         memory fd
 pages
 slab
 flight       job procpool
@@ -68,7 +69,7 @@ backend      child
 local        backend child fd
 fork         backend child fd local
 spawn        backend child fd local
-forkserver   backend child fd local chan buf procpool
+forkserver   backend child memory fd local chan buf procpool
 table        backend fork spawn forkserver
 TABLE
 pure='spin buf wire slot job lane flight chunk sched'

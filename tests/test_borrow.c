@@ -2,6 +2,7 @@
 #include "borrow.h"
 #include "fd.h"
 #include "lend.h"
+#include "memory.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -16,11 +17,13 @@
 
 #include <cmocka.h>
 
+#include "copies.h"
+
 enum { SIZE = 10000 };
 
 static int memory(void)
 {
-    int fd = fd_memory("region", SIZE);
+    int fd = memory_create("region", SIZE);
     assert_true(fd >= 0);
     return fd;
 }
@@ -50,7 +53,7 @@ static void what_is_no_sealed_memory_is_refused(void **unused)
         assert_int_equal(note(&borrow, 0, SIZE, huge), -EINVAL); /* there may be too few pages to read it */
     else if (huge >= 0)
         close(huge);
-    assert_null(borrow.regions[0]);
+    assert_null(borrow.numbers[0].region);
 }
 
 static void sizes_and_numbers_are_checked(void **unused)
@@ -94,7 +97,7 @@ static void what_is_given_back_is_told_once_and_little_is_kept(void **unused)
     borrow_give_back(NULL);
     for (; borrow_next_return(&borrow, &number, &kept); count++) {
         assert_int_equal(number % 9, 0);
-        assert_int_equal(borrow.regions[number] != NULL, kept);
+        assert_int_equal(borrow.numbers[number].region != NULL, kept);
         kept_count += kept;
     }
     assert_int_equal(count, 8);
@@ -111,7 +114,7 @@ static void that_much_memory_is_given_back_is_urgent(void **unused)
     (void)unused;
     for (unsigned i = 0; i < 4; i++) {
         size_t size = i == 1 ? BORROW_LARGE_BYTES + 1 : BORROW_LARGE_BYTES;
-        assert_int_equal(note(&borrow, i, size, fd_memory("region", size)), 0);
+        assert_int_equal(note(&borrow, i, size, memory_create("region", size)), 0);
         assert_int_equal(borrow_hold(&borrow, i, 1, &regions[i]), 0);
     }
     for (unsigned i = 0; i < 4; i++) {
@@ -146,19 +149,6 @@ static void region_that_is_held_outlives_its_worker_and_its_number(void **unused
     borrow_clear(&borrow);
     assert_int_equal(second->data[0], 0);
     borrow_give_back(second);
-}
-
-static bool copy_can_read(const void *address)
-{
-    int status = 0;
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (!pid) {
-        signal(SIGSEGV, SIG_DFL);
-        _exit(*(const volatile char *)address & 0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return !status;
 }
 
 static void copy_of_the_process_does_not_have_the_memory(void **unused)

@@ -3,6 +3,7 @@
  * Regions are made of the fds of buffers here, as BUFFER frames make them, so that each sees what the other writes. */
 #include "buffers.h"
 #include "fd.h"
+#include "memory.h"
 #include "regions.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "copies.h"
 
 enum { SIZE = 10000, MANY = 200 };
 
@@ -38,20 +41,6 @@ static bool is_mapped(const void *address)
 {
     unsigned char resident;
     return !mincore((void *)((uintptr_t)address / page_size() * page_size()), 1, &resident);
-}
-
-/* Whether a copy of this process can read there. */
-static bool copy_can_read(const void *address)
-{
-    int status = 0;
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (!pid) {
-        signal(SIGSEGV, SIG_DFL);
-        _exit(*(const volatile char *)address & 0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return !status;
 }
 
 /* valgrind says of a mapping that there is no room for it that it is invalid. */
@@ -232,7 +221,7 @@ static void region_is_the_buffers_memory(void **unused)
 static void nothing_is_found_beyond_a_region(void **unused)
 {
     struct regions regions = {0};
-    int fd = fd_memory("region", SIZE);
+    int fd = memory_create("region", SIZE);
     (void)unused;
     assert_int_equal(find(&regions, 0, 0, 0, false), -EFAULT);
     assert_int_equal(regions_unmap(&regions, 0), -EINVAL);
@@ -258,7 +247,7 @@ static void nothing_is_found_beyond_a_region(void **unused)
 static void number_means_what_came_last(void **unused)
 {
     struct regions regions = {0};
-    int first = fd_memory("first", SIZE), second = fd_memory("second", SIZE);
+    int first = memory_create("first", SIZE), second = memory_create("second", SIZE);
     uint8_t *old, *data;
     (void)unused;
     assert_int_equal(pwrite(second, "second", 6, 0), 6);
@@ -283,7 +272,7 @@ static void number_means_what_came_last(void **unused)
 static void what_cannot_be_mapped_is_remembered(void **unused)
 {
     struct regions regions = {0};
-    int fd = fd_memory("region", SIZE), ends[2];
+    int fd = memory_create("region", SIZE), ends[2];
     char path[FD_PATH_BYTES];
     (void)unused;
     fd_path(fd, path);
