@@ -29,18 +29,24 @@ static double ms_between(uint64_t start_ns, uint64_t end_ns)
     return (double)(end_ns - start_ns) / 1e6;
 }
 
+static uint64_t last_asked_ns(const struct raw_hello *hellos, unsigned count)
+{
+    uint64_t last_ns = 0;
+    for (unsigned i = 0; i < count; i++)
+        last_ns = hellos[i].asked_ns > last_ns ? hellos[i].asked_ns : last_ns;
+    return last_ns;
+}
+
 static double bare_ms(const struct bench *bench, unsigned workers)
 {
     struct raw_hello hellos[MAX_WORKERS];
     struct bare_pool pool;
-    uint64_t last_ns = 0, start_ns = bench_now_ns();
+    uint64_t start_ns = bench_now_ns();
     bare_open(&pool, bench->backend, workers);
     bare_start(&pool);
     bare_ask(&pool, hellos);
-    for (unsigned i = 0; i < workers; i++)
-        last_ns = hellos[i].asked_ns > last_ns ? hellos[i].asked_ns : last_ns;
     bare_close(&pool);
-    return ms_between(start_ns, last_ns);
+    return ms_between(start_ns, last_asked_ns(hellos, workers));
 }
 
 static struct times limit_times(const struct bench *bench, unsigned workers)
@@ -48,13 +54,11 @@ static struct times limit_times(const struct bench *bench, unsigned workers)
     struct raw_hello hellos[MAX_WORKERS];
     struct raw_crew crew;
     struct times times;
-    uint64_t last_ns = 0, start_ns = bench_now_ns();
+    uint64_t start_ns = bench_now_ns();
     raw_crew_open(&crew, bench->backend, workers);
     raw_crew_start(&crew);
     raw_crew_ask(&crew, hellos);
-    for (unsigned i = 0; i < workers; i++)
-        last_ns = hellos[i].asked_ns > last_ns ? hellos[i].asked_ns : last_ns;
-    times.working_ms = ms_between(start_ns, last_ns);
+    times.working_ms = ms_between(start_ns, last_asked_ns(hellos, workers));
     uint64_t end_ns = bench_now_ns();
     raw_crew_close(&crew);
     times.gone_ms = times.working_ms + ms_between(end_ns, bench_now_ns());

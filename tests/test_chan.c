@@ -487,6 +487,7 @@ static void a_look_receives_what_there_is_and_never_waits(void **unused)
             splice_from(line.ends[0], line.ends[1]);
         reading.in_body = false;
         check_looks(&line);
+        assert_true(kind != SPLICED || line.receiver.asks_first); /* it is not tried again */
         check_looks(&line);
         fd_close(&line.ends[1]);
         assert_true(chan_look(&line.receiver) || kind == SPLICED); /* there the end shows only when it is read */
