@@ -192,13 +192,13 @@ static void enlarge_pipes(struct peer *peer)
     fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
 }
 
-/* For large spans that follow. */
+/* For large spans that follow. What is larger than the memory goes through the pipes, too. */
 static void make_way(struct peer *peer, const struct span *span)
 {
-    bool is_run = span->job->kind == JOB_FIXED;
-    if (is_run && !peer->transit_told)
+    bool fits = span->job->kind == JOB_FIXED && span->bytes <= TRANSIT_RING_BYTES;
+    if (fits && !peer->transit_told)
         tell_transit(peer);
-    if (!is_run || !peer->transit.memory)
+    if (!fits || !peer->transit.memory)
         enlarge_pipes(peer);
 }
 

@@ -1,7 +1,9 @@
 /* conformance_transit: large maps whose arrays lie anywhere: these travel by memory that a worker shares with the host, where there is such
  * memory, and nobody can tell but by looking for it. */
 #include "conformance_deeds.h"
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -268,6 +270,42 @@ static void one_array_may_travel_alone(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+/* Of all that this process has. */
+static int largest_pipe(void)
+{
+    int largest = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        int size = fcntl(fd, F_GETPIPE_SZ);
+        largest = size > largest ? size : largest;
+    }
+    return largest;
+}
+
+static bool pipes_can_be_enlarged(void)
+{
+    int ends[2];
+    EXPECT_OK(pipe(ends));
+    bool can = fcntl(ends[1], F_SETPIPE_SZ, 1 << 20) >= 1 << 20;
+    close(ends[0]);
+    close(ends[1]);
+    return can;
+}
+
+static void what_is_too_large_for_the_memory_has_large_pipes(void)
+{
+    struct pool *pool = make_pool(1);
+    struct arrays arrays = make_arrays();
+    struct pool_map_options options = POOL_MAP_OPTIONS_INIT;
+    options.chunk_size = COUNT / 4;
+    bool can = pipes_can_be_enlarged();
+    EXPECT_OK(map(pool, add_one, &arrays, &options));
+    expect_all_but_one(&arrays, 0);
+    EXPECT(!can || largest_pipe() >= 1 << 20);
+    EXPECT_INT(number_from(pool, tell_mappings), 0);
+    drop_arrays(&arrays);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 /* Large and small items and results, in chunks that fit and that do not. */
 static void sizes_need_not_be_alike(void)
 {
@@ -299,6 +337,7 @@ const struct conformance_case transit_cases[] = {
     CASE(one_in_a_thousand_fails_alone),
     CASE(workers_that_are_worn_out_are_followed_by_others),
     CASE(one_array_may_travel_alone),
+    CASE(what_is_too_large_for_the_memory_has_large_pipes),
     CASE(sizes_need_not_be_alike),
     {0},
 };
