@@ -340,6 +340,17 @@ void bench_unshare(void *memory, size_t size)
     bench_check(munmap(memory, size), "munmap");
 }
 
+void bench_warm_queue(size_t tasks)
+{
+    size_t size = BENCH_QUEUED_BYTES * tasks;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        bench_fail("mmap", -errno);
+    madvise(memory, size, MADV_HUGEPAGE);
+    memset(memory, 1, size);
+    bench_check(munmap(memory, size), "munmap");
+}
+
 double bench_available_bytes(void)
 {
     char line[256];

@@ -83,6 +83,10 @@ void *bench_memory(size_t size);
 /* The same, shared with children that are forked later. */
 void *bench_shared(size_t size);
 void bench_unshare(void *memory, size_t size);
+/* Use as much memory as so many queued tasks take, and give it back: a virtual machine may have to get what was free for seconds from its
+ * host again, which takes longer than the tasks do, and which any program that uses it pays for. */
+enum { BENCH_QUEUED_BYTES = 350 };
+void bench_warm_queue(size_t tasks);
 /* How much memory the machine could still give out. */
 double bench_available_bytes(void);
 

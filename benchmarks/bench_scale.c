@@ -7,18 +7,16 @@
  *             gained by more of them; the question is what is lost.
  *   queue     1 to 10 million submitted before the first is taken, by 2 workers: the parent's CPU time for each. The limit is
  *             the same with 1,000. A task alone has its own system calls on its way there and back; from 1,000 on they are shared.
- *             As much memory is used by the benchmark itself right before: a virtual machine may have to get it from its host
- *             again after it was free for seconds, which any program that uses it pays for. */
+ *             The memory for them was used right before (see bench_warm_queue). */
 #include "bench.h"
 #include <errno.h>
 #include <procpool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 
-enum { FEW_WORKERS = 2, MANY = 1000000, QUICK_TASKS = 20000, WARM_UP_TASKS = 20000, QUEUED_BYTES = 350 };
+enum { FEW_WORKERS = 2, MANY = 1000000, QUICK_TASKS = 20000, WARM_UP_TASKS = 20000 };
 
 static const double flat = 1.15; /* within what spreads from one round to the next */
 
@@ -96,16 +94,6 @@ static void measure_workers(const struct bench *bench, struct pool *few, unsigne
 
 /* ---- queue ------------------------------------------------------------------------------------------------------ */
 
-static void warm_memory(size_t bytes)
-{
-    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        bench_fail("mmap", -errno);
-    madvise(memory, bytes, MADV_HUGEPAGE);
-    memset(memory, 1, bytes);
-    munmap(memory, bytes);
-}
-
 /* Rounds of `queued` tasks, until as many have run as make a figure. */
 static double queued_us(struct pool *pool, size_t queued, size_t enough)
 {
@@ -125,13 +113,13 @@ static void measure_queue(const struct bench *bench, struct pool *pool, size_t q
     snprintf(name, sizeof name, "%zu queued, CPU", queued);
     series.x = (double)queued;
     series.target_cost = queued > 1000 ? flat : 0;
-    if (bench_available_bytes() < 2.0 * QUEUED_BYTES * (double)queued) {
+    if (bench_available_bytes() < 2.0 * BENCH_QUEUED_BYTES * (double)queued) {
         fprintf(stderr, "%s: left out, there is not enough memory\n", name);
         return;
     }
     for (unsigned round = 0; round < bench->rounds; round++) {
         double limit = queued_us(pool, 1000, enough);
-        warm_memory(QUEUED_BYTES * queued);
+        bench_warm_queue(queued);
         bench_add(&series, limit, queued_us(pool, queued, enough));
     }
     bench_print(bench, &series);

@@ -1,8 +1,9 @@
 /* What does one small task cost, submitted and collected by itself?
  *
  * Tasks that do nothing with 8 bytes of input, submitted and taken with pool_next while a *window* of them is under way: 1, 64, 256, 1,000,
- * and a million submitted before the first is taken. The limit: frames of the same sizes, as many as fit into one
- * write, through pipes to two forked children that answer each frame with another and call nothing; the same windows.
+ * and a million submitted before the first is taken, in memory that was used right before (see bench_warm_queue). The limit: frames of
+ * the same sizes, as many as fit into one write, through pipes to two forked children that answer each frame with another and call
+ * nothing; the same windows.
  * Once more with a write for each: every pool_submit is followed by pool_process, which sends it, and the limit writes one frame at a time.
  *
  * And what a million queued tasks cost the parent: memory for each beside its input, and CPU time to submit and collect
@@ -148,6 +149,7 @@ static void measure_windows(const struct bench *bench)
         snprintf(what, sizeof what, "%zu under way", windows[i]);
         for (unsigned round = 0; round < bench->rounds; round++) {
             double limit = limit_rate(windows[i], total, WRITE_FRAMES);
+            bench_warm_queue(windows[i] < total ? windows[i] : total);
             bench_add(&series, limit, procpool_rate(pool, windows[i], total, false));
         }
         bench_print(bench, &series);
@@ -210,6 +212,7 @@ static void queue_many(const struct bench *bench, double *bytes_out, double *us_
     struct pool *pool = bench_pool(bench, 1);
     bench_check(pipe2(gate, O_CLOEXEC), "pipe2");
     block(pool, gate);
+    bench_warm_queue(count);
     double bytes = anonymous_bytes(), us = bench_cpu_us();
     for (size_t i = 0; i < count; i++)
         submit(pool);
