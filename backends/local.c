@@ -233,7 +233,7 @@ static int clone_and_exec(const struct local_image *image, struct child_plan *pl
     process->pid = clone(child_exec, stack_top, flags, plan, &process->pidfd);
     int error = process->pid < 0 ? -errno : 0;
     child_restore_signals(&saved);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return error;
 }
 
@@ -315,7 +315,7 @@ int local_fork(const struct local_original *original, const int fds[CHILD_FD_COU
         process.pidfd = process.pidfd < 0 ? open_pidfd(process.pid) : fd_take_above_stdio(process.pidfd);
         error = process.pidfd < 0 ? discard(&process, process.pidfd) : 0;
     }
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     if (!error)
         *process_out = process;
     return error;
@@ -337,7 +337,7 @@ static int send_signal(struct local_process process, int signal)
     int error = syscall(SYS_pidfd_send_signal, process.pidfd, signal, NULL, 0) ? -errno : 0;
     if (error == -ENOSYS)
         error = send_signal_by_pid(process, signal);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return error == -ESRCH ? 0 : error;
 }
 
@@ -386,7 +386,7 @@ static void ask_kernel(int pidfd, struct child_exit *exit_out)
         else if (!attempt)
             fd_poll(pidfd, 0, REAPER_PATIENCE_MS);
     }
-    errno = errno_before;
+    fd_restore_errno(errno_before);
 }
 
 /* P_PIDFD, which older headers lack. */
@@ -405,7 +405,7 @@ int local_collect(int pidfd, struct child_exit *exit_out)
         *exit_out = (struct child_exit){.known = 1, .exit_code = info.si_status};
     else
         *exit_out = (struct child_exit){.known = 1, .signal = info.si_status, .exit_code = -1};
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return 0;
 }
 

@@ -28,7 +28,7 @@ enum { READ_NOWAIT = 8 }; /* RWF_NOWAIT, which not every libc has */
 static long outcome(long value, int errno_before)
 {
     long result = value < 0 ? -errno : value;
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return result;
 }
 
@@ -38,7 +38,7 @@ void fd_close(int *fd)
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
-    errno = errno_before;
+    fd_restore_errno(errno_before);
 }
 
 bool fd_is_open(int fd)
@@ -77,7 +77,7 @@ int fd_open(const char *path, int flags)
         fd = open(path, flags | O_CLOEXEC);
     while (fd < 0 && errno == EINTR);
     fd = fd_take_above_stdio(fd);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return fd;
 }
 
@@ -158,7 +158,7 @@ bool fd_poll(int fd, short events, int timeout_ms)
     int count = poll(&watched, 1, timeout_ms);
     while (count < 0 && errno == EINTR && timeout_ms < 0)
         count = poll(&watched, 1, timeout_ms);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return count > 0;
 }
 
@@ -168,7 +168,7 @@ void fd_nap(int fd, int other_fd, uint64_t ns)
     struct pollfd watched[] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
     struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
     ppoll(watched, 2, &timeout, NULL);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
 }
 
 /* The four of these differ in one call. */
@@ -211,7 +211,7 @@ size_t fd_unread(int pipe_fd)
 {
     int errno_before = errno, count = 0;
     if (ioctl(pipe_fd, FIONREAD, &count))
-        errno = errno_before;
+        fd_restore_errno(errno_before);
     return count > 0 ? (size_t)count : 0;
 }
 
@@ -219,7 +219,7 @@ void fd_try_pipe_capacity(int fd, size_t bytes)
 {
     int errno_before = errno;
     fcntl(fd, F_SETPIPE_SZ, (int)bytes);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
 }
 
 /* Room for the control part of a message, aligned as cmsghdr wants it. */
@@ -368,7 +368,7 @@ void fd_close_range(unsigned first, unsigned last)
     struct range range = {first, last};
     if (first <= last && syscall(SYS_close_range, first, last, 0) && !close_by_listing(range))
         close_by_counting(range);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
 }
 
 /* Whatever lies between those that stay. */

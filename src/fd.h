@@ -7,11 +7,19 @@
 #ifndef PROCPOOL_FD_H
 #define PROCPOOL_FD_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+
+/* errno as it was found, and not written to where it is so: a page that is written to between two forks is copied for each. */
+static inline void fd_restore_errno(int errno_before)
+{
+    if (errno != errno_before)
+        errno = errno_before;
+}
 
 /* Close *fd unless it is -1, and set it to -1. Never fails: on Linux the fd is gone whatever close says. */
 void fd_close(int *fd);
