@@ -34,6 +34,8 @@ enum {
 
 /* What a started process calls. The same in every image, since every image is this library. */
 struct backend_hooks {
+    /* Before this process is copied: what every copy would have to find out or to set up. May run twice. */
+    void (*prepare_copies)(void);
     /* Be a worker on CHILD_IN_FD and CHILD_OUT_FD; does not return. */
     void (*run_worker)(void) __attribute__((noreturn));
     /* In the server image: run the preload described by bytes. 0, or non-zero with a text. */

@@ -258,6 +258,7 @@ void forkserver_serve(const struct backend_hooks *hooks)
     struct epoll_event requests = {.events = EPOLLIN};
     serving = true;
     pthread_atfork(NULL, NULL, leave_server);
+    hooks->prepare_copies();
     if (preload(hooks, text))
         refuse_and_end(text);
     /* Once for all workers; and else a handler of the preload's, or the kernel, would take their statuses. */

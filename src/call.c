@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct call_place call_place = {.worker_id = POOL_NOT_A_WORKER};
+struct call_place call_place;
 
 static _Alignas(16) const char no_input[16];
 
@@ -102,7 +102,7 @@ void *pool_call_state(const struct pool_call *call)
 
 unsigned pool_worker_id(void)
 {
-    return call_place.worker_id;
+    return call_place.in_worker ? call_place.worker_id : POOL_NOT_A_WORKER;
 }
 
 uint64_t pool_item_index(void)

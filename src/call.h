@@ -30,7 +30,8 @@ struct pool_call {
 
 /* Where this code runs. */
 struct call_place {
-    unsigned worker_id; /* POOL_NOT_A_WORKER */
+    bool in_worker; /* or in a process that comes from one */
+    unsigned worker_id;
     uint64_t item_index;
     char text[CALL_TEXT_BYTES]; /* of pool_call_fail(NULL, ...) */
 };

@@ -1,31 +1,31 @@
 #include "chan.h"
 #include "fd.h"
+#include "first.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A stretch of outgoing bytes: in chan->copies at `offset`, or borrowed. Copied stretches that touch are one piece. */
-struct chan_piece {
-    const uint8_t *borrowed; /* NULL: copied */
-    size_t offset, size;
-};
-
 enum { IOV_PIECES = 64, KEPT_COPIES_BYTES = 256 << 10 };
 
-int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking, uint8_t *staging)
+static void use_first_copies(struct chan *chan)
+{
+    chan->copies = chan->first_copies;
+    chan->copies_capacity = CHAN_FIRST_COPIES;
+}
+
+void chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking, uint8_t *staging)
 {
     *chan = (struct chan){.in_fd = in_fd, .out_fd = out_fd, .blocking = blocking};
-    chan->borrows_staging = staging;
-    chan->staging = staging ? staging : malloc(CHAN_STAGING_BYTES);
-    return chan->staging ? 0 : -ENOMEM;
+    use_first_copies(chan);
+    chan->pieces = chan->first_pieces;
+    chan->piece_capacity = CHAN_FIRST_PIECES;
+    chan->staging = staging;
 }
 
 void chan_clear(struct chan *chan)
 {
-    if (!chan->borrows_staging)
-        free(chan->staging);
-    free(chan->copies);
-    free(chan->pieces);
+    first_free(chan->copies, chan->first_copies);
+    first_free(chan->pieces, chan->first_pieces);
     *chan = (struct chan){.in_fd = -1, .out_fd = -1};
 }
 
@@ -67,7 +67,7 @@ static int reserve_copies(struct chan *chan, size_t size)
     if (chan->copies_capacity - chan->copies_size >= size)
         return 0;
     size_t capacity = (chan->copies_size + size) * 2;
-    uint8_t *copies = realloc(chan->copies, capacity);
+    uint8_t *copies = first_grow(chan->copies, chan->first_copies, chan->copies_size, capacity);
     if (!copies)
         return -ENOMEM;
     chan->copies = copies;
@@ -80,7 +80,8 @@ static int reserve_pieces(struct chan *chan, size_t count)
     if (chan->piece_capacity - chan->piece_end >= count)
         return 0;
     size_t capacity = (chan->piece_end + count) * 2;
-    struct chan_piece *pieces = realloc(chan->pieces, capacity * sizeof *pieces);
+    struct chan_piece *pieces =
+        first_grow(chan->pieces, chan->first_pieces, chan->piece_end * sizeof *pieces, capacity * sizeof *pieces);
     if (!pieces)
         return -ENOMEM;
     chan->pieces = pieces;
@@ -174,9 +175,8 @@ static void forget_sent(struct chan *chan)
 {
     chan->piece_first = chan->piece_end = chan->copies_size = 0;
     if (chan->copies_capacity > KEPT_COPIES_BYTES) {
-        free(chan->copies);
-        chan->copies = NULL;
-        chan->copies_capacity = 0;
+        first_free(chan->copies, chan->first_copies);
+        use_first_copies(chan);
     }
 }
 
@@ -209,7 +209,7 @@ int chan_keep_output(struct chan *chan)
         memcpy(copies + end, piece->borrowed ? piece->borrowed : chan->copies + piece->offset, piece->size);
         end += piece->size;
     }
-    free(chan->copies);
+    first_free(chan->copies, chan->first_copies);
     chan->copies = copies;
     chan->copies_size = chan->copies_capacity = size;
     chan->pieces[chan->piece_first] = (struct chan_piece){.size = size};

@@ -6,7 +6,7 @@
  * memory, and the readv that takes the rest of one also takes the header behind it.
  *
  * The same code serves the parent (non-blocking fds: CHAN_AGAIN when nothing moves) and the worker (blocking fds).
- * A short read tells that the pipe is dry, so no read is wasted on being told EAGAIN.
+ * A short read tells that the pipe is dry, so no read is wasted on being told EAGAIN. A chan stays where it was made.
  *
  * Must not know: what a frame means, who is at the other end. */
 #ifndef PROCPOOL_CHAN_H
@@ -24,9 +24,15 @@ enum {
     CHAN_COPY_BYTES = 2 << 10,   /* a body up to this size is copied into the queue */
     CHAN_LARGE_BYTES = 16 << 10, /* behind a body of this size another one is expected */
     CHAN_STEP_BYTES = 256 << 10, /* no call moves more, so that the other end of the pipe moves meanwhile */
+    CHAN_FIRST_COPIES = 512,     /* what a worker and its parent say to one another until the first item */
+    CHAN_FIRST_PIECES = 8,
 };
 
-struct chan_piece;
+/* A stretch of outgoing bytes: in chan->copies at `offset`, or borrowed. Copied stretches that touch are one piece. */
+struct chan_piece {
+    const uint8_t *borrowed; /* NULL: copied */
+    size_t offset, size;
+};
 
 struct chan {
     int in_fd, out_fd; /* borrowed */
@@ -35,8 +41,7 @@ struct chan {
     bool dry;        /* the last read came back short: nothing to read until the fd is readable again */
     bool large;      /* the last body was large: take no more than a header beyond what is asked for */
 
-    uint8_t *staging; /* received, not consumed: [start, end) */
-    bool borrows_staging;
+    uint8_t *staging; /* received, not consumed: [start, end) of it; borrowed */
     size_t staging_start, staging_end;
 
     uint8_t *copies; /* headers and copied bodies that pieces refer to by offset */
@@ -44,11 +49,12 @@ struct chan {
     struct chan_piece *pieces; /* [piece_first, piece_end) are unsent */
     size_t piece_first, piece_end, piece_capacity;
     uint64_t put_bytes, sent_bytes; /* positions in the outgoing stream */
+    uint8_t first_copies[CHAN_FIRST_COPIES];
+    struct chan_piece first_pieces[CHAN_FIRST_PIECES];
 };
 
-/* The fds stay the caller's, and so does staging (CHAN_STAGING_BYTES; NULL: memory of its own). -ENOMEM leaves nothing to clear;
- * chan_clear may run twice. */
-int chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking, uint8_t *staging);
+/* The fds stay the caller's, and so does staging (CHAN_STAGING_BYTES). chan_clear may run twice. */
+void chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking, uint8_t *staging);
 void chan_clear(struct chan *chan);
 
 /* Queue a frame of header->body_bytes bytes of body. A body above CHAN_COPY_BYTES is borrowed until chan->sent_bytes has

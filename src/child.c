@@ -286,10 +286,11 @@ void child_name_worker(unsigned worker_id)
     child_name(name);
 }
 
-enum { OOM_STEP = 200, OOM_MOST = 1000, OOM_UNKNOWN = -2000 };
+enum { OOM_STEP = 200, OOM_MOST = 1000 };
 
 /* What it was before it was raised. */
-static int oom_score_before = OOM_UNKNOWN;
+static int oom_score_before;
+static bool oom_score_raised;
 
 static int open_oom_score(void)
 {
@@ -322,6 +323,7 @@ static void raise_oom_score(void)
     int fd = open_oom_score();
     if (fd_read(fd, text, sizeof text - 1) > 0) {
         oom_score_before = parse_score(text);
+        oom_score_raised = true;
         int raised = oom_score_before + OOM_STEP;
         write_oom_score(fd, raised < OOM_MOST ? raised : OOM_MOST);
     }
@@ -330,7 +332,7 @@ static void raise_oom_score(void)
 
 void child_lower_oom_score(void)
 {
-    int fd = oom_score_before == OOM_UNKNOWN ? -1 : open_oom_score();
+    int fd = oom_score_raised ? open_oom_score() : -1;
     if (fd >= 0)
         write_oom_score(fd, oom_score_before);
     fd_close(&fd);

@@ -15,6 +15,8 @@ static _Thread_local struct {
     bool holds_a_lock;
 } thread;
 
+unsigned drive_generation;
+
 /* ---- the object ---- */
 
 static void make_condition(struct pool *pool)
@@ -31,6 +33,7 @@ struct pool *drive_allocate(void)
     struct pool *pool = calloc(1, sizeof *pool);
     if (!pool)
         return NULL;
+    pool->generation = drive_generation;
     pthread_mutex_init(&pool->lock, NULL);
     make_condition(pool);
     task_init_slab(&pool->small_tasks);
@@ -102,7 +105,7 @@ void drive_end_call(void)
 
 static int check_fork(const struct pool *pool)
 {
-    if (!pool->forked)
+    if (!drive_is_copy(pool))
         return 0;
     return error_set(POOL_EFORKED, "this pool belongs to the process that this one was forked from: make a new one");
 }
@@ -176,7 +179,7 @@ void drive_forget_task(struct pool *pool, struct pool_task *task)
     bool asks_system = lender || task->item.fd_count;
     if (asks_system)
         drive_begin_call();
-    if (pool->forked)
+    if (drive_is_copy(pool))
         borrow_abandon(task->region);
     pool->handle_count--;
     task_destroy(&pool->small_tasks, task);

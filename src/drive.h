@@ -24,10 +24,10 @@ struct pool {
     pthread_cond_t changed;
     struct loop loop;
     struct buffers buffers;
-    bool in_place; /* inside a worker: runs tasks in the calling thread; has no loop */
-    bool forked;   /* this is a copy in a forked child */
-    bool closing;  /* takes no new work */
-    bool gone;     /* was destroyed; its memory goes with its last task */
+    bool in_place;       /* inside a worker: runs tasks in the calling thread; has no loop */
+    unsigned generation; /* of the process that made it */
+    bool closing;        /* takes no new work */
+    bool gone;           /* was destroyed; its memory goes with its last task */
     bool driving;
     struct spin spin;  /* of who drives */
     unsigned users;    /* threads inside a call */
@@ -50,6 +50,15 @@ struct pool {
     pthread_t thread;
     bool has_thread, stop_thread;
 };
+
+/* One more than the parent's, in what a pool's process has forked. A pool need not be written to to become a copy: that would cost
+ * every worker that is forked a page. */
+extern unsigned drive_generation;
+
+static inline bool drive_is_copy(const struct pool *pool)
+{
+    return pool->generation != drive_generation && !pool->in_place; /* that one is in every process */
+}
 
 /* Fails only for want of memory: NULL. drive_deallocate: when it is gone and has no tasks. */
 struct pool *drive_allocate(void);

@@ -7,7 +7,8 @@
 
 static bool initialized;
 
-static const struct backend_hooks hooks = {.run_worker = worker_run, .run_preload = worker_preload};
+static const struct backend_hooks hooks = {
+    .prepare_copies = worker_prepare_copies, .run_worker = worker_run, .run_preload = worker_preload};
 
 /* There is one start method with a server, whichever its name. */
 static void serve(void)
@@ -26,7 +27,6 @@ int pool_init(void)
     case CHILD_WORKER:
         worker_run();
     case CHILD_SERVER:
-        worker_prepare_copies();
         serve();
         break;
     case CHILD_NONE:

@@ -421,9 +421,11 @@ int loop_init(struct loop *loop, const struct loop_options *options)
         return rc;
     loop->peers = calloc(loop->sched.slot_count, sizeof *loop->peers);
     loop->unsent = calloc((loop->sched.slot_count + 63) / 64, sizeof *loop->unsent);
+    loop->staging =
+        malloc((size_t)loop->sched.slot_count * CHAN_STAGING_BYTES); /* of which only what is used gets pages */
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++)
         peer_init(&loop->peers[i]);
-    rc = loop->peers && loop->unsent ? 0 : -ENOMEM;
+    rc = loop->peers && loop->unsent && loop->staging ? 0 : -ENOMEM;
     if (!rc)
         rc = keep_fd(&loop->epoll_fd, fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC)));
     if (!rc)
@@ -453,8 +455,10 @@ static void release(struct loop *loop)
     free(loop->setup.config);
     free(loop->peers);
     free(loop->unsent);
+    free(loop->staging);
     loop->peers = NULL;
     loop->unsent = NULL;
+    loop->staging = NULL;
     loop->backend_state = NULL;
     functions_clear(&loop->setup.functions);
     loop->setup = (struct peer_setup){0};

@@ -31,6 +31,7 @@ struct loop_start {
 struct loop {
     struct sched sched;
     struct peer *peers; /* one per slot */
+    uint8_t *staging;   /* of their channels */
     const struct backend *backend;
     void *backend_state;
     struct peer_setup setup;

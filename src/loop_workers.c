@@ -111,7 +111,8 @@ void loop_discard(struct loop *loop, struct backend_child *child)
 static int adopt(struct loop *loop, const struct loop_start *start, struct backend_child *child)
 {
     struct peer *peer = &loop->peers[start->slot];
-    int rc = peer_open(peer, child, start->worker_id, &loop->setup);
+    uint8_t *staging = loop->staging + (size_t)start->slot * CHAN_STAGING_BYTES;
+    int rc = peer_open(peer, child, start->worker_id, &loop->setup, staging);
     if (!rc) {
         rc = loop_watch(loop, child->exit_fd, start->slot, ABOUT_EXIT, EPOLLIN);
         peer->watches_exit = !rc;
@@ -147,8 +148,9 @@ void loop_plan_start(struct loop *loop, const struct sched_effect *effect)
  * each of them. The first refusal ends the attempt; it is told last, when the scheduler may decide on all the others. */
 void loop_start_planned(struct loop *loop)
 {
-    struct loop_start *starts = loop->starts, *refused = NULL;
+    struct loop_start starts[LOOP_STARTS], *refused = NULL;
     unsigned count = loop->start_count;
+    memcpy(starts, loop->starts, count * sizeof *starts);
     struct backend_child children[LOOP_STARTS];
     char text[256] = "";
     loop->start_count = 0;

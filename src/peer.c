@@ -2,6 +2,7 @@
 #include "peer.h"
 #include "error.h"
 #include "fd.h"
+#include "first.h"
 #include "pages.h"
 #include "peer_inner.h"
 #include "procpool.h"
@@ -25,15 +26,16 @@ bool peer_is_open(const struct peer *peer)
     return peer->child.exit_fd >= 0;
 }
 
-int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup)
+int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup,
+              uint8_t *staging)
 {
     *peer = (struct peer){.child = no_child,
                           .worker_id = worker_id,
                           .setup = setup,
-                          .told_count = 64,
-                          .told = calloc(1, sizeof *peer->told)};
-    if (!peer->told || chan_init(&peer->chan, child->reply_fd, child->request_fd, false, NULL) ||
-        peer_put_greeting(peer)) {
+                          .told = peer->first_told,
+                          .told_count = PEER_FIRST_TOLD * 64};
+    chan_init(&peer->chan, child->reply_fd, child->request_fd, false, staging);
+    if (peer_put_greeting(peer)) {
         peer_close(peer);
         return -ENOMEM;
     }
@@ -47,7 +49,7 @@ void peer_close(struct peer *peer)
     transit_clear(&peer->transit);
     chan_clear(&peer->chan);
     free(peer->body);
-    free(peer->told);
+    first_free(peer->told, peer->first_told);
     free(peer->shared);
     borrow_clear(&peer->borrow);
     peer->body = NULL;

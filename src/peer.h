@@ -36,6 +36,8 @@ struct peer_setup {
     size_t replay_count;
 };
 
+enum { PEER_FIRST_TOLD = 1 };
+
 struct peer {
     struct backend_child child; /* fds are -1 when there is no process */
     unsigned worker_id;
@@ -77,6 +79,7 @@ struct peer {
 
     uint64_t *told; /* bitmap over function numbers */
     uint32_t told_count;
+    uint64_t first_told[PEER_FIRST_TOLD];
     uint8_t *shared; /* by buffer number: whether it has that, enum peer_sharing */
     uint32_t shared_count;
     struct transit transit; /* memory for large runs */
@@ -114,8 +117,10 @@ struct peer_report {
 };
 
 void peer_init(struct peer *peer);
-/* A process was started: take its fds. setup: stays until peer_close. -ENOMEM: the child is still the caller's. */
-int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup);
+/* A process was started: take its fds. setup, and staging of CHAN_STAGING_BYTES: stay until peer_close. -ENOMEM: the child is still
+ * the caller's. */
+int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup,
+              uint8_t *staging);
 /* Its request, reply and socket fds are closed, and the lifeline: a process that still lives is killed by that. May run twice. */
 void peer_close(struct peer *peer);
 /* Undo peer_open: the fds are the caller's again. */

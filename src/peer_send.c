@@ -1,5 +1,6 @@
 /* peer_send: what the parent says to a worker: greetings, functions, spans, commands. See peer.h. */
 #include "fd.h"
+#include "first.h"
 #include "peer_inner.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ static int tell_function(struct peer *peer, uint32_t number)
 {
     if (number >= peer->told_count) {
         uint32_t count = (number / 64 + 1) * 64 * 2;
-        uint64_t *told = realloc(peer->told, count / 8);
+        uint64_t *told = first_grow(peer->told, peer->first_told, peer->told_count / 8, count / 8);
         if (!told)
             return -ENOMEM;
         memset((uint8_t *)told + peer->told_count / 8, 0, (count - peer->told_count) / 8);

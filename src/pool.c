@@ -436,7 +436,7 @@ int pool_destroy(struct pool *pool)
     if (rc)
         return rc;
     drive_begin_call();
-    if (pool->forked)
+    if (drive_is_copy(pool))
         destroy_copy(pool);
     else
         destroy(pool);
@@ -472,7 +472,7 @@ static struct pool *find_default(int (*make)(struct pool **))
                                    .max_bytes_in_flight = SIZE_MAX,
                                    .outer_fd = -1,
                                    .news_fd = -1};
-    if (call_place.worker_id != POOL_NOT_A_WORKER)
+    if (call_place.in_worker)
         return &in_place;
     return registry_default(make, &default_error);
 }

@@ -31,9 +31,6 @@ static void after_fork_in_parent(void)
 /* The child keeps no fd of any pool: a lifeline that it held would outlive its owner. */
 static void abandon(struct pool *pool)
 {
-    pool->forked = true;
-    if (drive_holds_a_lock())
-        return;
     drive_forget_threads(pool);
     loop_abandon(&pool->loop);
     pool->handle_count -= pool->buffers.count; /* there is nothing left of them that could be freed */
@@ -44,7 +41,9 @@ static void abandon(struct pool *pool)
 static void after_fork_in_child(void)
 {
     struct pool *pool;
-    DL_FOREACH(registry, pool)
+    drive_generation++;
+    if (!drive_holds_a_lock())
+        DL_FOREACH(registry, pool)
     abandon(pool);
     registry = NULL;
     default_pool = NULL;
@@ -68,7 +67,7 @@ void registry_enter(struct pool *pool)
 
 void registry_leave(struct pool *pool)
 {
-    if (pool->forked)
+    if (drive_is_copy(pool))
         return; /* the child's registry began anew */
     pthread_mutex_lock(&registry_lock);
     DL_DELETE(registry, pool);

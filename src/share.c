@@ -43,7 +43,7 @@ int pool_buffer_free(struct pool *pool, void *data)
     pool = pool ? pool : pool_default_if_made();
     if (!pool)
         return error_set(-EINVAL, "pool_buffer_free: %p is no buffer: there is no default pool", data);
-    if (pool->forked)
+    if (drive_is_copy(pool))
         return drive_enter(pool); /* which says why not */
     drive_begin_call();
     drive_lock(pool);

@@ -82,7 +82,7 @@ void submit_in_place(struct pool *pool, struct pool_task *task, pool_task_fn *fn
                                    .run_ns = now_ns - task->submitted_ns};
     snprintf(words, sizeof words, "task %llu returned %d%s%s", (unsigned long long)number, code, *text ? ": " : "",
              text);
-    task_note_sent(task, call_place.worker_id, 0);
+    task_note_sent(task, pool_worker_id(), 0);
     task_end(task, &outcome, now_ns);
     task_queue_append(&pool->loop.ended_tasks, task);
     drive_note(pool);
@@ -310,7 +310,7 @@ static int take_next(struct pool *pool, uint64_t until_ns, struct pool_task **ta
 /* The common case, when many are under way: nothing to wait for, and nothing that a cancelled thread could be in. */
 static bool take_ended(struct pool *pool, struct pool_task **task_out)
 {
-    if (pool->forked)
+    if (drive_is_copy(pool))
         return false;
     drive_lock(pool);
     struct pool_task *task = pool->ended.first;
@@ -359,7 +359,7 @@ int pool_task_result(const struct pool_task *task, struct pool_result *result_ou
 {
     if (!task || !result_out)
         return error_set(-EINVAL, "pool_task_result: %s is NULL", task ? "result_out" : "task");
-    if (task->pool->forked)
+    if (drive_is_copy(task->pool))
         return drive_enter(task->pool); /* which says why not */
     if (!task_has_ended(task))
         return POOL_PENDING;
@@ -379,7 +379,7 @@ void pool_task_free(struct pool_task *task)
     struct pool *pool = task->pool;
     drive_lock(pool);
     claim(pool, task);
-    if (task->ended || pool->forked) /* a copy's tasks never end */
+    if (task->ended || drive_is_copy(pool)) /* a copy's tasks never end */
         drive_forget_task(pool, task);
     else
         task->dropped = true;

@@ -2,6 +2,7 @@
 #include "work.h"
 #include "child.h"
 #include "fd.h"
+#include "first.h"
 #include "pages.h"
 #include "work_inner.h"
 #include <errno.h>
@@ -18,16 +19,8 @@
         20000) /* results of tasks, which may be as unlike as they like, wait no longer than this: the next one may never end */
 #define WEIGH_NS    UINT64_C(1000000) /* short tasks are weighed no more often than this */
 #define LARGE_BYTES ((size_t)1 << 20) /* larger buffers are released after some time */
-enum { ARRAY_ALIGNMENT = 64 };
-enum { LEAST_BYTES = 1024 }; /* two of them in a page: each page costs while a worker starts, and for good */
 enum { IDLE_MS = 100, LITTLE_USES = 8 };
 enum { SMALL_REPLY_BYTES = 2 << 10 }; /* many of them go in one frame */
-
-struct work_function {
-    callable_fn *fn; /* NULL: cannot be run here */
-    int error;
-    char text[256];
-};
 
 struct work work;
 
@@ -40,10 +33,16 @@ uint64_t work_clock_ns(void)
 
 /* ---- beginning and ends ---- */
 
-/* A copy of a worker may be one too. Pages that nobody needs yet are not made, neither in time nor in memory. */
+/* A copy of a worker may be one too; else there is nothing to clear, and pages that nobody needs yet are not made. */
 void work_begin(void)
 {
-    memset(&work, 0, offsetof(struct work, replies) + offsetof(struct work_replies, bytes));
+    if (work.functions)
+        memset(&work, 0, sizeof work);
+    work.look_items = 1;
+    work.input.first = work.first_input;
+    work.results.first = work.first_results;
+    work.functions = work.first_functions;
+    work.function_count = WORK_FIRST_FUNCTIONS;
 }
 
 void work_end(int exit_code)
@@ -78,7 +77,7 @@ static void put_replies(void)
         .type = WIRE_REPLIES, .id = replies->first_id, .count = replies->count, .body_bytes = replies->size};
     if (!replies->count)
         return;
-    put_frame(&header, replies->bytes);
+    put_frame(&header, work.reply_bytes);
     replies->count = 0;
     replies->size = 0;
 }
@@ -179,8 +178,10 @@ void work_refuse(const struct wire_header *request, int error, const char *text)
 
 static void release_buffer(struct work_buffer *buffer)
 {
-    free(buffer->data);
-    *buffer = (struct work_buffer){0};
+    first_free(buffer->data, buffer->first);
+    buffer->data = NULL;
+    buffer->capacity = 0;
+    buffer->little_uses = 0;
 }
 
 /* Room for `size` bytes; what was there is lost. */
@@ -188,14 +189,17 @@ bool work_reserve(struct work_buffer *buffer, size_t size)
 {
     if (size <= buffer->capacity && buffer->data)
         return true;
-    size_t capacity =
-        size < LEAST_BYTES ? LEAST_BYTES : (size + ARRAY_ALIGNMENT - 1) / ARRAY_ALIGNMENT * ARRAY_ALIGNMENT;
+    size_t capacity = (size + WORK_ALIGNMENT - 1) / WORK_ALIGNMENT * WORK_ALIGNMENT;
+    bool fits = buffer->first && size <= WORK_FIRST_BYTES;
     release_buffer(buffer);
-    uint8_t *data = capacity < size ? NULL : aligned_alloc(ARRAY_ALIGNMENT, capacity);
+    if (fits)
+        capacity = WORK_FIRST_BYTES;
+    uint8_t *data = fits ? buffer->first : capacity < size ? NULL : aligned_alloc(WORK_ALIGNMENT, capacity);
     if (!data)
         return false;
     pages_expect(data, capacity);
-    *buffer = (struct work_buffer){.data = data, .capacity = capacity};
+    buffer->data = data;
+    buffer->capacity = capacity;
     return true;
 }
 
@@ -269,11 +273,11 @@ void work_read(void *destination, uint64_t size)
         work.clock_ns = work_clock_ns();
 }
 
-/* The request's body in `buffer`. false: there is no memory for it; the body was skipped and the error put. */
-bool work_read_request(const struct wire_header *request, struct work_buffer *buffer)
+/* The request's body in work.input. false: there is no memory for it; the body was skipped and the error put. */
+bool work_read_input(const struct wire_header *request)
 {
-    if (work_reserve(buffer, (size_t)request->body_bytes)) {
-        work_read(buffer->data, request->body_bytes);
+    if (work_reserve(&work.input, (size_t)request->body_bytes)) {
+        work_read(work.input.data, request->body_bytes);
         return true;
     }
     size_t done = 0;
@@ -313,41 +317,54 @@ void work_next(struct wire_header *header_out)
 
 /* ---- functions ---- */
 
-void work_take_function(const struct wire_header *request)
+/* Room for the function of that number. */
+static struct work_function *reserve_function(uint32_t number)
 {
-    const uint8_t *bytes;
-    if (request->body_bytes > CALLABLE_MAX_BYTES)
-        work_end(1);
-    if (request->function >= work.function_count) {
-        uint32_t count = request->function + 16;
-        struct work_function **functions = realloc(work.functions, count * sizeof *functions);
+    if (number >= work.function_count) {
+        uint32_t before = work.function_count, count = number + WORK_FIRST_FUNCTIONS;
+        size_t size = sizeof *work.functions;
+        struct work_function *functions = first_grow(work.functions, work.first_functions, before * size, count * size);
         if (!functions)
             work_end(1);
-        memset(functions + work.function_count, 0, (count - work.function_count) * sizeof *functions);
+        memset(functions + before, 0, (count - before) * size);
         work.functions = functions;
         work.function_count = count;
     }
-    struct work_function *function = calloc(1, sizeof *function);
-    if (!function)
+    return &work.functions[number];
+}
+
+void work_take_function(const struct wire_header *request)
+{
+    const uint8_t *bytes;
+    char text[256] = "";
+    if (request->body_bytes > CALLABLE_MAX_BYTES)
         work_end(1);
+    struct work_function *function = reserve_function(request->function);
     if (chan_staged(&work.chan) < request->body_bytes)
         work_flush();
     check_stream(chan_peek(&work.chan, (size_t)request->body_bytes, &bytes));
-    function->error = callable_resolve(bytes, (size_t)request->body_bytes, &function->fn, function->text);
+    first_free(function->text, NULL);
+    *function = (struct work_function){0};
+    function->error = callable_resolve(bytes, (size_t)request->body_bytes, &function->fn, text);
+    if (function->error && !(function->text = strdup(text)))
+        work_end(1);
     chan_skip(&work.chan, (size_t)request->body_bytes);
-    free(work.functions[request->function]);
-    work.functions[request->function] = function;
+}
+
+static const struct work_function *look_up(uint32_t number)
+{
+    static const struct work_function unknown = {.error = POOL_EPROTO, .text = "unknown function number"};
+    const struct work_function *function = number < work.function_count ? &work.functions[number] : &unknown;
+    return function->fn || function->text ? function : &unknown;
 }
 
 /* The function that the request names. NULL: it cannot be run here; the error was put. */
 callable_fn *work_find_function(const struct wire_header *request)
 {
-    struct work_function *function = request->function < work.function_count ? work.functions[request->function] : NULL;
-    if (function && function->fn)
-        return function->fn;
-    work_refuse(request, function ? function->error : POOL_EPROTO,
-                function ? function->text : "unknown function number");
-    return NULL;
+    const struct work_function *function = look_up(request->function);
+    if (!function->fn)
+        work_refuse(request, function->error, function->text);
+    return function->fn;
 }
 
 /* ---- a task: one item of any size ---- */
@@ -357,13 +374,13 @@ static void gather_reply(uint64_t id, uint64_t elapsed_ns)
     struct work_replies *replies = &work.replies;
     const struct pool_call *call = &work.call;
     struct wire_reply reply = {.size = (uint32_t)call->reply_size, .elapsed_ns = (uint32_t)elapsed_ns};
-    if (sizeof replies->bytes - replies->size < WIRE_REPLY_BYTES + call->reply_size)
+    if (sizeof work.reply_bytes - replies->size < WIRE_REPLY_BYTES + call->reply_size)
         put_replies();
     if (!replies->count++)
         replies->first_id = id;
-    wire_encode_reply(&reply, replies->bytes + replies->size);
+    wire_encode_reply(&reply, work.reply_bytes + replies->size);
     if (call->reply_size)
-        memcpy(replies->bytes + replies->size + WIRE_REPLY_BYTES, call_reply(call), call->reply_size);
+        memcpy(work.reply_bytes + replies->size + WIRE_REPLY_BYTES, call_reply(call), call->reply_size);
     replies->size += WIRE_REPLY_BYTES + call->reply_size;
 }
 
@@ -469,10 +486,10 @@ int work_run_replay(const struct wire_header *request, const char **text_out)
     if (!work_reserve(&work.input, (size_t)request->body_bytes))
         return -ENOMEM;
     work_read(work.input.data, request->body_bytes);
-    struct work_function *function = request->function < work.function_count ? work.functions[request->function] : NULL;
-    *text_out = function ? function->text : "unknown function number";
-    if (!function || !function->fn)
-        return POOL_EBUILD;
+    const struct work_function *function = look_up(request->function);
+    *text_out = function->text;
+    if (!function->fn)
+        return function->error;
     struct work_places places = {.input = work.input.data, .input_size = (size_t)request->body_bytes};
     int code = call_task(request, (pool_task_fn *)function->fn, &places);
     *text_out = work.call.text;

@@ -17,30 +17,38 @@
 #include "transit.h"
 #include <unistd.h>
 
+enum { WORK_ALIGNMENT = 64, WORK_FIRST_BYTES = 1024, WORK_FIRST_FUNCTIONS = 16 };
+
 struct work_buffer {
-    uint8_t *data; /* aligned to 64 bytes */
+    uint8_t *data; /* aligned to WORK_ALIGNMENT */
     size_t capacity;
     unsigned little_uses; /* in a row, that would have done with much less */
+    uint8_t *first;       /* WORK_FIRST_BYTES to begin with; NULL */
 };
 
-/* Small replies of tasks that follow one another, the body of a frame in the making. */
+/* Small replies of tasks that follow one another, the body of a frame in the making: work.reply_bytes. Not put yet: before any other frame. */
 struct work_replies {
     uint64_t first_id;
     uint32_t count;
     size_t size;
-    uint8_t bytes[WIRE_REPLIES_BYTES];
 };
 
-struct work_function;
+struct work_function {
+    callable_fn *fn; /* NULL: cannot be run here */
+    int error;
+    char *text; /* why; NULL: nothing is known of it */
+};
 
+/* What the first item needs comes first: pages are made as they are used. */
 struct work {
     struct chan chan;
-    struct work_function **functions; /* by number */
+    struct work_function *functions; /* by number */
     uint32_t function_count;
     void *state; /* the initializer's */
     size_t max_worker_bytes;
-    struct pool_call call;
+    struct work_replies replies;
     struct work_buffer input, results, failures, report;
+    struct pool_call call;
     unsigned reply_little_uses; /* the same of call.reply */
     uint64_t clock_ns;          /* the last look at the clock */
     uint64_t reported_ns;       /* when results were last sent */
@@ -49,14 +57,17 @@ struct work {
     bool may_spin;               /* the last request left a CPU for that */
     struct claims claims;        /* what has not been begun may be taken back */
     uint32_t ticket;             /* of the next item */
+    uint32_t look_items;         /* that share a look at the clock */
     struct regions regions;      /* shared buffers */
     struct transit transit;      /* memory for large runs */
-    struct lend lend;            /* memory for replies */
     struct lend_region *lending; /* where the task at hand has its reply */
     uint32_t replays_left;       /* before it is ready */
     volatile int is_copy;        /* this is a fork that a task made of the worker */
-    /* Not put yet: before any other frame. Last, so that work_begin leaves its bytes alone. */
-    struct work_replies replies;
+    struct work_function first_functions[WORK_FIRST_FUNCTIONS];
+    _Alignas(WORK_ALIGNMENT) uint8_t first_input[WORK_FIRST_BYTES], first_results[WORK_FIRST_BYTES];
+    struct lend lend;                    /* memory for replies */
+    uint8_t staging[CHAN_STAGING_BYTES]; /* of chan */
+    uint8_t reply_bytes[WIRE_REPLIES_BYTES];
 };
 extern struct work work;
 
@@ -77,11 +88,11 @@ void work_put_error(const struct wire_header *request, int error, uint64_t elaps
 void work_flush(void);
 void work_flush_if_late(void);
 
-/* The next request's header; its body into memory, or into a buffer: false when there is no memory for it, and the body was
+/* The next request's header; its body into memory, or into work.input: false when there is no memory for it, and the body was
  * skipped and the error put. All end the process when the stream ends. */
 void work_next(struct wire_header *header_out);
 void work_read(void *destination, uint64_t size);
-bool work_read_request(const struct wire_header *request, struct work_buffer *buffer);
+bool work_read_input(const struct wire_header *request);
 
 /* Handlers of WIRE_CLAIMS, WIRE_TRANSIT, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN, WIRE_DISCARD, WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
 void work_take_claims(const struct wire_header *request);

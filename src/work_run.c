@@ -101,11 +101,11 @@ static bool run_items(struct run *run, uint32_t limit)
 /* The clock is looked at once per `look` items, as their measured cost warrants: 22 ns are much beside an item of 5. */
 static void work_through(struct run *run)
 {
-    static uint32_t look = 1;
     const uint64_t report_ns = run->in_place ? IN_PLACE_REPORT_NS : REPORT_NS;
     bool stepwise = run->request->flags & WIRE_STEPWISE, going = true;
     while (going && run->done < run->request->count) {
-        uint32_t left = run->request->count - run->done, step = stepwise ? 1 : look < left ? look : left;
+        uint32_t left = run->request->count - run->done, look = stepwise ? 1 : work.look_items;
+        uint32_t step = look < left ? look : left;
         uint64_t before_ns = work.clock_ns;
         run->begun += work_begin_items(step);
         if (run->begun == run->done)
@@ -114,9 +114,9 @@ static void work_through(struct run *run)
         work.clock_ns = work_clock_ns();
         uint64_t elapsed_ns = work.clock_ns - before_ns;
         if (elapsed_ns > LOOK_NS)
-            look = look / 2 ? look / 2 : 1;
+            work.look_items = look / 2 ? look / 2 : 1;
         else if (look < LOOK_ITEMS && step == look)
-            look *= 2;
+            work.look_items = look * 2;
         if (stepwise || work.clock_ns - work.reported_ns >= report_ns) {
             report_run(run);
             work_flush();

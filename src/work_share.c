@@ -86,7 +86,7 @@ bool work_take_places(const struct wire_header *request, struct work_places *pla
     rest.body_bytes -= references * WIRE_REFERENCE_BYTES;
     int rc = take_references(request, places_out);
     if (!refers) {
-        if (!work_read_request(&rest, &work.input))
+        if (!work_read_input(&rest))
             return false;
         places_out->input = work.input.data;
         places_out->input_size = (size_t)rest.body_bytes;

@@ -4,6 +4,7 @@
 #include "work.h"
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +19,25 @@ static void finalize(void)
     finalizer = NULL;
 }
 
-/* A task that forks and returns in the child would report twice. The child loses the pool's fds and ends when it returns. */
+/* A task that forks and returns in the child would report twice. The child loses the pool's fds and ends when it returns; what its own
+ * copies find at these numbers is not the pool's. */
 static void become_copy(void)
 {
+    if (!call_place.in_worker)
+        return;
     int fds[] = {CHILD_IN_FD, CHILD_OUT_FD, CHILD_LIFELINE_FD, CHILD_SOCKET_FD};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         fd_close(&fds[i]);
     work.is_copy = 1;
+}
+
+/* Whoever was copied from a process that does so does so, too. */
+static int watch_forks(void)
+{
+    static atomic_bool watched;
+    int error = watched ? 0 : pthread_atfork(NULL, NULL, become_copy);
+    watched = !error;
+    return error;
 }
 
 /* Cannot become a worker: say why and end. */
@@ -90,13 +103,13 @@ static void say_ready_if_so(void)
 
 static void run_config(const struct wire_header *request)
 {
-    struct work_buffer body = {0};
     struct wire_config config;
-    if (!work_read_request(request, &body))
+    if (!work_read_input(request))
         work_end(1);
-    if (wire_decode_config(body.data, (size_t)request->body_bytes, &config))
+    if (wire_decode_config(work.input.data, (size_t)request->body_bytes, &config))
         decline(POOL_EPROTO, "malformed configuration");
     child_name_worker((unsigned)request->id);
+    call_place.in_worker = true;
     call_place.worker_id = (unsigned)request->id;
     work.call.find_shared = work_find_shared;
     work.call.max_reply_bytes = (size_t)config.max_result_bytes;
@@ -111,7 +124,6 @@ static void run_config(const struct wire_header *request)
     if (config.flags & WIRE_CONFIG_PRELOAD)
         run_preload(&config);
     run_initializer(&config);
-    free(body.data);
     work.replays_left = request->count;
     say_ready_if_so();
 }
@@ -205,10 +217,9 @@ static void await_greeting(void)
 
 void worker_run(void)
 {
-    /* Of it only those pages are made that are used, and no allocator's book keeping beside them. */
-    static uint8_t staging[CHAN_STAGING_BYTES];
     work_begin();
-    if (chan_init(&work.chan, CHILD_IN_FD, CHILD_OUT_FD, true, staging) || pthread_atfork(NULL, NULL, become_copy))
+    chan_init(&work.chan, CHILD_IN_FD, CHILD_OUT_FD, true, work.staging);
+    if (watch_forks())
         work_end(1);
     say_hello();
     await_greeting();
@@ -223,6 +234,7 @@ void worker_run(void)
 void worker_prepare_copies(void)
 {
     callable_prepare();
+    (void)watch_forks(); /* else each does so */
 }
 
 int worker_preload(const void *bytes, size_t size, char *message_out, size_t message_size)

@@ -11,7 +11,7 @@
 /* Be a worker on CHILD_IN_FD and CHILD_OUT_FD. */
 void worker_run(void) __attribute__((noreturn));
 
-/* In the server image: find out once what every worker would have to. */
+/* See backend_hooks. */
 void worker_prepare_copies(void);
 
 /* Run the preload of an encoded WIRE_CONFIG (see wire.h). 0, or non-zero with a text. */

@@ -71,7 +71,7 @@ static void put_in_transit(struct scene *scene)
 
 static void set_up(struct scene *scene, const uint8_t *data, size_t size)
 {
-    static uint8_t config[1];
+    static uint8_t config[1], staging[CHAN_STAGING_BYTES];
     static const struct pool_bytes inputs[256];
     static const struct peer_setup setup = {
         .config = config, .config_size = sizeof config, .max_result_bytes = MAX_RESULT_BYTES};
@@ -80,7 +80,7 @@ static void set_up(struct scene *scene, const uint8_t *data, size_t size)
     scene->worker_socket = -1;
     if (data[0] & 32)
         child.socket_fd = lending_socket(scene);
-    assert(!peer_open(&scene->peer, &child, 0, &setup));
+    assert(!peer_open(&scene->peer, &child, 0, &setup, staging));
     if (!(data[0] & 2))
         scene->peer.expects = data[0] & 8 ? PEER_EXPECTS_READY : PEER_EXPECTS_RESULTS;
     struct job *job = &scene->job;

@@ -19,6 +19,7 @@ export LC_ALL
 # A name with an underscore is a single symbol: init.c defines what pool.h declares of it, since it has to know the worker.
 cat >"$tmp/rooms" <<'TABLE'
 fd
+first
 memory       fd
 buf
 slot
@@ -27,7 +28,7 @@ elfid        buf
 elfobject    elfid
 callable     elfobject elfid buf procpool
 wire         buf procpool
-chan         wire fd
+chan         wire fd first
 job          procpool
 lane         job
 bits
@@ -47,7 +48,7 @@ child        fd
 error        procpool
 call         pages procpool
 functions    callable
-peer         backend borrow buffers chan claims functions job pages transit error fd procpool
+peer         backend borrow buffers chan first claims functions job pages transit error fd procpool
 task         borrow lane slab error fd procpool
 lanes        sched task
 loop         sched lanes peer borrow backend bits error fd procpool
@@ -62,7 +63,7 @@ stream       submit options call error
 broadcast    pool error
 share        pool buffers error procpool
 process      pool options error fd
-work         call callable chan claims transit regions lend spin child pages fd procpool
+work         call callable chan claims transit regions lend spin child pages fd first procpool
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child

@@ -392,7 +392,12 @@ static int run_preload(const void *bytes, size_t size, char *message_out, size_t
     return 0;
 }
 
-static const struct backend_hooks hooks = {.run_worker = run_worker, .run_preload = run_preload};
+static void prepare_nothing(void)
+{
+}
+
+static const struct backend_hooks hooks = {
+    .prepare_copies = prepare_nothing, .run_worker = run_worker, .run_preload = run_preload};
 
 /* ---- driving ------------------------------------------------------------------------------------------------------ */
 

@@ -20,7 +20,7 @@ static void who_has_found_a_request_is_not_idle(void **unused)
     assert_non_null(memory);
     assert_int_equal(fd_pipe(ends), 0);
     work_begin();
-    assert_int_equal(chan_init(&work.chan, ends[0], -1, true, NULL), 0);
+    chan_init(&work.chan, ends[0], -1, true, work.staging);
     work.input = (struct work_buffer){.data = memory, .capacity = LARGE_BYTES};
     work.spin.limit_ns = 1;
     work.may_spin = true;
