@@ -23,7 +23,7 @@ static void finalize(void)
  * copies find at these numbers is not the pool's. */
 static void become_copy(void)
 {
-    if (!call_place.in_worker)
+    if (!call_place.in_worker || work.is_copy)
         return;
     int fds[] = {CHILD_IN_FD, CHILD_OUT_FD, CHILD_LIFELINE_FD, CHILD_SOCKET_FD};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)

@@ -2,6 +2,7 @@
  * handlers, buffered output; and that a worker may have workers. */
 #include "conformance.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -368,6 +369,38 @@ static void task_that_forks_and_returns_in_the_child_answers_once(void)
     pool_destroy(pool);
 }
 
+/* In a copy of a worker: files that take the numbers that were the worker's are its own, and its copies have them. */
+static _Noreturn void fork_with_files(void)
+{
+    int fds[8], status;
+    bool lacks_one = false;
+    for (int i = 0; i < 8; i++)
+        fds[i] = open("/dev/null", O_RDONLY);
+    pid_t pid = fork();
+    for (int i = 0; i < 8; i++)
+        lacks_one |= fcntl(fds[i], F_GETFD) < 0;
+    _exit(lacks_one || pid < 0 || (pid && (waitpid(pid, &status, 0) != pid || status)));
+}
+
+static int fork_twice(struct pool_call *call)
+{
+    int status;
+    pid_t pid = fork();
+    if (!pid)
+        fork_with_files();
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+        return __LINE__;
+    return answer(call, "all there");
+}
+
+static void copy_of_a_worker_keeps_its_own_files(void)
+{
+    char text[ANSWER_BYTES];
+    struct pool *pool = make_pool(1);
+    EXPECT_OK(ask(pool, fork_twice, "", text));
+    pool_destroy(pool);
+}
+
 static int tell_parent(struct pool_call *call)
 {
     char text[64];
@@ -403,6 +436,7 @@ const struct conformance_case image_cases[] = {
     CASE(workers_may_have_pools_of_their_own),
     CASE(default_pool_in_a_worker_runs_in_place),
     CASE(task_that_forks_and_returns_in_the_child_answers_once),
+    CASE(copy_of_a_worker_keeps_its_own_files),
     CASE(child_of_the_host_keeps_its_exit_status),
     {0},
 };
