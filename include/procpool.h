@@ -346,7 +346,8 @@ struct pool_result {
     uint64_t reserved[6];
 };
 
-/* Hand a task to the pool. It goes to an idle worker at once; otherwise it is queued, and sent when the pool is driven.
+/* Hand a task to the pool. It goes to an idle worker at once, unless one that is at work is likely to be done with all there is before
+ * another would be awake; otherwise it is queued, and sent when the pool is driven.
  *   fn: any function of the executable or of a loaded shared object; static ones too.
  *   input: input_size bytes, copied unless they lie in a shared buffer; NULL with 0.
  *   options: NULL: none.

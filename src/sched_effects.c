@@ -11,6 +11,7 @@
 
 #define SHORT_ITEM_NS UINT64_C(20000) /* to wake a worker costs more */
 #define CROWD_NS      UINT64_C(1000000) /* short items wait no longer than that for a worker that is busy, if one is idle */
+#define LITTLE_NS     UINT64_C(250000) /* and no longer than that if there is a CPU for the idle one */
 
 static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_effect *effect)
 {
@@ -107,28 +108,48 @@ static unsigned first_moving(const struct sched *sched, const uint64_t *slots, u
     return SCHED_NO_SLOT;
 }
 
+static bool is_short(const struct job *job)
+{
+    uint64_t item_ns = job_item_ns(job);
+    return item_ns && item_ns < SHORT_ITEM_NS && !job->alone;
+}
+
 /* More workers than CPUs do not make short items faster, and to wake one costs more than a hundred of them: those that are at work are
  * filled first. Items that are not short may be waiting for something else than a CPU. */
 static bool may_crowd(const struct sched *sched, const struct job *job)
 {
-    uint64_t item_ns = job_item_ns(job);
-    return item_ns && item_ns < SHORT_ITEM_NS && !job->alone && sched->busy_count >= sched->config.cpus;
+    return is_short(job) && sched->busy_count >= sched->config.cpus;
+}
+
+/* To do all there is takes one worker less time than to wake another, and who waits for one alone may spin. */
+static bool is_little(const struct sched *sched, const struct job *job)
+{
+    return is_short(job) && sched->unended_items * job_item_ns(job) < SHORT_ITEM_NS;
 }
 
 /* For how many workers there is work to be shared out. */
 static unsigned count_sharers(const struct sched *sched, const struct job *job)
 {
     bool crowds = may_crowd(sched, job) && sched->config.cpus < sched->config.workers;
-    return crowds ? sched->config.cpus : sched->config.workers;
+    return is_little(sched, job) ? 1 : crowds ? sched->config.cpus : sched->config.workers;
 }
 
-/* The busy slot for which short items are better kept than given to an idle one: it is getting on. */
+/* For how long after a busy worker has last got on the job's items wait for it rather than be given to an idle one; 0: not at all. */
+static uint64_t patience_ns(const struct sched *sched, const struct job *job)
+{
+    if (job->pending->suspect)
+        return 0;
+    return may_crowd(sched, job) ? CROWD_NS : is_little(sched, job) ? LITTLE_NS : 0;
+}
+
+/* The busy slot for which they are better kept: it is getting on. */
 static unsigned worth_waiting_for(const struct sched *sched, const struct job *job)
 {
-    if (!may_crowd(sched, job) || job->pending->suspect)
+    uint64_t within_ns = patience_ns(sched, job);
+    if (!within_ns)
         return SCHED_NO_SLOT;
-    unsigned slot = first_moving(sched, sched->room, CROWD_NS);
-    return slot == SCHED_NO_SLOT ? first_moving(sched, sched->tails, CROWD_NS) : slot;
+    unsigned slot = first_moving(sched, sched->room, within_ns);
+    return slot == SCHED_NO_SLOT ? first_moving(sched, sched->tails, within_ns) : slot;
 }
 
 /* Nobody is idle, or those that are would not be woken for it; and it will be looked at again. */
@@ -161,7 +182,7 @@ static unsigned choose_slot(struct sched *sched, const struct job *job)
         return idle;
     unsigned room = choose_room(sched, job);
     if (room == SCHED_NO_SLOT)
-        sched_look_at(sched, sched->slots[busy].moved_ns + CROWD_NS); /* should it not get on */
+        sched_look_at(sched, sched->slots[busy].moved_ns + patience_ns(sched, job)); /* should it not get on */
     return room;
 }
 

@@ -41,7 +41,7 @@ enum sched_question {
     QUESTION_BROKEN,
     QUESTION_STARTS, /* depends on the slots' states, who is idle, what is pending, and the time */
     QUESTION_PARTS,  /* on who owes the broadcast */
-    QUESTION_SENDS,  /* on the queue, what the slots have in flight, and the time */
+    QUESTION_SENDS,  /* on the queue, how much is unended, what the slots have in flight, and the time */
     QUESTION_TAKES,  /* on the same, but no while there is a queue */
     QUESTION_COUNT
 };

@@ -127,6 +127,7 @@ void sched_end_items(struct sched *sched, struct job *job, uint64_t count)
 {
     job->unended_count -= count;
     sched->unended_items -= count;
+    sched_ask(sched, QUESTION_SENDS);
     sched_end_if_over(sched, job);
     sched_wind_down(sched);
 }

@@ -8,6 +8,7 @@
 #define QUEUED_NS    (8 * SIM_MS)
 #define SHORT_NS     (20 * SIM_US)  /* an item that waits for a busy worker, if CPUs are short */
 #define CROWD_NS     SIM_MS         /* no longer than that */
+#define LITTLE_NS    (250 * SIM_US) /* or than that, where there is a CPU but little to do */
 #define WORTH_NS     (50 * SIM_US)  /* that much is taken back for an idle worker, if a CPU is free */
 #define STAYS_NS     (250 * SIM_US) /* or what is behind an item that has run so long */
 #define QUEUED_BYTES ((uint64_t)512 << 10)
@@ -179,15 +180,28 @@ static unsigned count_busy(const struct sim *sim)
     return count;
 }
 
+static bool is_short(const struct sim_job *job)
+{
+    uint64_t item_ns = job_item_ns(job->job);
+    return item_ns && item_ns < SHORT_NS && !goes_alone(&job->given);
+}
+
 /* More workers than CPUs would be woken for short items. */
 static bool crowds(const struct sim *sim, const struct sim_job *job)
 {
-    uint64_t item_ns = job_item_ns(job->job);
-    return item_ns && item_ns < SHORT_NS && !goes_alone(&job->given) && count_busy(sim) >= sim->config.cpus;
+    return is_short(job) && count_busy(sim) >= sim->config.cpus;
+}
+
+/* One worker has done all of it before another is awake. */
+static bool is_little(const struct sim *sim, const struct sim_job *job)
+{
+    return is_short(job) && sim->unended * job_item_ns(job->job) < SHORT_NS;
 }
 
 static unsigned count_sharers(const struct sim *sim, const struct sim_job *job)
 {
+    if (is_little(sim, job))
+        return 1;
     return crowds(sim, job) && sim->config.cpus < sim->config.workers ? sim->config.cpus : sim->config.workers;
 }
 
@@ -464,11 +478,12 @@ static bool has_room(const struct sim *sim)
 static bool may_wait_for_others(const struct sim *sim)
 {
     const struct sim_job *first = sim->sched.queue ? model_find_job(sim, sim->sched.queue) : NULL;
-    for (unsigned i = 0; first && crowds(sim, first) && i < sim->sched.slot_count; i++) {
+    uint64_t patience_ns = !first ? 0 : crowds(sim, first) ? CROWD_NS : is_little(sim, first) ? LITTLE_NS : 0;
+    for (unsigned i = 0; i < sim->sched.slot_count; i++) {
         const struct sim_slot *slot = &sim->slots[i];
         const struct sim_flight *head = &slot->flights[0];
         if (slot->state == SLOT_READY && slot->flight_count && !slot->taken && !head->doubted &&
-            sim->now_ns - slot->moved_ns < CROWD_NS && sched_wake_ns(&sim->sched) <= slot->moved_ns + SIM_LONG_NS)
+            sim->now_ns - slot->moved_ns < patience_ns && sched_wake_ns(&sim->sched) <= slot->moved_ns + SIM_LONG_NS)
             return true;
     }
     return false;

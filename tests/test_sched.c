@@ -198,10 +198,15 @@ static void add_tasks(struct scene *scene, unsigned count)
         add_task(scene, 0);
 }
 
+static void task_took(struct scene *scene, unsigned slot, uint64_t task, uint64_t ns)
+{
+    sched_items_ended(&scene->sched, slot, 1, 0, ns, false);
+    lane_drop(scene->lane, task);
+}
+
 static void task_ended(struct scene *scene, unsigned slot, uint64_t task)
 {
-    ended(scene, slot, 1);
-    lane_drop(scene->lane, task);
+    task_took(scene, slot, task, MS);
 }
 
 static void cancel_task(struct scene *scene, uint64_t task)
@@ -771,6 +776,41 @@ static void tasks_and_maps_go_in_the_order_of_submission(void **unused)
     close_scene(&scene);
 }
 
+/* To wake another takes longer than the one that is at work needs for a few short ones. */
+static void a_few_short_tasks_wait_for_the_worker_that_is_at_work(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    open_lane(&scene, 0);
+    add_tasks(&scene, 1);
+    expect(&scene, "slot 0: task 0-0");
+    task_took(&scene, 0, 0, 1000);
+    add_tasks(&scene, 2);
+    expect(&scene, "slot 0: task 1-1");
+    task_took(&scene, 0, 1, 1000);
+    expect(&scene, "slot 0: task 2-2");
+    add_tasks(&scene, 1);
+    expect(&scene, "");
+    at(&scene, MS / 4); /* so it is not a short one that it is at */
+    expect(&scene, "slot 1: task 3-3");
+    close_scene(&scene);
+}
+
+static void short_tasks_that_together_are_long_are_for_all(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    open_lane(&scene, 0);
+    add_tasks(&scene, 1);
+    expect(&scene, "slot 0: task 0-0");
+    task_took(&scene, 0, 0, 15000);
+    add_tasks(&scene, 1);
+    expect(&scene, "slot 0: task 1-1");
+    add_tasks(&scene, 1);
+    expect(&scene, "slot 1: task 2-2");
+    close_scene(&scene);
+}
+
 static void what_comes_back_goes_before_what_came_later(void **unused)
 {
     (void)unused;
@@ -1153,6 +1193,8 @@ int main(void)
         cmocka_unit_test(closing_waits_for_the_last_job),
         cmocka_unit_test(a_worker_that_dies_idle_is_replaced_when_there_is_work),
         cmocka_unit_test(tasks_and_maps_go_in_the_order_of_submission),
+        cmocka_unit_test(a_few_short_tasks_wait_for_the_worker_that_is_at_work),
+        cmocka_unit_test(short_tasks_that_together_are_long_are_for_all),
         cmocka_unit_test(what_comes_back_goes_before_what_came_later),
         cmocka_unit_test(each_task_has_its_own_deadline),
         cmocka_unit_test(a_cancelled_task_is_stepped_over),
