@@ -48,6 +48,14 @@ struct backend_setup {
     size_t preload_size;               /* 0: no preload */
 };
 
+/* What a worker is to read first; so short that any new pipe takes it in one piece. */
+enum { BACKEND_GREETING_BYTES = 512 };
+
+struct backend_greeting {
+    const void *bytes; /* borrowed */
+    size_t size;       /* 0: it is to be sent later */
+};
+
 /* One process, from start to reap. Made by start. The caller owns request_fd, reply_fd, socket_fd and lifeline_fd and closes
  * them whenever it likes (closing the lifeline kills the process); exit_fd and pidfd are closed by reap when it returns 0. */
 struct backend_child {
@@ -60,6 +68,7 @@ struct backend_child {
     pid_t pid; /* 0 until known. Never used to signal or wait once the child has been reaped */
     int pending_signal; /* backend's own: asked for before the pid was known */
     unsigned server;    /* backend's own: which of its helper processes was asked */
+    size_t greeted;     /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
 };
 
 struct backend {
@@ -71,9 +80,9 @@ struct backend {
      * message: at least 256 bytes, written on failure when there is more to say than the error. */
     int (*open)(const struct backend_setup *setup, void **state_out, char *message);
 
-    /* Start a worker. 0: *child_out is filled, all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing
+    /* Start a worker. Where the greeting is there before the process is, that need not go to sleep for it. 0: *child_out is filled, all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing
      * is left behind and *child_out is untouched. That the process ends up as a worker is learnt from its hello, not from this. */
-    int (*start)(void *state, struct backend_child *child_out, char *message);
+    int (*start)(void *state, const struct backend_greeting *greeting, struct backend_child *child_out, char *message);
 
     /* Send a signal. Never fails for a process that has ended; 0 or a negative errno. Before the pid is known the strongest
      * signal asked for is kept and sent then; a second SIGKILL moreover makes exit_fd readable at once, even when the helper

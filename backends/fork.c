@@ -19,14 +19,15 @@ static int fork_open(const struct backend_setup *setup, void **state_out, char *
     return state->cwd_fd < 0 ? state->cwd_fd : 0;
 }
 
-static int fork_start(void *opaque, struct backend_child *child_out, char *message)
+static int fork_start(void *opaque, const struct backend_greeting *greeting, struct backend_child *child_out,
+                      char *message)
 {
     (void)message;
     struct local_original *state = opaque;
     struct backend_child child = LOCAL_NO_CHILD;
     struct local_process process;
     int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
-    int error = local_make_channels(&child, worker_fds);
+    int error = local_make_channels(&child, greeting, worker_fds);
     if (!error)
         error = local_fork(state, worker_fds, &process);
     local_close_fds(worker_fds, CHILD_FD_COUNT);

@@ -186,12 +186,13 @@ static int make_exit_socket(struct backend_child *child, int *server_end_out)
     return error ? error : hold_pidfd_place(child);
 }
 
-static int forkserver_start(void *state, struct backend_child *child_out, char *message)
+static int forkserver_start(void *state, const struct backend_greeting *greeting, struct backend_child *child_out,
+                            char *message)
 {
     (void)message;
     struct backend_child child = LOCAL_NO_CHILD;
     int fds[FORKSERVER_REQUEST_FDS] = FORKSERVER_NO_FDS;
-    int result = local_make_channels(&child, fds + FORKSERVER_REQUEST_WORKER);
+    int result = local_make_channels(&child, greeting, fds + FORKSERVER_REQUEST_WORKER);
     if (!result)
         result = make_exit_socket(&child, &fds[FORKSERVER_REQUEST_EXIT]);
     if (!result)

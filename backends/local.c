@@ -70,7 +70,8 @@ static int make_socket(struct backend_child *child, int worker_fds[CHILD_FD_COUN
     return fd_set_nonblocking(child->socket_fd);
 }
 
-int local_make_channels(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
+int local_make_channels(struct backend_child *child, const struct backend_greeting *greeting,
+                        int worker_fds[CHILD_FD_COUNT])
 {
     int lifeline[2];
     int error = make_request_pipe(child, worker_fds);
@@ -84,6 +85,8 @@ int local_make_channels(struct backend_child *child, int worker_fds[CHILD_FD_COU
         return error;
     worker_fds[2] = lifeline[0];
     child->lifeline_fd = lifeline[1];
+    ssize_t written = fd_write(child->request_fd, greeting->bytes, greeting->size);
+    child->greeted = written > 0 ? (size_t)written : 0;
     return 0;
 }
 

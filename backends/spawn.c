@@ -18,13 +18,14 @@ static int spawn_open(const struct backend_setup *setup, void **state_out, char 
     return local_image_init(image);
 }
 
-static int spawn_start(void *state, struct backend_child *child_out, char *message)
+static int spawn_start(void *state, const struct backend_greeting *greeting, struct backend_child *child_out,
+                       char *message)
 {
     (void)message;
     struct backend_child child = LOCAL_NO_CHILD;
     struct local_process process;
     int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
-    int error = local_make_channels(&child, worker_fds);
+    int error = local_make_channels(&child, greeting, worker_fds);
     if (!error)
         error = local_exec(state, CHILD_WORKER, worker_fds, &process);
     local_close_fds(worker_fds, CHILD_FD_COUNT);

@@ -31,6 +31,12 @@ void chan_clear(struct chan *chan)
 
 /* ---- outgoing ---- */
 
+void chan_note_sent(struct chan *chan, size_t size)
+{
+    chan->put_bytes += size;
+    chan->sent_bytes += size;
+}
+
 static size_t first_unsent_copy(const struct chan *chan)
 {
     for (size_t i = chan->piece_first; i < chan->piece_end; i++)

@@ -57,6 +57,9 @@ struct chan {
 void chan_init(struct chan *chan, int in_fd, int out_fd, bool blocking, uint8_t *staging);
 void chan_clear(struct chan *chan);
 
+/* So many bytes of frames have been sent before the first that is put. */
+void chan_note_sent(struct chan *chan, size_t size);
+
 /* Queue a frame of header->body_bytes bytes of body. A body above CHAN_COPY_BYTES is borrowed until chan->sent_bytes has
  * reached chan->put_bytes as it is after this call. -ENOMEM: nothing was queued. */
 int chan_put(struct chan *chan, const struct wire_header *header, const void *body);

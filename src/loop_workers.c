@@ -121,10 +121,12 @@ static int adopt(struct loop *loop, const struct loop_start *start, struct backe
         if (rc)
             peer_forget(peer);
     }
-    if (rc)
+    if (rc) {
+        loop->counts.bytes_out += child->greeted;
         loop_discard(loop, child);
-    else
+    } else {
         loop_flush_requests(loop, start->slot); /* it may be given up by this, which is no failed start */
+    }
     return rc;
 }
 
@@ -144,6 +146,14 @@ void loop_plan_start(struct loop *loop, const struct sched_effect *effect)
         loop_start_planned(loop);
 }
 
+static int start_process(struct loop *loop, const struct loop_start *start, struct backend_child *child_out, char *text)
+{
+    uint8_t bytes[BACKEND_GREETING_BYTES];
+    struct backend_greeting greeting = {.bytes = bytes,
+                                        .size = peer_encode_greeting(&loop->setup, start->worker_id, bytes)};
+    return loop->backend->start(loop->backend_state, &greeting, child_out, text);
+}
+
 /* The processes one right after the other, then what the loop keeps of them: memory that is written to between two forks is copied for
  * each of them. The first refusal ends the attempt; it is told last, when the scheduler may decide on all the others. */
 void loop_start_planned(struct loop *loop)
@@ -156,7 +166,7 @@ void loop_start_planned(struct loop *loop)
     loop->start_count = 0;
     for (unsigned i = 0; i < count; i++) {
         bool goes_on = !i || !starts[i - 1].rc;
-        starts[i].rc = goes_on ? loop->backend->start(loop->backend_state, &children[i], text) : BACKEND_BUSY;
+        starts[i].rc = goes_on ? start_process(loop, &starts[i], &children[i], text) : BACKEND_BUSY;
     }
     for (unsigned i = 0; i < count; i++) {
         if (!starts[i].rc)

@@ -35,7 +35,8 @@ int peer_open(struct peer *peer, const struct backend_child *child, unsigned wor
                           .told = peer->first_told,
                           .told_count = PEER_FIRST_TOLD * 64};
     chan_init(&peer->chan, child->reply_fd, child->request_fd, false, staging);
-    if (peer_put_greeting(peer)) {
+    chan_note_sent(&peer->chan, child->greeted);
+    if ((!child->greeted && peer_put_greeting(peer)) || peer_put_replays(peer)) {
         peer_close(peer);
         return -ENOMEM;
     }
@@ -293,7 +294,7 @@ static enum peer_news take_hello(struct peer *peer, struct peer_report *report)
     if (!peer->greets_late)
         return PEER_NOTHING;
     peer->greets_late = false;
-    if (!peer_put_greeting(peer))
+    if (!peer_put_greeting(peer) && !peer_put_replays(peer))
         return PEER_NOTHING;
     report->text = "no memory to configure the worker";
     return PEER_FAILED;

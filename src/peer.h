@@ -117,6 +117,8 @@ struct peer_report {
 };
 
 void peer_init(struct peer *peer);
+/* What a worker of this setup is to read first, see backend.h; 0: it is too long. */
+size_t peer_encode_greeting(const struct peer_setup *setup, unsigned worker_id, uint8_t bytes[BACKEND_GREETING_BYTES]);
 /* A process was started: take its fds. setup, and staging of CHAN_STAGING_BYTES: stay until peer_close. -ENOMEM: the child is still
  * the caller's. */
 int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup,

@@ -13,8 +13,9 @@
 /* Above this a body does not fit a pipe of the default size, and a larger one, or other memory, saves wake-ups. */
 enum { PEER_LARGE_BYTES = 48 << 10 };
 
-/* Queue all that a worker needs to become ready. -ENOMEM. */
+/* Queue all that a worker needs to become ready: who this is and what it is to be, and then what it is to repeat. -ENOMEM. */
 int peer_put_greeting(struct peer *peer);
+int peer_put_replays(struct peer *peer);
 
 /* Whether all was sent that a worker that keeps the protocol has read when it answers the first `count` of head's items: a run to its end,
  * tasks one by one. An answer before that would end items whose memory is still to be written from. */

@@ -11,13 +11,39 @@ enum { LARGE_PIPE_BYTES = 1 << 20 };
 
 /* ---- greetings and functions ---- */
 
-static int put_hello(struct peer *peer)
+static struct wire_header make_hello(uint8_t bytes[WIRE_HELLO_BYTES])
 {
     struct wire_hello hello = {.version = WIRE_VERSION, .pid = (uint32_t)getpid()};
-    uint8_t bytes[WIRE_HELLO_BYTES];
     hello.id_size = (uint32_t)callable_library_id(hello.id);
-    struct wire_header header = {.type = WIRE_HELLO, .body_bytes = wire_encode_hello(&hello, bytes)};
-    return chan_put(&peer->chan, &header, bytes);
+    return (struct wire_header){.type = WIRE_HELLO, .body_bytes = wire_encode_hello(&hello, bytes)};
+}
+
+static struct wire_header make_config(const struct peer_setup *setup, unsigned worker_id)
+{
+    return (struct wire_header){
+        .type = WIRE_CONFIG, .id = worker_id, .count = (uint32_t)setup->replay_count, .body_bytes = setup->config_size};
+}
+
+int peer_put_greeting(struct peer *peer)
+{
+    uint8_t bytes[WIRE_HELLO_BYTES];
+    struct wire_header hello = make_hello(bytes), config = make_config(peer->setup, peer->worker_id);
+    int rc = chan_put(&peer->chan, &hello, bytes);
+    return rc ? rc : chan_put(&peer->chan, &config, peer->setup->config);
+}
+
+size_t peer_encode_greeting(const struct peer_setup *setup, unsigned worker_id, uint8_t bytes[BACKEND_GREETING_BYTES])
+{
+    uint8_t body[WIRE_HELLO_BYTES];
+    struct wire_header hello = make_hello(body), config = make_config(setup, worker_id);
+    size_t start = 2 * WIRE_HEADER_BYTES + (size_t)hello.body_bytes;
+    if (setup->config_size > BACKEND_GREETING_BYTES - start)
+        return 0;
+    wire_encode(&hello, bytes);
+    memcpy(bytes + WIRE_HEADER_BYTES, body, (size_t)hello.body_bytes);
+    wire_encode(&config, bytes + start - WIRE_HEADER_BYTES);
+    memcpy(bytes + start, setup->config, setup->config_size);
+    return start + setup->config_size;
 }
 
 static int tell_function(struct peer *peer, uint32_t number)
@@ -54,18 +80,11 @@ static int put_replay(struct peer *peer, const struct peer_replay *replay)
     return rc ? rc : chan_put(&peer->chan, &header, replay->input.data);
 }
 
-int peer_put_greeting(struct peer *peer)
+int peer_put_replays(struct peer *peer)
 {
-    const struct peer_setup *setup = peer->setup;
-    struct wire_header header = {.type = WIRE_CONFIG,
-                                 .id = peer->worker_id,
-                                 .count = (uint32_t)setup->replay_count,
-                                 .body_bytes = setup->config_size};
-    int rc = put_hello(peer);
-    if (!rc)
-        rc = chan_put(&peer->chan, &header, setup->config);
-    for (size_t i = 0; !rc && i < setup->replay_count; i++)
-        rc = put_replay(peer, &setup->replays[i]);
+    int rc = 0;
+    for (size_t i = 0; !rc && i < peer->setup->replay_count; i++)
+        rc = put_replay(peer, &peer->setup->replays[i]);
     return rc;
 }
 

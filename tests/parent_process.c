@@ -202,7 +202,31 @@ static void make_pipe(int *read_fd_out, int *write_fd_out, bool small)
         (void)fcntl(ends[1], F_SETPIPE_SZ, 4096);
 }
 
-static int fake_start(void *state, struct backend_child *child_out, char *message)
+static void note_frame(struct process *process, const struct wire_header *header, const void *start, size_t start_size,
+                       const void *rest);
+
+/* A start method may send it, or not. */
+static size_t take_greeting(struct process *process, const struct backend_greeting *greeting)
+{
+    const uint8_t *at = greeting->bytes, *end = at + greeting->size;
+    if (number_of(process) % 2)
+        return 0;
+    REQUIRE(fd_write(process->put_fd, at, greeting->size) == (ssize_t)greeting->size);
+    while (at < end) {
+        struct wire_header header;
+        REQUIRE(end - at >= WIRE_HEADER_BYTES && !wire_decode(at, WIRE_FROM_PARENT, 0, &header));
+        at += WIRE_HEADER_BYTES;
+        REQUIRE((uint64_t)(end - at) >= header.body_bytes);
+        note_frame(process, &header, NULL, 0, at);
+        at += header.body_bytes;
+    }
+    process->written += greeting->size;
+    world.written += greeting->size;
+    return greeting->size;
+}
+
+static int fake_start(void *state, const struct backend_greeting *greeting, struct backend_child *child_out,
+                      char *message)
 {
     REQUIRE(state == &world);
     bury_reaped();
@@ -224,7 +248,8 @@ static int fake_start(void *state, struct backend_child *child_out, char *messag
                                         .lifeline_fd = process->life_fd,
                                         .exit_fd = process->exit_fd,
                                         .pidfd = own_pidfd ? eventfd(0, EFD_CLOEXEC) : process->exit_fd,
-                                        .pid = process->named ? process->pid : 0};
+                                        .pid = process->named ? process->pid : 0,
+                                        .greeted = take_greeting(process, greeting)};
     trace("  process %u is started\n", number_of(process));
     return 0;
 }

@@ -427,9 +427,11 @@ static void close_rig(struct rig *rig)
     rig->backend->close(rig->state);
 }
 
+static const struct backend_greeting no_greeting; /* these workers expect none */
+
 static void start_child(struct rig *rig, struct backend_child *child)
 {
-    int result = rig->backend->start(rig->state, child, message);
+    int result = rig->backend->start(rig->state, &no_greeting, child, message);
     if (result)
         print_error("start: %d\n", result);
     assert_int_equal(result, 0);
@@ -831,7 +833,7 @@ static void start_survives_any_shortage_of_fds(void **prestate)
     count_fds(before);
     for (limit.rlim_cur = 3; result && limit.rlim_cur < 100; limit.rlim_cur++) {
         setrlimit(RLIMIT_NOFILE, &limit);
-        result = rig.backend->start(rig.state, &child, message);
+        result = rig.backend->start(rig.state, &no_greeting, &child, message);
         setrlimit(RLIMIT_NOFILE, &full);
         count_fds(after);
         if (!result)
@@ -933,7 +935,7 @@ static int work_without_stdio(const struct backend *backend)
     char fds[REPLY_BYTES], one[REPLY_BYTES];
     for (int fd = 0; fd < 3; fd++)
         close(fd);
-    if (backend->open(&setup, &rig.state, message) || backend->start(rig.state, &child, message))
+    if (backend->open(&setup, &rig.state, message) || backend->start(rig.state, &no_greeting, &child, message))
         return 1;
     command(&child, "fds");
     command(&child, "link 1");
@@ -964,7 +966,7 @@ static int start_and_wait_for_death(const struct backend *backend)
     struct rig rig = {.backend = backend};
     struct backend_child child;
     int pids[2];
-    if (backend->open(&setup, &rig.state, message) || backend->start(rig.state, &child, message))
+    if (backend->open(&setup, &rig.state, message) || backend->start(rig.state, &no_greeting, &child, message))
         return 1;
     pids[1] = server_of(&child);
     pids[0] = atoi(ask(&child, "pid"));
@@ -1026,7 +1028,7 @@ static int start_while_stdio_is_locked(const struct backend *backend)
         return 1;
     while (!ready)
         sched_yield();
-    if (backend->open(&setup, &rig.state, message) || backend->start(rig.state, &child, message))
+    if (backend->open(&setup, &rig.state, message) || backend->start(rig.state, &no_greeting, &child, message))
         return 2;
     command(&child, "pid");
     char text[REPLY_BYTES];
@@ -1057,7 +1059,7 @@ static int abandon_in_a_fork(const struct backend *backend)
     }
     if (waitpid(pid, &status, 0) != pid || status)
         return 2;
-    if (backend->start(rig.state, &child, message))
+    if (backend->start(rig.state, &no_greeting, &child, message))
         return 3;
     command(&child, "pid");
     if (!try_answer(&child, after))
@@ -1148,7 +1150,7 @@ static void failed_exec_is_an_error_of_start(void **unused)
     limit = full;
     limit.rlim_cur = 65536;
     setrlimit(RLIMIT_STACK, &limit);
-    int result = large_rig.backend->start(large_rig.state, &child, message);
+    int result = large_rig.backend->start(large_rig.state, &no_greeting, &child, message);
     setrlimit(RLIMIT_STACK, &full);
     count_fds(after);
     if (result) { /* else the child got a copy of the memory, as under ThreadSanitizer */
@@ -1387,7 +1389,7 @@ static void busy_server_says_so_without_failing(void **unused)
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     int most = limit.rlim_cur < MANY * 5 + 50 ? (int)(limit.rlim_cur - 50) / 5 : MANY;
-    while (started < most && !(result = rig.backend->start(rig.state, &children[started], message)))
+    while (started < most && !(result = rig.backend->start(rig.state, &no_greeting, &children[started], message)))
         started++;
     assert_true(result == 0 || result == BACKEND_BUSY);
     for (int i = 0; i < started; i++)
