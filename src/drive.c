@@ -289,6 +289,10 @@ static void drive(struct pool *pool, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS];
     struct loop_glance glance = {0};
+    if (!timeout_ms && pool->outer_fd < 0 && loop_look_in(&pool->loop)) { /* an event loop comes for everything */
+        tell(pool);
+        return;
+    }
     if (pool->loop.gathered_tasks)
         timeout_ms = 0; /* they are handed out before anybody waits */
     pool->driving = true;

@@ -229,12 +229,17 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
     perform(loop);
 }
 
-void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance)
+static void take_glanced(struct loop *loop, const struct loop_glance *glance)
 {
-    sched_clock(&loop->sched, loop_now_ns());
     loop_take_glanced(loop, glance);
     loop_look_away(loop); /* not before: nobody may act on the time while what was read is not told */
     perform(loop);
+}
+
+void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance)
+{
+    sched_clock(&loop->sched, loop_now_ns());
+    take_glanced(loop, glance);
 }
 
 static bool is_undriven(const struct loop *loop, uint64_t now_ns)
@@ -245,6 +250,23 @@ static bool is_undriven(const struct loop *loop, uint64_t now_ns)
 bool loop_is_overdue(const struct loop *loop)
 {
     return is_undriven(loop, loop->sched.now_ns);
+}
+
+bool loop_look_in(struct loop *loop)
+{
+    struct loop_glance glance;
+    sched_clock(&loop->sched, loop_now_ns());
+    if (loop_is_overdue(loop))
+        return false;
+    loop_aim(loop, &glance);
+    bool suffices = loop_glance_suffices(loop, &glance);
+    if (suffices) {
+        loop_glance(loop, &glance);
+        take_glanced(loop, &glance);
+    } else {
+        loop_look_away(loop);
+    }
+    return suffices;
 }
 
 /* What has happened to workers while nobody drove is not to be blamed on what they are sent now; and who submits for long has enough for

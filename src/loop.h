@@ -129,6 +129,9 @@ bool loop_glance(struct loop *loop, const struct loop_glance *glance);
 void loop_look_away(struct loop *loop);
 void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance);
 bool loop_is_overdue(const struct loop *loop);
+/* All of that at once, for who comes by again and again without waiting. False, with nothing done, when it is loop_handle's turn: workers come
+ * or go, one was sent more than its pipe holds, or everything was last looked at a millisecond ago. */
+bool loop_look_in(struct loop *loop);
 
 /* In a forked child: close this process's copies of everything and free them; no worker is touched. */
 void loop_abandon(struct loop *loop);

@@ -1,9 +1,10 @@
 /* loop_glance: what busy workers have to say, without the epoll. See loop.h.
  *
- * To read a pipe in which there may be nothing costs half as much as to ask the epoll for it, which counts where somebody asks all the time;
- * and where there is something the read was needed anyway.
+ * To ask the epoll first costs more than to read a pipe in which there may be nothing: where there is something the read is needed anyway,
+ * and the epoll asks that pipe once more at the next turn. It counts where somebody asks all the time.
  *
- * Whoever looks does so without the pool's lock. Meanwhile nobody else reads what workers say, whatever else they do with the loop. */
+ * Who spins looks without the pool's lock; meanwhile nobody else reads what workers say, whatever else they do with the loop. Who only comes
+ * by keeps it. */
 #include "loop_inner.h"
 
 void loop_aim(struct loop *loop, struct loop_glance *glance_out)
@@ -34,4 +35,12 @@ void loop_take_glanced(struct loop *loop, const struct loop_glance *glance)
     for (unsigned i = 0; i < glance->count; i++)
         if (loop->peers[glance->slots[i]].watched) /* it may be another worker's by now */
             loop_take_replies(loop, glance->slots[i]);
+}
+
+bool loop_glance_suffices(const struct loop *loop, const struct loop_glance *glance)
+{
+    bool suffices = glance->count && sched_ready_count(&loop->sched) == loop->sched.config.workers;
+    for (unsigned i = 0; i < glance->count; i++)
+        suffices = suffices && !loop->peers[glance->slots[i]].watches_output;
+    return suffices;
 }

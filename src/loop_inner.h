@@ -34,6 +34,8 @@ void loop_discard(struct loop *loop, struct backend_child *child);
 /* ---- loop_glance.c ---- */
 
 void loop_take_glanced(struct loop *loop, const struct loop_glance *glance);
+/* Whether there is nothing else to look at for now. */
+bool loop_glance_suffices(const struct loop *loop, const struct loop_glance *glance);
 
 /* ---- loop_items.c ---- */
 

@@ -236,6 +236,40 @@ static void what_ended_before_the_first_pool_fd_is_an_event_too(void)
     EXPECT_OK(pool_destroy(scene.pool));
 }
 
+/* ---- programs that poll ---- */
+
+/* Go on without waiting until that task has ended, with another worker always at work. */
+static void poll_until_end(const struct scene *scene, const struct pool_task *task)
+{
+    struct pool_result result;
+    struct pool_task *beside = submit_deed(scene, DEED_ENDS, 1);
+    uint64_t since_ms = now_ms();
+    while (pool_task_result(task, &result) == POOL_PENDING) {
+        EXPECT(now_ms() - since_ms < PATIENCE_MS);
+        EXPECT(pool_process(scene->pool) >= 0);
+        if (pool_task_result(beside, &result) == POOL_PENDING)
+            continue;
+        EXPECT_OK(take_status(beside));
+        beside = submit_deed(scene, DEED_ENDS, 1);
+    }
+    EXPECT_OK(take_status(beside));
+}
+
+/* To poll looks at what busy workers say, and not each time at everything. */
+static void who_polls_hears_of_deaths_and_deadlines_too(void)
+{
+    struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
+    struct scene scene = make_scene(2);
+    options.timeout_ms = 20;
+    struct pool_task *late = submit_deed_with(&scene, DEED_NEVER_ENDS, 2, &options);
+    poll_until_end(&scene, late);
+    EXPECT_INT(take_status(late), POOL_ETIMEOUT);
+    struct pool_task *lost = submit_deed(&scene, DEED_CRASHES, 3);
+    poll_until_end(&scene, lost);
+    EXPECT_INT(take_status(lost), POOL_ECRASH);
+    EXPECT_OK(pool_destroy(scene.pool));
+}
+
 /* ---- whole programs ---- */
 
 enum { TASKS = 120, DEADLINE_MS = 150 };
@@ -513,6 +547,7 @@ const struct conformance_case eventloop_cases[] = {
     CASE(null_is_refused),
     CASE(fd_that_cannot_be_made_is_an_error_and_can_be_made_later),
     CASE(end_of_a_task_is_an_event),
+    CASE(who_polls_hears_of_deaths_and_deadlines_too),
     CASE(idle_pool_is_quiet),
     CASE(pool_is_quiet_while_tasks_run_that_take_long),
     CASE(deadline_is_an_event),
