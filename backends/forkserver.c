@@ -125,18 +125,6 @@ static int server_ask(struct forkserver *forkserver, const int fds[FORKSERVER_RE
 
 enum { MEMFD_NOEXEC_SEAL = 8 }; /* Linux 6.3 asks for it, headers lack it */
 
-static int write_all(int fd, const char *bytes, size_t size)
-{
-    while (size) {
-        ssize_t count = fd_write(fd, bytes, size);
-        if (count < 0)
-            return (int)count;
-        bytes += count;
-        size -= (size_t)count;
-    }
-    return 0;
-}
-
 static int make_setup(const struct backend_setup *setup, int *fd_out)
 {
     int refused = memory_check_limit(setup->preload_size);
@@ -148,7 +136,7 @@ static int make_setup(const struct backend_setup *setup, int *fd_out)
     if (fd < 0)
         return fd;
     *fd_out = fd;
-    return write_all(fd, setup->preload, setup->preload_size);
+    return fd_write_all(fd, setup->preload, setup->preload_size);
 }
 
 static int forkserver_open(const struct backend_setup *setup, void **state_out, char *message)

@@ -70,6 +70,16 @@ static int make_socket(struct backend_child *child, int worker_fds[CHILD_FD_COUN
     return fd_set_nonblocking(child->socket_fd);
 }
 
+/* All of it or nothing, which is no failure: then the caller sends it. */
+static int put_greeting(struct backend_child *child, const struct backend_greeting *greeting)
+{
+    ssize_t written = fd_write(child->request_fd, greeting->bytes, greeting->size);
+    if (written <= 0)
+        return 0;
+    child->greeted = greeting->size;
+    return fd_write_all(child->request_fd, (const char *)greeting->bytes + written, greeting->size - (size_t)written);
+}
+
 int local_make_channels(struct backend_child *child, const struct backend_greeting *greeting,
                         int worker_fds[CHILD_FD_COUNT])
 {
@@ -85,9 +95,7 @@ int local_make_channels(struct backend_child *child, const struct backend_greeti
         return error;
     worker_fds[2] = lifeline[0];
     child->lifeline_fd = lifeline[1];
-    ssize_t written = fd_write(child->request_fd, greeting->bytes, greeting->size);
-    child->greeted = written > 0 ? (size_t)written : 0;
-    return 0;
+    return put_greeting(child, greeting);
 }
 
 void local_close_fds(int *fds, size_t count)

@@ -207,6 +207,18 @@ ssize_t fd_writev(int fd, const struct iovec *parts, int part_count)
     RETRY_ON_EINTR(writev(fd, parts, part_count));
 }
 
+int fd_write_all(int fd, const void *bytes, size_t size)
+{
+    const char *at = bytes, *end = at + size;
+    while (at < end) {
+        ssize_t count = fd_write(fd, at, (size_t)(end - at));
+        if (count < 0)
+            return (int)count;
+        at += count;
+    }
+    return 0;
+}
+
 size_t fd_unread(int pipe_fd)
 {
     int errno_before = errno, count = 0;

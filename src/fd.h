@@ -63,6 +63,8 @@ ssize_t fd_read_now(int fd, void *bytes, size_t size);
 ssize_t fd_readv(int fd, const struct iovec *parts, int part_count);
 ssize_t fd_write(int fd, const void *bytes, size_t size);
 ssize_t fd_writev(int fd, const struct iovec *parts, int part_count);
+/* All of it. 0 or a negative errno. */
+int fd_write_all(int fd, const void *bytes, size_t size);
 
 /* Bytes that were written into a pipe and not read yet; 0 when that cannot be told. */
 size_t fd_unread(int pipe_fd);
