@@ -15,7 +15,7 @@ static _Thread_local struct {
     bool holds_a_lock;
 } thread;
 
-unsigned drive_generation;
+unsigned drive_generation, drive_sealed_generations;
 
 /* ---- the object ---- */
 
@@ -81,6 +81,13 @@ void drive_forget_threads(struct pool *pool)
     make_condition(pool);              /* whose waiters do not exist here */
     pool->driving = pool->has_thread = false;
     pool->users = pool->sleepers = 0;
+}
+
+void drive_become_copy(void)
+{
+    drive_generation++;
+    if (thread.holds_a_lock)
+        drive_sealed_generations = drive_generation;
 }
 
 void drive_reset_thread(void)

@@ -60,6 +60,15 @@ static inline bool drive_is_copy(const struct pool *pool)
     return pool->generation != drive_generation && !pool->in_place; /* that one is in every process */
 }
 
+/* A thread that held a pool's lock has forked, as the loop does for workers of `fork`: no lock that was copied then is to be had, and what it
+ * guards stays as it is. */
+extern unsigned drive_sealed_generations;
+
+static inline bool drive_is_sealed(const struct pool *pool)
+{
+    return drive_is_copy(pool) && pool->generation < drive_sealed_generations;
+}
+
 /* Fails only for want of memory: NULL. drive_deallocate: when it is gone and has no tasks. */
 struct pool *drive_allocate(void);
 /* The fds of pool_fd; may run twice. */
@@ -70,7 +79,9 @@ void drive_lock(struct pool *pool);
 void drive_unlock(struct pool *pool);
 /* Whether the calling thread is in the middle of a pool's work. */
 bool drive_holds_a_lock(void);
-/* In the child of a fork by a thread that holds the lock: it is free, and no thread is in the pool; this thread in the middle of nothing. */
+/* In the child of a fork: all pools are copies; for each whose lock this thread took for the fork: it is free, and no thread is in the pool; this
+ * thread is in the middle of nothing. */
+void drive_become_copy(void);
 void drive_forget_threads(struct pool *pool);
 void drive_reset_thread(void);
 

@@ -430,7 +430,7 @@ static void destroy_copy(struct pool *pool)
 
 int pool_destroy(struct pool *pool)
 {
-    if (!pool || pool->in_place)
+    if (!pool || pool->in_place || drive_is_sealed(pool))
         return 0;
     int rc = drive_check_waiting(pool, "pool_destroy");
     if (rc)

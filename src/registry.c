@@ -41,10 +41,11 @@ static void abandon(struct pool *pool)
 static void after_fork_in_child(void)
 {
     struct pool *pool;
-    drive_generation++;
-    if (!drive_holds_a_lock())
+    drive_become_copy();
+    if (!drive_holds_a_lock()) {
         DL_FOREACH(registry, pool)
-    abandon(pool);
+        abandon(pool);
+    }
     registry = NULL;
     default_pool = NULL;
     registry_lock = default_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;

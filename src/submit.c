@@ -374,7 +374,7 @@ void *pool_task_tag(const struct pool_task *task)
 
 void pool_task_free(struct pool_task *task)
 {
-    if (!task)
+    if (!task || drive_is_sealed(task->pool))
         return;
     struct pool *pool = task->pool;
     drive_lock(pool);

@@ -627,6 +627,33 @@ static void tasks_are_of_no_use_in_a_forked_child_and_unharmed_by_it(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+static struct inherited of_workers;
+
+static int release_inherited(struct pool_call *call)
+{
+    (void)call;
+    struct pool_result result;
+    if (pool_task_result(of_workers.ended, &result) != POOL_EFORKED)
+        return 1;
+    pool_task_free(of_workers.ended);
+    return pool_destroy(of_workers.pool);
+}
+
+/* It was forked by a thread that held the pool's lock. */
+static void worker_may_release_what_was_copied_into_it(void)
+{
+    struct pool_options options = board_options(1);
+    options.max_tasks_per_worker = 1;
+    of_workers.pool = make_pool_with(&options);
+    of_workers.ended = submit(of_workers.pool, triple, 8);
+    EXPECT_OK(pool_wait(of_workers.ended, PATIENCE_MS));
+    struct pool_task *task = submit(of_workers.pool, release_inherited, 0);
+    EXPECT_INT(end_of(task).status, 0);
+    pool_task_free(task);
+    expect_triple(of_workers.ended, 8);
+    EXPECT_OK(pool_destroy(of_workers.pool));
+}
+
 /* ---- what is refused ---- */
 
 static void expect_refusal(struct pool *pool, const struct pool_task_options *options, int error)
@@ -717,6 +744,7 @@ const struct conformance_case task_cases[] = {
     CASE(threads_wait_for_room_side_by_side),
     CASE(default_pool_of_a_worker_runs_tasks_in_place),
     CASE(tasks_are_of_no_use_in_a_forked_child_and_unharmed_by_it),
+    CASE_IF(COPIES_PARENT, worker_may_release_what_was_copied_into_it),
     CASE(malformed_options_of_a_task_are_refused),
     CASE(malformed_arguments_about_tasks_are_refused),
     {0},
