@@ -80,8 +80,9 @@ struct backend {
      * message: at least 256 bytes, written on failure when there is more to say than the error. */
     int (*open)(const struct backend_setup *setup, void **state_out, char *message);
 
-    /* Start a worker. Where the greeting is there before the process is, that need not go to sleep for it. 0: *child_out is filled, all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing
-     * is left behind and *child_out is untouched. That the process ends up as a worker is learnt from its hello, not from this. */
+    /* Start a worker. Where the greeting is there before the process is, that need not go to sleep for it. 0: *child_out is filled,
+     * all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing is left behind and *child_out is untouched. That the
+     * process ends up as a worker is learnt from its hello, not from this. */
     int (*start)(void *state, const struct backend_greeting *greeting, struct backend_child *child_out, char *message);
 
     /* Send a signal. Never fails for a process that has ended; 0 or a negative errno. Before the pid is known the strongest
