@@ -209,12 +209,12 @@ ssize_t fd_writev(int fd, const struct iovec *parts, int part_count)
 
 int fd_write_all(int fd, const void *bytes, size_t size)
 {
-    const char *at = bytes, *end = at + size;
-    while (at < end) {
-        ssize_t count = fd_write(fd, at, (size_t)(end - at));
+    size_t done = 0;
+    while (done < size) {
+        ssize_t count = fd_write(fd, (const char *)bytes + done, size - done);
         if (count < 0)
             return (int)count;
-        at += count;
+        done += (size_t)count;
     }
     return 0;
 }

@@ -84,6 +84,12 @@ static int make_all_without_stdio(void)
     return is_open(0) || is_open(1) || is_open(2) ? 3 : 0;
 }
 
+static void writing_all_of_nothing_takes_no_memory_and_no_fd(void **unused)
+{
+    (void)unused;
+    assert_int_equal(fd_write_all(-1, NULL, 0), 0);
+}
+
 static void nothing_of_ours_takes_the_place_of_stdio(void **unused)
 {
     (void)unused;
@@ -348,6 +354,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pipe_is_cloexec_and_carries_bytes),
+        cmocka_unit_test(writing_all_of_nothing_takes_no_memory_and_no_fd),
         cmocka_unit_test(nothing_of_ours_takes_the_place_of_stdio),
         cmocka_unit_test(errors_are_returned_and_errno_is_kept),
         cmocka_unit_test(write_to_an_unbreakable_pipe_survives_its_reader),
