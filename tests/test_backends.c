@@ -259,6 +259,14 @@ static void spin(const char *argument)
     }
 }
 
+static bool prepared; /* by the process that this one was copied from */
+
+static void tell_prepared(const char *argument)
+{
+    (void)argument;
+    reply("%d", prepared);
+}
+
 static void tell_preloaded(const char *argument)
 {
     (void)argument;
@@ -280,10 +288,11 @@ static const struct command {
     const char *name;
     void (*run)(const char *argument);
 } commands[] = {
-    {"pid", tell_pid},    {"cwd", tell_cwd},   {"variable", tell_variable},   {"environment", tell_environment},
-    {"fds", tell_fds},    {"link", tell_link}, {"state", tell_state},         {"alter", alter_state},
-    {"restart", restart}, {"name", tell_name}, {"exit", call_exit},           {"print", print_unflushed},
-    {"raise", kill_self}, {"spin", spin},      {"preloaded", tell_preloaded}, {"shell", run_echo},
+    {"pid", tell_pid},           {"cwd", tell_cwd},   {"variable", tell_variable},   {"environment", tell_environment},
+    {"fds", tell_fds},           {"link", tell_link}, {"state", tell_state},         {"alter", alter_state},
+    {"restart", restart},        {"name", tell_name}, {"exit", call_exit},           {"print", print_unflushed},
+    {"raise", kill_self},        {"spin", spin},      {"preloaded", tell_preloaded}, {"shell", run_echo},
+    {"prepared", tell_prepared},
 };
 
 static void obey(char *text)
@@ -392,12 +401,13 @@ static int run_preload(const void *bytes, size_t size, char *message_out, size_t
     return 0;
 }
 
-static void prepare_nothing(void)
+static void prepare(void)
 {
+    prepared = true;
 }
 
 static const struct backend_hooks hooks = {
-    .prepare_copies = prepare_nothing, .run_worker = run_worker, .run_preload = run_preload};
+    .prepare_copies = prepare, .run_worker = run_worker, .run_preload = run_preload};
 
 /* ---- driving ------------------------------------------------------------------------------------------------------ */
 
@@ -766,6 +776,23 @@ static void lifeline_cut_before_the_worker_runs_ends_it(void **prestate)
         struct child_exit how = await_end(&rig, &child);
         assert_true(how.known && (how.signal == SIGKILL || how.exit_code == EXIT_FAILURE));
     }
+    close_rig(&rig);
+}
+
+/* Nobody asks it: the command was there before the process. And what its copies would have to do was done once. */
+static void worker_finds_its_greeting_and_all_prepared(void **prestate)
+{
+    static const char bytes[COMMAND_BYTES] = "prepared";
+    const struct backend_greeting greeting = {.bytes = bytes, .size = sizeof bytes};
+    struct backend_child child;
+    char text[REPLY_BYTES];
+    prepared = false;
+    struct rig rig = open_rig(prestate);
+    assert_int_equal(rig.backend->start(rig.state, &greeting, &child, message), 0);
+    assert_int_equal(child.greeted, sizeof bytes);
+    assert_true(try_answer(&child, text));
+    assert_string_equal(text, is(prestate, "spawn") ? "0" : "1");
+    dismiss(&rig, &child);
     close_rig(&rig);
 }
 
@@ -1423,6 +1450,7 @@ static const struct {
     CASE(kill_after_the_end_is_no_error),
     CASE(cut_lifeline_kills_a_spinning_worker),
     CASE(lifeline_cut_before_the_worker_runs_ends_it),
+    CASE(worker_finds_its_greeting_and_all_prepared),
     CASE(exit_in_a_task_runs_no_inherited_handler),
     CASE(many_start_at_once),
     CASE(start_survives_any_shortage_of_fds),
