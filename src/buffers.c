@@ -113,7 +113,7 @@ static int map_private(struct buffer *buffer)
     int errno_before = errno;
     void *data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int rc = data == MAP_FAILED ? -errno : 0;
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     buffer->fd = -1;
     buffer->data = rc ? NULL : data;
     return rc;

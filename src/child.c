@@ -122,7 +122,7 @@ static void end_if_lifeline_is_cut(void)
     int errno_before = errno;
     if (syscall(SYS_read, CHILD_LIFELINE_FD, &byte, 1) >= 0)
         end_now(EXIT_FAILURE);
-    errno = errno_before;
+    fd_restore_errno(errno_before);
 }
 
 /* Its own fds, and behind them the executable's if there is one, at their numbers; every other closed. */

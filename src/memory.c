@@ -15,7 +15,7 @@ enum { TMPFS_TYPE = 0x01021994 }; /* TMPFS_MAGIC of <linux/magic.h>, which does 
 static int outcome(int value, int errno_before)
 {
     int rc = value < 0 ? -errno : 0;
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return rc;
 }
 
@@ -39,7 +39,7 @@ int memory_create(const char *name, size_t size)
     int rc = size > SIZE_MAX / 2 ? -ENOMEM : memory_check_limit(size); /* it has a sign where a file's size is told */
     int errno_before = errno;
     int fd = rc ? rc : fd_take_above_stdio(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     if (fd < 0)
         return fd;
     rc = fix_size(fd, size);
@@ -57,7 +57,7 @@ bool memory_is_safe(int fd, size_t size)
     bool sealed = seals >= 0 && seals & F_SEAL_SHRINK;
     bool is_safe = sealed && !fstatfs(fd, &system) && system.f_type == TMPFS_TYPE && !fstat(fd, &status) &&
                    (uint64_t)status.st_size >= size;
-    errno = errno_before;
+    fd_restore_errno(errno_before);
     return is_safe;
 }
 

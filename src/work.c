@@ -343,7 +343,8 @@ void work_take_function(const struct wire_header *request)
     if (chan_staged(&work.chan) < request->body_bytes)
         work_flush();
     check_stream(chan_peek(&work.chan, (size_t)request->body_bytes, &bytes));
-    first_free(function->text, NULL);
+    if (function->text)
+        free(function->text); /* not for NULL, see first_free */
     *function = (struct work_function){0};
     function->error = callable_resolve(bytes, (size_t)request->body_bytes, &function->fn, text);
     if (function->error && !(function->text = strdup(text)))
