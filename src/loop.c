@@ -274,7 +274,7 @@ bool loop_look_in(struct loop *loop)
 static void catch_up(struct loop *loop, uint64_t now_ns)
 {
     struct epoll_event events[LOOP_EVENTS];
-    if (is_undriven(loop, now_ns) && !loop->is_glanced_at) {
+    if (is_undriven(loop, now_ns) && !atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire)) {
         loop_handle(loop, events, loop_wait(loop, events, 0));
         now_ns = loop_now_ns();
     }

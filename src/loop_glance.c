@@ -14,7 +14,7 @@ void loop_aim(struct loop *loop, struct loop_glance *glance_out)
     for (unsigned slot = 0; busy <= LOOP_GLANCED && slot < loop->sched.slot_count && glance_out->count < busy; slot++)
         if (sched_head(&loop->sched, slot) && loop->peers[slot].watched)
             glance_out->slots[glance_out->count++] = slot;
-    loop->is_glanced_at = glance_out->count;
+    atomic_store_explicit(&loop->is_glanced_at, glance_out->count > 0, memory_order_release);
 }
 
 bool loop_glance(struct loop *loop, const struct loop_glance *glance)
@@ -27,7 +27,7 @@ bool loop_glance(struct loop *loop, const struct loop_glance *glance)
 
 void loop_look_away(struct loop *loop)
 {
-    loop->is_glanced_at = false;
+    atomic_store_explicit(&loop->is_glanced_at, false, memory_order_release);
 }
 
 void loop_take_glanced(struct loop *loop, const struct loop_glance *glance)
