@@ -441,6 +441,7 @@ int pool_broadcast(struct pool *pool, pool_task_fn *fn, const void *input, size_
 int pool_fd(const struct pool *pool) POOL_API(fd);
 
 /* Drive the pool without blocking. Then take what has ended with pool_next(pool, 0, &task) until it gives something else than 0.
+ * Where pool_fd was never called, and somebody comes by all the time, deaths and deadlines are noticed up to a millisecond late.
  * Returns how many tasks have ended since the last call (whoever drove), or a negative error: POOL_EFORKED, -EINVAL. */
 int pool_process(struct pool *pool) POOL_API(process);
 
