@@ -89,6 +89,14 @@ static void check_ended(struct record *record)
     note_ended(record, result.status);
 }
 
+static bool has_ended(const struct record *record)
+{
+    pthread_mutex_lock(&lock);
+    bool ended = record->ended;
+    pthread_mutex_unlock(&lock);
+    return ended;
+}
+
 static void put_down(struct record *record)
 {
     pthread_mutex_lock(&lock);
@@ -214,12 +222,13 @@ void look_at_random(struct arena *arena, struct dice *dice)
     struct record *record = pick_up(arena, dice);
     if (!record)
         return;
+    bool had_ended = has_ended(record); /* before the look: meanwhile another thread may see it end */
     int rc = pool_task_result(record->task, &result);
     if (rc && rc != POOL_PENDING)
         chaos_failed("pool_task_result is %d (%s)", rc, pool_strerror(rc));
     if (!rc)
         check_ended(record);
-    else if (record->ended)
+    else if (had_ended)
         complain(record, "it is pending again");
     put_down(record);
 }
