@@ -296,6 +296,7 @@ static void drive(struct pool *pool, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS];
     struct loop_glance glance = {0};
+    struct loop_nap nap;
     if (!timeout_ms && pool->outer_fd < 0 && loop_look_in(&pool->loop)) { /* an event loop comes for everything */
         tell(pool);
         return;
@@ -306,14 +307,14 @@ static void drive(struct pool *pool, int timeout_ms)
     bool spins = timeout_ms && may_spin(pool);
     if (spins && loop_is_overdue(&pool->loop))
         timeout_ms = 0;
-    uint64_t nap_ns = timeout_ms < 0 ? loop_nap_ns(&pool->loop) : 0;
-    if (spins && timeout_ms && !nap_ns && spin_begin(&pool->spin))
+    bool naps = timeout_ms < 0 && loop_plan_nap(&pool->loop, &nap);
+    if (spins && timeout_ms && !naps && spin_begin(&pool->spin))
         loop_aim(&pool->loop, &glance);
     if (timeout_ms)
         show_loop(pool, false);
     drive_unlock(pool);
-    if (nap_ns)
-        loop_nap(&pool->loop, nap_ns);
+    if (naps)
+        loop_nap(&nap);
     bool glanced = spin(pool, &glance);
     int count = glanced ? 0 : loop_wait(&pool->loop, events, timeout_ms);
     drive_lock(pool);

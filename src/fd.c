@@ -162,12 +162,14 @@ bool fd_poll(int fd, short events, int timeout_ms)
     return count > 0;
 }
 
-void fd_nap(int fd, int other_fd, uint64_t ns)
+void fd_nap(const int *fds, unsigned fd_count, uint64_t ns)
 {
     int errno_before = errno;
-    struct pollfd watched[] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+    struct pollfd watched[FD_NAP_MAX];
     struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
-    ppoll(watched, 2, &timeout, NULL);
+    for (unsigned i = 0; i < fd_count; i++)
+        watched[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    ppoll(watched, fd_count, &timeout, NULL);
     fd_restore_errno(errno_before);
 }
 

@@ -48,8 +48,9 @@ void fd_path(int fd, char path_out[FD_PATH_BYTES]);
 
 /* Whether one of `events` (or an error or hang-up) is there within timeout_ms; -1 waits without limit. */
 bool fd_poll(int fd, short events, int timeout_ms);
-/* Wait for `ns`, or until one of both is readable, or for less. */
-void fd_nap(int fd, int other_fd, uint64_t ns);
+/* Wait for `ns`, or until one of these, at most FD_NAP_MAX, is readable, or for less. */
+enum { FD_NAP_MAX = 5 };
+void fd_nap(const int *fds, unsigned fd_count, uint64_t ns);
 
 int fd_set_nonblocking(int fd);
 int fd_set_cloexec(int fd, bool cloexec);

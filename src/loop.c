@@ -194,18 +194,23 @@ void loop_wake(const struct loop *loop)
     (void)!fd_write(loop->wake_fd, &once, sizeof once);
 }
 
-uint64_t loop_nap_ns(const struct loop *loop)
+_Static_assert(1 + SCHED_LISTENED <= FD_NAP_MAX, "there is room for all that may end a nap");
+
+bool loop_plan_nap(const struct loop *loop, struct loop_nap *nap_out)
 {
-    uint64_t nap_ns = sched_nap_ns(&loop->sched);
-    for (unsigned i = 0; i < loop->sched.slot_count && nap_ns; i++)
+    struct sched_nap nap = sched_nap(&loop->sched);
+    *nap_out = (struct loop_nap){.ns = nap.ns, .fd_count = 1, .fds = {loop->wake_fd}};
+    for (unsigned i = 0; i < nap.listened_count; i++)
+        nap_out->fds[nap_out->fd_count++] = loop->peers[nap.listened[i]].chan.in_fd;
+    for (unsigned i = 0; i < loop->sched.slot_count && nap_out->ns; i++)
         if (loop->peers[i].watches_output)
-            nap_ns = 0; /* it waits for the rest */
-    return nap_ns;
+            nap_out->ns = 0; /* it waits for the rest */
+    return nap_out->ns;
 }
 
-void loop_nap(const struct loop *loop, uint64_t ns)
+void loop_nap(const struct loop_nap *nap)
 {
-    fd_nap(loop->wake_fd, loop->timer_fd, ns);
+    fd_nap(nap->fds, nap->fd_count, nap->ns);
 }
 
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms)

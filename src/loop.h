@@ -9,6 +9,7 @@
 #define PROCPOOL_LOOP_H
 
 #include "backend.h"
+#include "fd.h"
 #include "lanes.h"
 #include "peer.h"
 #include "sched.h"
@@ -106,10 +107,15 @@ void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in);
 
 /* Let the loop_wait that is under way, or the next, return. Safe without the lock. */
 void loop_wake(const struct loop *loop);
-/* For how long nobody needs the loop, though workers report. loop_nap sleeps so long, or until loop_wake or a time that was set; as
- * loop_wait, it needs no lock. */
-uint64_t loop_nap_ns(const struct loop *loop);
-void loop_nap(const struct loop *loop, uint64_t ns);
+/* For how long nobody needs the loop, though workers report. loop_nap sleeps so long, or until loop_wake or one of the few workers that are
+ * listened to reports; as loop_wait, it needs no lock. loop_plan_nap: false when there is no time for that. */
+struct loop_nap {
+    uint64_t ns;
+    unsigned fd_count;
+    int fds[FD_NAP_MAX];
+};
+bool loop_plan_nap(const struct loop *loop, struct loop_nap *nap_out);
+void loop_nap(const struct loop_nap *nap);
 /* Wait at most timeout_ms (-1: no limit) for something to do; the number of events. */
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms);
 /* Do it. */

@@ -35,6 +35,7 @@
 enum {
     SCHED_MAX_RUNS = 8,      /* spans in flight at a slot */
     SCHED_FAILED_STARTS = 3, /* in a row, with no worker ready: broken */
+    SCHED_LISTENED = 4,      /* slots, see sched_nap */
 };
 
 struct sched_config {
@@ -182,8 +183,14 @@ unsigned sched_ready_count(const struct sched *sched);
 unsigned sched_busy_count(const struct sched *sched); /* ready, with spans in flight */
 /* Whether some are, and there is a CPU beside theirs. */
 bool sched_spares_cpu(const struct sched *sched);
-/* After effects were taken until there were none: for so long nothing that workers may say would lead to more. */
-uint64_t sched_nap_ns(const struct sched *sched);
+/* After effects were taken until there were none: for so long nothing that workers may say would lead to more, but for those at
+ * `listened`. ns is 0: for no time that is worth it. */
+struct sched_nap {
+    uint64_t ns;
+    unsigned listened_count;
+    unsigned listened[SCHED_LISTENED];
+};
+struct sched_nap sched_nap(const struct sched *sched);
 bool sched_all_gone(const struct sched *sched);
 
 #endif

@@ -517,17 +517,29 @@ static bool is_idle_for_nothing(const struct sim *sim)
     return false;
 }
 
-/* While the parent sleeps all who work have something to go on with, and nobody who has not could be given anything. */
+static bool is_listened_to(const struct sched_nap *nap, unsigned slot)
+{
+    for (unsigned i = 0; i < nap->listened_count; i++)
+        if (nap->listened[i] == slot)
+            return true;
+    return false;
+}
+
+/* While the parent sleeps all who work have something to go on with, or are listened to, and nobody who has not could be given anything;
+ * and nothing falls due. */
 static void judge_nap(const struct sim *sim)
 {
-    if (!sched_nap_ns(&sim->sched))
+    struct sched_nap nap = sched_nap(&sim->sched);
+    if (!nap.ns)
         return;
     for (unsigned i = 0; i < sim->sched.slot_count; i++) {
         const struct sim_slot *slot = &sim->slots[i];
-        bool runs_out = slot->flight_count == 1 && slot->flights[0].count == 1;
-        if (slot->state != SLOT_EMPTY && (slot->state != SLOT_READY || slot->taken || runs_out))
+        bool runs_out = slot->taken || (slot->flight_count == 1 && slot->flights[0].count == 1);
+        if (slot->state != SLOT_EMPTY && (slot->state != SLOT_READY || (runs_out && !is_listened_to(&nap, i))))
             sim_fail(sim, "the parent would sleep, and slot %u is %s and has nothing to go on with", i,
                      slot_state_name(slot->state));
+        if (slot->due_ns < sim->now_ns + nap.ns)
+            sim_fail(sim, "the parent would sleep beyond what is due at slot %u", i);
     }
     if (!pending_items(sim))
         sim_fail(sim, "the parent would sleep, and nothing waits");

@@ -263,23 +263,66 @@ static void one_item_goes_first_while_the_cost_is_unknown(void **unused)
     close_scene(&scene);
 }
 
-static void the_parent_sleeps_only_while_all_who_work_have_more(void **unused)
+static void the_parent_sleeps_while_those_who_work_have_more(void **unused)
 {
     (void)unused;
     open_ready(&scene, plain);
     submit(&scene, &scene.a, job_of(1000, 1));
     expect(&scene, "slot 0: a0-0; slot 1: a1-1");
-    assert_int_equal(sched_nap_ns(&scene.sched), 0);
+    assert_int_equal(sched_nap(&scene.sched).ns, 0);
     ended(&scene, 0, 1);
     expect(&scene, "slot 0: a2-2; slot 0: a3-3; slot 0: a4-4; slot 0: a5-5; slot 0: a6-6; slot 0: a7-7; slot 0: a8-8; "
                    "slot 0: a9-9");
-    assert_int_equal(sched_nap_ns(&scene.sched), 0);
+    struct sched_nap nap = sched_nap(&scene.sched);
+    assert_true(nap.ns && nap.listened_count == 1 && nap.listened[0] == 1); /* it has nothing to go on with */
     ended(&scene, 1, 1);
     expect(&scene, "slot 1: a10-10; slot 1: a11-11; slot 1: a12-12; slot 1: a13-13; slot 1: a14-14; slot 1: a15-15; "
                    "slot 1: a16-16; slot 1: a17-17");
-    assert_in_range(sched_nap_ns(&scene.sched), 1, 3 * MS);
+    nap = sched_nap(&scene.sched);
+    assert_in_range(nap.ns, 1, 3 * MS);
+    assert_int_equal(nap.listened_count, 0);
     scene.a.reply_bytes = 1 << 20; /* with which pipes would be full soon */
-    assert_int_equal(sched_nap_ns(&scene.sched), 0);
+    assert_int_equal(sched_nap(&scene.sched).ns, 0);
+    close_scene(&scene);
+}
+
+static void the_parent_sleeps_and_listens_to_who_is_stalled(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1000, 1));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a2-2; slot 0: a3-3; slot 0: a4-4; slot 0: a5-5; slot 0: a6-6; slot 0: a7-7; slot 0: a8-8; "
+                   "slot 0: a9-9");
+    sched_clock(&scene.sched, scene.sched.now_ns + 3 * MS);
+    ended(&scene, 1, 1);
+    expect(&scene, "slot 1: a10-10; slot 1: a11-11; slot 1: a12-12; slot 1: a13-13; slot 1: a14-14; slot 1: a15-15; "
+                   "slot 1: a16-16; slot 1: a17-17");
+    assert_int_equal(sched_nap(&scene.sched).listened_count, 0);
+    sched_clock(&scene.sched, scene.sched.now_ns + MS);
+    sched_expire(&scene.sched);
+    expect(&scene, "slot 0: take back 6");
+    sched_taken_back(&scene.sched, 0, 6);
+    expect(&scene, "");
+    struct sched_nap nap = sched_nap(&scene.sched);
+    assert_true(nap.ns && nap.listened_count == 1 && nap.listened[0] == 0);
+    close_scene(&scene);
+}
+
+static void the_parent_does_not_sleep_beyond_a_deadline(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    struct job job = job_of(1000, 1);
+    job.timeout_ns = 5 * MS / 2;
+    submit(&scene, &scene.a, job);
+    expect(&scene, "slot 0: a0-0 stepwise; slot 1: a1-1 stepwise");
+    sched_clock(&scene.sched, scene.sched.now_ns + MS);
+    ended(&scene, 0, 1);
+    while (sched_next(&scene.sched, &(struct sched_effect){0}))
+        continue;
+    assert_int_equal(sched_nap(&scene.sched).ns, 3 * MS / 2); /* slot 1 has had the rest of its time */
     close_scene(&scene);
 }
 
@@ -295,9 +338,9 @@ static void runs_of_short_items_leave_time_to_sleep_too(void **unused)
     struct sched_effect effect;
     while (sched_next(&scene.sched, &effect))
         assert_int_equal(effect.kind, SCHED_SEND);
-    assert_int_equal(sched_nap_ns(&scene.sched), 0); /* their results fill pipes in no time */
+    assert_int_equal(sched_nap(&scene.sched).ns, 0); /* their results fill pipes in no time */
     scene.a.reply_bytes = 0;                         /* unless they are where they belong */
-    assert_in_range(sched_nap_ns(&scene.sched), 1, 3 * MS);
+    assert_in_range(sched_nap(&scene.sched).ns, 1, 3 * MS);
     close_scene(&scene);
 }
 
@@ -1166,7 +1209,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_map_is_shared_out_and_ends),
         cmocka_unit_test(one_item_goes_first_while_the_cost_is_unknown),
-        cmocka_unit_test(the_parent_sleeps_only_while_all_who_work_have_more),
+        cmocka_unit_test(the_parent_sleeps_while_those_who_work_have_more),
+        cmocka_unit_test(the_parent_sleeps_and_listens_to_who_is_stalled),
+        cmocka_unit_test(the_parent_does_not_sleep_beyond_a_deadline),
         cmocka_unit_test(runs_of_short_items_leave_time_to_sleep_too),
         cmocka_unit_test(the_next_of_long_items_waits_at_its_worker),
         cmocka_unit_test(a_job_of_nothing_ends_at_once),
