@@ -176,7 +176,9 @@ void loop_start_planned(struct loop *loop)
         else if (starts[i].rc)
             sched_start_later(&loop->sched, starts[i].slot);
     }
-    if (refused)
+    if (refused && loop->sched.leaving_count)
+        sched_start_later(&loop->sched, refused->slot); /* what it lacks may be with one that is as good as gone */
+    else if (refused)
         refuse_start(loop, refused->slot, refused->rc, text);
 }
 

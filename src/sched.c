@@ -12,7 +12,7 @@ int sched_init(struct sched *sched, const struct sched_config *config)
 {
     *sched = (struct sched){.config = *config, .wake_ns = SCHED_NEVER, .look_ns = SCHED_NEVER};
     sched->config.cpus = config->cpus ? config->cpus : config->workers;
-    sched->slot_count = config->workers * (config->wears_out && !config->restarts ? 2 : 1);
+    sched->slot_count = config->workers + (config->wears_out && !config->restarts ? config->workers : 1);
     size_t words = ((size_t)sched->slot_count + 63) / 64;
     sched->slots = calloc(sched->slot_count, sizeof *sched->slots);
     sched->idle = calloc(words * 7, sizeof *sched->idle); /* all seven bitmaps */

@@ -39,10 +39,11 @@ enum {
 };
 
 struct sched_config {
-    unsigned workers; /* that take items, at most; worker numbers are below it */
-    unsigned cpus;    /* that they may use: with more of them busy, short items wait for these; 0: no bound */
-    bool restarts;    /* worn out workers start afresh in place; else they end while replacements start */
-    bool wears_out;   /* max_tasks_per_worker is set, or workers may report themselves worn */
+    unsigned
+        workers; /* that take items, at most; worker numbers are below it. There is a slot more, for one that is as good as gone */
+    unsigned cpus;  /* that they may use: with more of them busy, short items wait for these; 0: no bound */
+    bool restarts;  /* worn out workers start afresh in place; else they end while replacements start */
+    bool wears_out; /* max_tasks_per_worker is set, or workers may report themselves worn */
     uint64_t max_tasks_per_worker; /* 0: no bound */
     unsigned max_attempts;         /* at least 1 */
     uint64_t start_timeout_ns;
@@ -96,9 +97,10 @@ struct sched {
     uint64_t *idle, *room, *empty, *commanded, *owing, *tails; /* bitmaps over slots */
     uint64_t *worker_ids;                                      /* bitmap of numbers in use */
     unsigned state_count[SLOT_STATE_COUNT];
-    unsigned busy_count;  /* slots with spans in flight */
-    unsigned starts_owed; /* first starts, and those that failed: to be made whatever there is to do */
-    unsigned questions;   /* bitmap of what sched_next has to look at; SCHED_ALL_QUESTIONS is right, too, and slower */
+    unsigned busy_count;    /* slots with spans in flight */
+    unsigned leaving_count; /* slots whose workers have closed their pipes, and have places no more */
+    unsigned starts_owed;   /* first starts, and those that failed: to be made whatever there is to do */
+    unsigned questions; /* bitmap of what sched_next has to look at; SCHED_ALL_QUESTIONS is right, too, and slower */
 
     uint64_t now_ns, wake_ns, next_start_ns;
     uint64_t look_ns;       /* when to look for workers that do not get on while others' items wait behind theirs */

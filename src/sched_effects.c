@@ -77,11 +77,12 @@ static bool wants_start(const struct sched *sched)
 {
     const unsigned *count = sched->state_count;
     unsigned live = count[SLOT_STARTING] + count[SLOT_READY] + count[SLOT_CLOSED] + count[SLOT_DYING];
+    unsigned places = sched->config.workers + sched->leaving_count;
     unsigned idle = count[SLOT_READY] > sched->busy_count ? count[SLOT_READY] - sched->busy_count : 0;
     bool needed = sched->starts_owed || sched_broadcast_is_stranded(sched) ||
                   (sched->queue && sched->pending_items > count[SLOT_STARTING] + idle);
     bool over = sched->refusal || (sched->closing && !sched->unended_items && !sched->broadcast);
-    return needed && !over && live < sched->config.workers && sched->now_ns >= sched->next_start_ns;
+    return needed && !over && live < places && sched->now_ns >= sched->next_start_ns;
 }
 
 static bool next_start(struct sched *sched, struct sched_effect *effect)

@@ -55,11 +55,13 @@ struct sched_slot {
     bool has_ended; /* one since it started afresh: so it has its page, and can be asked for what waits */
     bool renewing;  /* starts afresh in place: what it was before ends in order first */
     bool cut_off;   /* was killed since nothing could be sent to it */
+    bool dismissed; /* told to end in order */
+    bool leaves;    /* has closed its pipe, and its place is another's already */
     bool owes;      /* takes part in the broadcast, and has not ended it */
     bool asked;     /* for what it has not begun, and nothing has changed since */
     int verdict;
     unsigned worker_id;
-    bool numbered; /* worker_id is this worker's; one that was dismissed leaves it to its replacement */
+    bool numbered; /* worker_id is this worker's; one that was dismissed, or leaves, leaves it to its replacement */
     uint64_t due_ns;
     uint64_t moved_ns;   /* when it came to the item that it is at */
     uint64_t tasks_left; /* items it may still be sent */

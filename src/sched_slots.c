@@ -221,6 +221,8 @@ static void release_number(struct sched *sched, struct sched_slot *slot)
 static void vacate(struct sched *sched, struct sched_slot *slot)
 {
     release_number(sched, slot);
+    sched->leaving_count -= slot->leaves;
+    slot->leaves = false;
     sched_leave_broadcast(sched, slot);
     slot->due_ns = SCHED_NEVER;
     slot->commands &= COMMAND_FAIL; /* signals for a process that is gone mean nothing */
@@ -250,9 +252,22 @@ static void do_welcome(struct sched *sched, struct sched_slot *slot)
     sched_wind_down(sched);
 }
 
+/* A worker that was ready and had, or has, something to do: its death is no failed start. */
+static bool was_of_use(const struct sched_slot *slot)
+{
+    return slot->ready && (slot->flight.head || slot->useful);
+}
+
+/* It is as good as gone: where it is told late how it ended another starts meanwhile. Not during a broadcast, which may be what it dies
+ * of: then nobody else is to start with it. */
 static void do_await_exit(struct sched *sched, struct sched_slot *slot)
 {
     set_due(sched, slot, EXIT_PAUSE_NS);
+    if (!was_of_use(slot) || sched->broadcast)
+        return;
+    slot->leaves = true;
+    sched->leaving_count++;
+    release_number(sched, slot);
 }
 
 static void do_refresh(struct sched *sched, struct sched_slot *slot)
@@ -266,6 +281,7 @@ static void do_refresh(struct sched *sched, struct sched_slot *slot)
 
 static void do_dismiss(struct sched *sched, struct sched_slot *slot)
 {
+    slot->dismissed = true;
     release_number(sched, slot);
     sched_leave_broadcast(sched, slot);
     sched->counts.recycled += slot->worn || !slot->tasks_left;
@@ -313,8 +329,8 @@ static void do_kill_now(struct sched *sched, struct sched_slot *slot)
 
 static void do_bury(struct sched *sched, struct sched_slot *slot)
 {
-    bool idle_from_the_start = !slot->flight.head && !slot->useful;
-    bool crashed = slot->ready && slot->numbered && (!slot->verdict || slot->verdict == POOL_EPROTO);
+    bool of_use = was_of_use(slot);
+    bool crashed = slot->ready && !slot->dismissed && (!slot->verdict || slot->verdict == POOL_EPROTO);
     settle(sched, slot);
     vacate(sched, slot);
     if (slot->unwanted)
@@ -322,7 +338,7 @@ static void do_bury(struct sched *sched, struct sched_slot *slot)
     sched->counts.crashes += crashed;
     if (!slot->ready)
         count_failed_start(sched);
-    else if (idle_from_the_start || slot->cut_off)
+    else if (!of_use || slot->cut_off)
         pause_starts(sched, START_PAUSE_NS); /* workers that cannot be given anything: not in a spin */
 }
 

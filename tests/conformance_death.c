@@ -400,6 +400,39 @@ static void worker_that_sends_garbage_is_killed_while_it_runs(void)
     pool_destroy(pool);
 }
 
+/* Its successor is started before it is known how it ended, and so before all of its fds are closed. */
+static void whoever_had_fds_enough_to_start_can_be_replaced(void)
+{
+    enum { MOST_FDS = 48 };
+    struct pool_options options = method_options(1);
+    struct rlimit limit, few;
+    unsigned pools = 0;
+    int lowest_free = dup(STDIN_FILENO);
+    EXPECT(lowest_free > 0);
+    close(lowest_free);
+    EXPECT_OK(getrlimit(RLIMIT_NOFILE, &limit));
+    for (int more = 8; more < MOST_FDS; more++) {
+        struct pool *pool = NULL;
+        uint64_t results[2];
+        few = (struct rlimit){(rlim_t)lowest_free + (rlim_t)more, limit.rlim_max};
+        EXPECT_OK(setrlimit(RLIMIT_NOFILE, &few));
+        if (pool_create(&options, &pool))
+            continue;
+        pools++;
+        for (unsigned i = 0; i < 3; i++) {
+            int statuses[2] = {1, 1};
+            struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
+            map.status_out = statuses;
+            pool_map_with(pool, meet_fate, (int[]){IS_KILLED, LIVES}, sizeof(int), results, sizeof *results, 2, &map);
+            EXPECT_INT(statuses[0], POOL_ECRASH);
+            EXPECT_INT(statuses[1], 0);
+        }
+        pool_destroy(pool);
+    }
+    EXPECT_OK(setrlimit(RLIMIT_NOFILE, &limit));
+    EXPECT(pools > 0);
+}
+
 const struct conformance_case death_cases[] = {
     CASE(death_is_told_with_item_pid_and_cause),
     CASE(neighbours_of_a_death_are_unharmed_one_by_one),
@@ -414,5 +447,6 @@ const struct conformance_case death_cases[] = {
     CASE(item_that_succeeds_at_last_has_succeeded),
     CASE(process_that_holds_a_dead_workers_pipes_delays_nothing),
     CASE(worker_that_sends_garbage_is_killed_while_it_runs),
+    CASE(whoever_had_fds_enough_to_start_can_be_replaced),
     {0},
 };

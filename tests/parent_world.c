@@ -111,8 +111,8 @@ bool is_scarce(void)
 /* What comes in is read into this, whatever it is. */
 static bool is_staging(size_t size)
 {
-    size_t workers_bytes = (size_t)world.config.workers * CHAN_STAGING_BYTES;
-    return size == workers_bytes || size == 2 * workers_bytes;
+    size_t workers = world.config.workers, slots = size / CHAN_STAGING_BYTES;
+    return size % CHAN_STAGING_BYTES == 0 && (slots == workers + 1 || slots == 2 * workers);
 }
 
 /* Buffers grow as bytes arrive, never by what a header claims. */

@@ -180,7 +180,8 @@ struct sim_flight {
 
 struct sim_slot {
     enum slot_state state;
-    bool ready, unwanted, worn, useful, has_ended, numbered, renewing, cut_off;
+    bool ready, unwanted, worn, useful, has_ended, numbered, renewing, cut_off, dismissed;
+    bool leaves; /* its place is another's, though its end is not known yet */
     unsigned number;
     int verdict;
     uint64_t due_ns, tasks_left;

@@ -470,6 +470,8 @@ void judge_step(const struct sim *sim)
 static bool has_room(const struct sim *sim)
 {
     unsigned ending = model_count(sim, SLOT_RETIRING), empty = model_count(sim, SLOT_EMPTY);
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        ending += sim->slots[i].leaves;
     return empty && sim->sched.slot_count - empty - ending < sim->config.workers;
 }
 

@@ -44,7 +44,7 @@ static void dismiss(struct sim *sim, struct sim_slot *slot)
 {
     slot->state = SLOT_RETIRING;
     slot->numbered = false;
-    slot->dismiss = true;
+    slot->dismiss = slot->dismissed = true;
     sim->counts.recycled += slot->worn || !slot->tasks_left;
     set_due(sim, slot, sim->config.start_timeout_ns);
     model_leave_broadcast(sim, index_of(sim, slot));
@@ -53,7 +53,7 @@ static void dismiss(struct sim *sim, struct sim_slot *slot)
 static void vacate(struct sim *sim, struct sim_slot *slot)
 {
     slot->state = SLOT_EMPTY;
-    slot->numbered = slot->refresh = slot->dismiss = slot->take = false;
+    slot->numbered = slot->leaves = slot->refresh = slot->dismiss = slot->take = false;
     slot->signal = 0;
     slot->due_ns = SIM_NEVER;
     model_leave_broadcast(sim, index_of(sim, slot));
@@ -337,6 +337,8 @@ static void kill_for_garbage(struct sim *sim, struct sim_slot *slot)
 
 static void await_exit(struct sim *sim, struct sim_slot *slot)
 {
+    slot->leaves = slot->ready && (slot->flight_count || slot->useful) && !sim->broadcast;
+    slot->numbered = slot->numbered && !slot->leaves;
     slot->state = SLOT_CLOSED;
     set_due(sim, slot, EXIT_PAUSE_NS);
 }
@@ -558,7 +560,7 @@ void model_exited(struct sim *sim, const struct sim_worker *worker)
     struct sim_slot *slot = &sim->slots[worker->slot];
     bool never_used = !slot->flight_count && !slot->useful;
     bool by_itself = slot->verdict == 0 || slot->verdict == POOL_EPROTO;
-    sim->counts.crashes += slot->ready && slot->numbered && by_itself && !slot->unwanted;
+    sim->counts.crashes += slot->ready && !slot->dismissed && by_itself && !slot->unwanted;
     slot->state = SLOT_EMPTY;
     settle(sim, slot, worker);
     vacate(sim, slot);

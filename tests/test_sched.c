@@ -505,6 +505,59 @@ static void end_of_file_is_not_death(void **unused)
     close_scene(&scene);
 }
 
+static void who_has_closed_its_pipe_is_replaced_before_it_is_known_how_it_ended(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(4, 0));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    sched_eof(&scene.sched, 0);
+    expect(&scene, "slot 2: start worker 0");
+    sched_ready(&scene.sched, 2);
+    expect(&scene, "slot 2: a2-2");
+    sched_eof(&scene.sched, 2);
+    expect(&scene, ""); /* there is one slot to spare */
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: crash, attempt 1; slot 0: start worker 0");
+    sched_exited(&scene.sched, 2);
+    expect(&scene, "a2: crash, attempt 1");
+    assert_int_equal(scene.sched.counts.crashes, 2);
+    close_scene(&scene);
+}
+
+static void who_dies_without_having_had_anything_is_not_replaced_at_once(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    sched_eof(&scene.sched, 0);
+    sched_eof(&scene.sched, 1);
+    submit(&scene, &scene.a, job_of(4, 0));
+    expect(&scene, "");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "");
+    at(&scene, 10 * MS);
+    expect(&scene, "slot 0: start worker 0");
+    close_scene(&scene);
+}
+
+/* It may be what it has died of: who is started when it has failed does without. */
+static void who_closes_its_pipe_during_a_broadcast_is_not_replaced_at_once(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(4, 0));
+    expect(&scene, "slot 0: a0-0; slot 1: a1-1");
+    broadcast(&scene);
+    expect(&scene, "slot 0: all0-0 stepwise; slot 1: all1-1 stepwise");
+    ended(&scene, 0, 1);
+    expect(&scene, "");
+    sched_eof(&scene.sched, 0);
+    expect(&scene, "");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "all0: crash, attempt 1; slot 0: start worker 0");
+    close_scene(&scene);
+}
+
 static void deadline_runs_from_the_start_of_the_item(void **unused)
 {
     (void)unused;
@@ -1222,6 +1275,9 @@ int main(void)
         cmocka_unit_test(an_item_that_was_not_read_is_not_blamed),
         cmocka_unit_test(garbage_kills_the_worker_and_is_blamed_the_same_way),
         cmocka_unit_test(end_of_file_is_not_death),
+        cmocka_unit_test(who_has_closed_its_pipe_is_replaced_before_it_is_known_how_it_ended),
+        cmocka_unit_test(who_dies_without_having_had_anything_is_not_replaced_at_once),
+        cmocka_unit_test(who_closes_its_pipe_during_a_broadcast_is_not_replaced_at_once),
         cmocka_unit_test(deadline_runs_from_the_start_of_the_item),
         cmocka_unit_test(without_grace_the_deadline_kills_at_once),
         cmocka_unit_test(at_most_once_sends_items_one_by_one),
