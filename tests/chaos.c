@@ -169,7 +169,7 @@ static void close_arena(struct arena *arena)
 struct round {
     struct arena arenas[POOLS];
     unsigned pools, callers;
-    struct dice dice;
+    struct dice dice, hand_dice;
     atomic_bool calls_end, hand_rests;
 };
 
@@ -239,16 +239,16 @@ static void *call_at_random(void *arg)
 static void *lay_hand_on(void *arg)
 {
     struct round *round = arg;
-    struct dice dice = {round->dice.state ^ UINT64_C(0xabcdef)};
-    bool gentle = dice_one_in(&dice, 4);
+    struct dice *dice = &round->hand_dice;
+    bool gentle = dice_one_in(dice, 4);
     thread_index = CALLERS + 1;
     while (!round->hand_rests) {
         note_doing("cancel what is endless");
-        cancel_endless(1 + dice_below(&dice, 3));
+        cancel_endless(1 + dice_below(dice, 3));
         note_doing("strike");
-        if (!gentle && dice_one_in(&dice, 4))
-            strike_at_random(&round->arenas[dice_below(&dice, round->pools)], &dice);
-        pause_us(dice_below(&dice, 10000));
+        if (!gentle && dice_one_in(dice, 4))
+            strike_at_random(&round->arenas[dice_below(dice, round->pools)], dice);
+        pause_us(dice_below(dice, 10000));
     }
     note_doing("ended");
     return NULL;
@@ -315,6 +315,7 @@ static void play(struct round *round, struct board_address address)
     note_doing("create");
     for (unsigned i = 0; i < round->pools; i++)
         open_arena(&round->arenas[i], i, address, dice);
+    round->hand_dice.state = dice_next(dice);
     start_thread(&hand, lay_hand_on, round);
     for (unsigned i = 0; i < round->callers; i++) {
         caller[i] = (struct caller){round, i, {dice_next(dice)}};
