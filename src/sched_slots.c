@@ -260,14 +260,19 @@ static bool was_of_use(const struct sched_slot *slot)
 
 /* It is as good as gone: where it is told late how it ended another starts meanwhile. Not during a broadcast, which may be what it dies
  * of: then nobody else is to start with it. */
-static void do_await_exit(struct sched *sched, struct sched_slot *slot)
+static void do_leave(struct sched *sched, struct sched_slot *slot)
 {
-    set_due(sched, slot, EXIT_PAUSE_NS);
-    if (!was_of_use(slot) || sched->broadcast)
+    if (slot->leaves || !was_of_use(slot) || slot->cut_off || sched->broadcast)
         return;
     slot->leaves = true;
     sched->leaving_count++;
     release_number(sched, slot);
+}
+
+static void do_await_exit(struct sched *sched, struct sched_slot *slot)
+{
+    set_due(sched, slot, EXIT_PAUSE_NS);
+    do_leave(sched, slot);
 }
 
 static void do_refresh(struct sched *sched, struct sched_slot *slot)
@@ -351,6 +356,7 @@ static void (*const actions[SLOT_ACTION_COUNT])(struct sched *, struct sched_slo
     [SLOT_WELCOME] = do_welcome,
     [SLOT_ACCEPT] = do_nothing, /* sched_items_ended does it */
     [SLOT_AWAIT_EXIT] = do_await_exit,
+    [SLOT_LEAVE] = do_leave,
     [SLOT_REFRESH] = do_refresh,
     [SLOT_DISMISS] = do_dismiss,
     [SLOT_KILL_GARBAGE] = do_kill_garbage,

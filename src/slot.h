@@ -43,7 +43,8 @@ enum slot_action {
     SLOT_TRY_LATER,
     SLOT_WELCOME,      /* give it items */
     SLOT_ACCEPT,       /* the items have ended */
-    SLOT_AWAIT_EXIT,   /* bounded: a worker without a reply pipe is of no use */
+    SLOT_AWAIT_EXIT,   /* bounded: a worker without a reply pipe is of no use; and as SLOT_LEAVE */
+    SLOT_LEAVE,        /* its place may be another's */
     SLOT_REFRESH,      /* tell it to start afresh in place */
     SLOT_DISMISS,      /* tell it to end in order */
     SLOT_KILL_GARBAGE, /* SIGKILL; the item it was at fails with POOL_EPROTO */

@@ -335,18 +335,27 @@ static void kill_for_garbage(struct sim *sim, struct sim_slot *slot)
     kill_slot(sim, slot, SIGKILL);
 }
 
+/* Its place is another's: unless starts have to pause since it was never of use, or could not be reached. */
+static void leave(const struct sim *sim, struct sim_slot *slot)
+{
+    bool of_use = slot->ready && (slot->flight_count || slot->useful) && !slot->cut_off;
+    slot->leaves |= of_use && !sim->broadcast;
+    slot->numbered &= !slot->leaves;
+}
+
 static void await_exit(struct sim *sim, struct sim_slot *slot)
 {
-    slot->leaves = slot->ready && (slot->flight_count || slot->useful) && !sim->broadcast;
-    slot->numbered = slot->numbered && !slot->leaves;
     slot->state = SLOT_CLOSED;
     set_due(sim, slot, EXIT_PAUSE_NS);
+    leave(sim, slot);
 }
 
 void model_said(struct sim *sim, unsigned index, enum sim_say say)
 {
     struct sim_slot *slot = &sim->slots[index];
     bool starting = slot->state == SLOT_STARTING;
+    if (slot->state == SLOT_DYING && say == SAY_EOF)
+        leave(sim, slot);
     if (slot->state == SLOT_DYING)
         return;
     if (say == SAY_READY && starting)

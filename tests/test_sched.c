@@ -525,6 +525,28 @@ static void who_has_closed_its_pipe_is_replaced_before_it_is_known_how_it_ended(
     close_scene(&scene);
 }
 
+static void who_was_killed_is_replaced_when_its_pipe_is_closed(void **unused)
+{
+    (void)unused;
+    struct job job = job_of(20, 0);
+    open_ready(&scene, plain);
+    job.timeout_ns = S;
+    submit(&scene, &scene.a, job);
+    expect(&scene, "slot 0: a0-0 stepwise; slot 1: a1-1 stepwise");
+    at(&scene, S - MS);
+    ended(&scene, 1, 1);
+    while (sched_next(&scene.sched, &(struct sched_effect){0}))
+        continue; /* slot 1 gets what it may queue */
+    at(&scene, S);
+    expect(&scene, "slot 0: SIGTERM");
+    sched_eof(&scene.sched, 0);
+    expect(&scene, "slot 2: start worker 0");
+    sched_eof(&scene.sched, 0);
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: deadline, attempt 1");
+    close_scene(&scene);
+}
+
 static void who_dies_without_having_had_anything_is_not_replaced_at_once(void **unused)
 {
     (void)unused;
@@ -1276,6 +1298,7 @@ int main(void)
         cmocka_unit_test(garbage_kills_the_worker_and_is_blamed_the_same_way),
         cmocka_unit_test(end_of_file_is_not_death),
         cmocka_unit_test(who_has_closed_its_pipe_is_replaced_before_it_is_known_how_it_ended),
+        cmocka_unit_test(who_was_killed_is_replaced_when_its_pipe_is_closed),
         cmocka_unit_test(who_dies_without_having_had_anything_is_not_replaced_at_once),
         cmocka_unit_test(who_closes_its_pipe_during_a_broadcast_is_not_replaced_at_once),
         cmocka_unit_test(deadline_runs_from_the_start_of_the_item),
