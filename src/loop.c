@@ -178,6 +178,9 @@ static void handle_event(struct loop *loop, uint64_t data)
     case ABOUT_EXIT:
         loop_look_at_exit(loop, slot);
         break;
+    case ABOUT_END:
+        loop_note_end(loop, slot);
+        break;
     case ABOUT_WAKE:
         (void)!fd_read(loop->wake_fd, &times, sizeof times);
         break;

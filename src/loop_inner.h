@@ -14,7 +14,7 @@
 enum { WHAT_BYTES = 1400 }; /* "worker 3 (pid 4711) ..." fits LOOP_TEXT_BYTES with it */
 
 /* What an epoll event is about: this and the slot are its data. */
-enum { ABOUT_REPLIES, ABOUT_REQUESTS, ABOUT_EXIT, ABOUT_TIME, ABOUT_WAKE, ABOUT_BITS = 3 };
+enum { ABOUT_REPLIES, ABOUT_REQUESTS, ABOUT_EXIT, ABOUT_END, ABOUT_TIME, ABOUT_WAKE, ABOUT_BITS = 3 };
 
 /* ---- loop_workers.c ---- */
 
@@ -29,6 +29,7 @@ void loop_start_planned(struct loop *loop);
 void loop_read_replies(struct loop *loop, unsigned slot);
 void loop_take_replies(struct loop *loop, unsigned slot);
 void loop_look_at_exit(struct loop *loop, unsigned slot);
+void loop_note_end(struct loop *loop, unsigned slot);
 void loop_discard(struct loop *loop, struct backend_child *child);
 
 /* ---- loop_glance.c ---- */

@@ -68,6 +68,23 @@ void loop_watch_exit(struct loop *loop, unsigned slot)
         peer->watches_exit = !loop_watch(loop, peer->child.exit_fd, slot, ABOUT_EXIT, EPOLLIN);
 }
 
+/* Where the end of a process is known before it is told how it ended: once it has closed its pipe that is waited for as well. Without
+ * memory for that it is told later. */
+static void watch_end(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    const struct backend_child *child = &peer->child;
+    if (child->pid && child->pidfd >= 0 && child->pidfd != child->exit_fd)
+        peer->watches_end = !loop_watch(loop, child->pidfd, slot, ABOUT_END, EPOLLIN);
+}
+
+static void stop_watching_end(struct loop *loop, struct peer *peer)
+{
+    if (peer->watches_end)
+        unwatch(loop, peer->child.pidfd);
+    peer->watches_end = false;
+}
+
 /* ---- starting ---- */
 
 static void note_failed_start(struct loop *loop, int error, const struct peer *peer, const char *what)
@@ -177,7 +194,7 @@ void loop_start_planned(struct loop *loop)
             sched_start_later(&loop->sched, starts[i].slot);
     }
     if (refused && loop->sched.leaving_count)
-        sched_start_later(&loop->sched, refused->slot); /* what it lacks may be with one that is as good as gone */
+        sched_start_later(&loop->sched, refused->slot); /* what it lacks may be kept for one that is gone */
     else if (refused)
         refuse_start(loop, refused->slot, refused->rc, text);
 }
@@ -206,6 +223,7 @@ static bool take_news(struct loop *loop, unsigned slot)
     case PEER_EOF:
         stop_reading(loop, peer);
         loop_stop_writing(loop, slot);
+        watch_end(loop, slot);
         sched_eof(&loop->sched, slot);
         return false;
     case PEER_SKIPPED:
@@ -284,6 +302,15 @@ static void note_end(struct loop *loop, unsigned slot, const struct child_exit *
         describe_exit(how, peer->end_text, sizeof peer->end_text);
 }
 
+void loop_note_end(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    if (!peer->watches_end)
+        return; /* what was told meanwhile is more */
+    stop_watching_end(loop, peer);
+    sched_gone(&loop->sched, slot);
+}
+
 void loop_look_at_exit(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
@@ -291,6 +318,7 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
     char text[256] = "";
     if (!peer_is_open(peer))
         return;
+    stop_watching_end(loop, peer); /* reap closes it */
     int rc = loop->backend->reap(loop->backend_state, &peer->child, &how, text);
     if (rc == BACKEND_MOVED) {
         peer->watches_exit = false;

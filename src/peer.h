@@ -48,6 +48,7 @@ struct peer {
     bool large_pipes;
     enum { PEER_EXPECTS_HELLO, PEER_EXPECTS_READY, PEER_EXPECTS_RESULTS } expects;
     bool watched, watches_output, watches_exit; /* by the loop's epoll: reply_fd; request_fd; exit_fd */
+    bool watches_end;                           /* pidfd, where that is another and the pipe was closed */
     bool was_watched;                           /* its reply_fd */
 
     /* the frame that is being read */

@@ -96,6 +96,11 @@ void sched_eof(struct sched *sched, unsigned slot)
     sched_step(sched, &sched->slots[slot], SLOT_EOF);
 }
 
+void sched_gone(struct sched *sched, unsigned slot)
+{
+    sched_step(sched, &sched->slots[slot], SLOT_GONE);
+}
+
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position)
 {
     sched->slots[slot].read_position = read_position;

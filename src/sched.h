@@ -98,7 +98,7 @@ struct sched {
     uint64_t *worker_ids;                                      /* bitmap of numbers in use */
     unsigned state_count[SLOT_STATE_COUNT];
     unsigned busy_count;    /* slots with spans in flight */
-    unsigned leaving_count; /* slots whose workers have closed their pipes, and have places no more */
+    unsigned leaving_count; /* slots whose workers are gone, of which it is not known yet how they ended */
     unsigned starts_owed;   /* first starts, and those that failed: to be made whatever there is to do */
     unsigned questions; /* bitmap of what sched_next has to look at; SCHED_ALL_QUESTIONS is right, too, and slower */
 
@@ -168,6 +168,7 @@ void sched_unreachable(struct sched *sched, unsigned slot);
 void sched_eof(struct sched *sched, unsigned slot);
 /* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not begun. */
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
+void sched_gone(struct sched *sched, unsigned slot);   /* after EOF: its process has ended; how it did is told by */
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
 
 /* Whether what was added just now can wait for company: nobody is idle, nobody is to be started, nothing has ended by it. */

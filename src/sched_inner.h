@@ -56,7 +56,7 @@ struct sched_slot {
     bool renewing;  /* starts afresh in place: what it was before ends in order first */
     bool cut_off;   /* was killed since nothing could be sent to it */
     bool dismissed; /* told to end in order */
-    bool leaves;    /* has closed its pipe, and its place is another's already */
+    bool leaves;    /* is gone, and its place is another's already */
     bool owes;      /* takes part in the broadcast, and has not ended it */
     bool asked;     /* for what it has not begun, and nothing has changed since */
     int verdict;

@@ -258,11 +258,11 @@ static bool was_of_use(const struct sched_slot *slot)
     return slot->ready && (slot->flight.head || slot->useful);
 }
 
-/* It is as good as gone: where it is told late how it ended another starts meanwhile. Not during a broadcast, which may be what it dies
+/* It is gone, though it is not known yet how it ended: another starts meanwhile. Not during a broadcast, which may be what it has died
  * of: then nobody else is to start with it. */
 static void do_leave(struct sched *sched, struct sched_slot *slot)
 {
-    if (slot->leaves || !was_of_use(slot) || slot->cut_off || sched->broadcast)
+    if (!was_of_use(slot) || slot->cut_off || sched->broadcast)
         return;
     slot->leaves = true;
     sched->leaving_count++;
@@ -272,7 +272,6 @@ static void do_leave(struct sched *sched, struct sched_slot *slot)
 static void do_await_exit(struct sched *sched, struct sched_slot *slot)
 {
     set_due(sched, slot, EXIT_PAUSE_NS);
-    do_leave(sched, slot);
 }
 
 static void do_refresh(struct sched *sched, struct sched_slot *slot)

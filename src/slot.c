@@ -31,6 +31,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_SAYS_ENDED] = BUG(EMPTY),
                 [SLOT_SAYS_GARBAGE] = BUG(EMPTY),
                 [SLOT_EOF] = BUG(EMPTY),
+                [SLOT_GONE] = BUG(EMPTY),
                 [SLOT_EXITED] = BUG(EMPTY),
                 [SLOT_DUE] = BUG(EMPTY),
                 [SLOT_RESTART] = BUG(EMPTY),
@@ -48,6 +49,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_SAYS_ENDED] = TO(DYING, KILL_GARBAGE),
                 [SLOT_SAYS_GARBAGE] = TO(DYING, KILL_GARBAGE),
                 [SLOT_EOF] = TO(CLOSED, AWAIT_EXIT),
+                [SLOT_GONE] = BUG(STARTING),
                 [SLOT_EXITED] = TO(EMPTY, BURY),
                 [SLOT_DUE] = TO(DYING, KILL_LATE),
                 [SLOT_RESTART] = BUG(STARTING),
@@ -65,6 +67,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_SAYS_ENDED] = STAY(READY, ACCEPT),
                 [SLOT_SAYS_GARBAGE] = TO(DYING, KILL_GARBAGE),
                 [SLOT_EOF] = TO(CLOSED, AWAIT_EXIT),
+                [SLOT_GONE] = BUG(READY),
                 [SLOT_EXITED] = TO(EMPTY, BURY),
                 [SLOT_DUE] = TO(DYING, KILL_OVERDUE),
                 [SLOT_RESTART] = TO(STARTING, REFRESH),
@@ -82,6 +85,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_SAYS_ENDED] = TO(DYING, KILL_GARBAGE),
                 [SLOT_SAYS_GARBAGE] = TO(DYING, KILL_GARBAGE),
                 [SLOT_EOF] = STAY(CLOSED, NOTHING),
+                [SLOT_GONE] = STAY(CLOSED, LEAVE),
                 [SLOT_EXITED] = TO(EMPTY, BURY),
                 [SLOT_DUE] = TO(DYING, KILL_GARBAGE),
                 [SLOT_RESTART] = BUG(CLOSED),
@@ -99,6 +103,7 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_SAYS_ENDED] = TO(DYING, KILL_GARBAGE),
                 [SLOT_SAYS_GARBAGE] = TO(DYING, KILL_GARBAGE),
                 [SLOT_EOF] = STAY(RETIRING, NOTHING),
+                [SLOT_GONE] = STAY(RETIRING, NOTHING),
                 [SLOT_EXITED] = TO(EMPTY, BURY),
                 [SLOT_DUE] = TO(DYING, KILL_NOW),
                 [SLOT_RESTART] = BUG(RETIRING),
@@ -115,7 +120,8 @@ static const struct cell table[SLOT_STATE_COUNT][SLOT_EVENT_COUNT] =
                 [SLOT_SAYS_FAILED] = STAY(DYING, NOTHING),
                 [SLOT_SAYS_ENDED] = STAY(DYING, NOTHING),
                 [SLOT_SAYS_GARBAGE] = STAY(DYING, NOTHING),
-                [SLOT_EOF] = STAY(DYING, LEAVE),
+                [SLOT_EOF] = STAY(DYING, NOTHING),
+                [SLOT_GONE] = STAY(DYING, LEAVE),
                 [SLOT_EXITED] = TO(EMPTY, BURY),
                 [SLOT_DUE] = STAY(DYING, KILL_NOW),
                 [SLOT_RESTART] = BUG(DYING),
@@ -141,8 +147,8 @@ const char *slot_state_name(enum slot_state state)
 const char *slot_event_name(enum slot_event event)
 {
     static const char *const names[SLOT_EVENT_COUNT] = {
-        "start",       "not started", "put off", "says ready", "says failed", "says ended", "says garbage",
-        "end of file", "exited",      "due",     "restart",    "retire",      "terminate",  "kill",
+        "start", "not started", "put off", "says ready", "says failed", "says ended", "says garbage", "end of file",
+        "gone",  "exited",      "due",     "restart",    "retire",      "terminate",  "kill",
     };
     return names[event];
 }

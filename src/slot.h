@@ -26,6 +26,7 @@ enum slot_event {
     SLOT_SAYS_ENDED,  /* items have ended */
     SLOT_SAYS_GARBAGE,
     SLOT_EOF,
+    SLOT_GONE, /* after EOF: its process has ended; how is told by the next */
     SLOT_EXITED,
     SLOT_DUE,       /* the time limit of what it is doing has passed */
     SLOT_RESTART,   /* is worn out, and can start afresh in place */
@@ -43,8 +44,8 @@ enum slot_action {
     SLOT_TRY_LATER,
     SLOT_WELCOME,      /* give it items */
     SLOT_ACCEPT,       /* the items have ended */
-    SLOT_AWAIT_EXIT,   /* bounded: a worker without a reply pipe is of no use; and as SLOT_LEAVE */
-    SLOT_LEAVE,        /* its place may be another's */
+    SLOT_AWAIT_EXIT,   /* bounded: a worker without a reply pipe is of no use */
+    SLOT_LEAVE,        /* its place is another's */
     SLOT_REFRESH,      /* tell it to start afresh in place */
     SLOT_DISMISS,      /* tell it to end in order */
     SLOT_KILL_GARBAGE, /* SIGKILL; the item it was at fails with POOL_EPROTO */

@@ -108,7 +108,7 @@ struct sim_job {
 
 /* ---- workers: the truth ---- */
 
-enum sim_say { SAY_READY, SAY_FAILED, SAY_ENDED, SAY_SKIPPED, SAY_GARBAGE, SAY_EOF, SAY_EXITED };
+enum sim_say { SAY_READY, SAY_FAILED, SAY_ENDED, SAY_SKIPPED, SAY_GARBAGE, SAY_EOF, SAY_GONE, SAY_EXITED };
 
 struct sim_report {
     struct sim_job *job;

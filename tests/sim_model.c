@@ -347,16 +347,15 @@ static void await_exit(struct sim *sim, struct sim_slot *slot)
 {
     slot->state = SLOT_CLOSED;
     set_due(sim, slot, EXIT_PAUSE_NS);
-    leave(sim, slot);
 }
 
 void model_said(struct sim *sim, unsigned index, enum sim_say say)
 {
     struct sim_slot *slot = &sim->slots[index];
     bool starting = slot->state == SLOT_STARTING;
-    if (slot->state == SLOT_DYING && say == SAY_EOF)
+    if (say == SAY_GONE && slot->state != SLOT_RETIRING)
         leave(sim, slot);
-    if (slot->state == SLOT_DYING)
+    if (say == SAY_GONE || slot->state == SLOT_DYING)
         return;
     if (say == SAY_READY && starting)
         be_ready(sim, slot);

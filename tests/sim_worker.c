@@ -20,7 +20,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static void say(struct sim *sim, struct sim_worker *worker, enum sim_say what, const struct sim_report *report,
                 uint64_t after_ns)
 {
-    if (worker->pipe_closed && what != SAY_EXITED)
+    if (worker->pipe_closed && what < SAY_GONE)
         return;
     if (worker->said_first == worker->said_end)
         worker->said_first = worker->said_end = 0;
@@ -44,7 +44,7 @@ static void close_pipe(struct sim *sim, struct sim_worker *worker)
     worker->pipe_closed = true;
 }
 
-/* Its exit is known a little after its pipe is closed, or much later. */
+/* Its exit is known a little after its pipe is closed, or much later; and that it is gone perhaps before that. */
 static void die(struct sim *sim, struct sim_worker *worker)
 {
     struct sim_random *random = &sim->random;
@@ -56,6 +56,8 @@ static void die(struct sim *sim, struct sim_worker *worker)
     uint64_t delay_ns = sim_chance(random, 1, 4) ? sim_between(random, 0, 100 * SIM_US) : 0;
     if (!worker->pipe_kept && sim_chance(random, 1, 40))
         delay_ns = sim_between(random, 0, 3 * SIM_S);
+    if (!worker->pipe_kept && sim_chance(random, 1, 2))
+        say(sim, worker, SAY_GONE, NULL, sim_between(random, 0, delay_ns));
     say(sim, worker, SAY_EXITED, NULL, delay_ns);
     sim->totals.deaths++;
     sim_trace(sim, "            process %u in slot %u dies%s", worker->process, worker->slot,

@@ -189,16 +189,12 @@ static void drain_all(struct sim *sim)
 
 static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message message)
 {
-    static const char *const texts[] = {[SAY_READY] = "is ready",
-                                        [SAY_FAILED] = "cannot be had",
-                                        [SAY_GARBAGE] = "says nonsense",
-                                        [SAY_EOF] = "has closed its pipe",
-                                        [SAY_EXITED] = "is gone"};
-    static void (*const events[])(struct sched *, unsigned) = {[SAY_READY] = sched_ready,
-                                                               [SAY_FAILED] = sched_failed,
-                                                               [SAY_GARBAGE] = sched_garbage,
-                                                               [SAY_EOF] = sched_eof,
-                                                               [SAY_EXITED] = sched_exited};
+    static const char *const texts[] = {
+        [SAY_READY] = "is ready",          [SAY_FAILED] = "cannot be had", [SAY_GARBAGE] = "says nonsense",
+        [SAY_EOF] = "has closed its pipe", [SAY_GONE] = "is gone",         [SAY_EXITED] = "has told how it ended"};
+    static void (*const events[])(struct sched *, unsigned) = {
+        [SAY_READY] = sched_ready, [SAY_FAILED] = sched_failed, [SAY_GARBAGE] = sched_garbage,
+        [SAY_EOF] = sched_eof,     [SAY_GONE] = sched_gone,     [SAY_EXITED] = sched_exited};
     if (message.say == SAY_ENDED) {
         host_ended(sim, worker, &message.report);
         return;

@@ -172,6 +172,14 @@ static void ended(struct scene *scene, unsigned slot, uint64_t items)
     sched_items_ended(&scene->sched, slot, items, 0, items * MS, false);
 }
 
+/* Its process, and nobody knows how. */
+static void is_gone(struct scene *scene, unsigned slot)
+{
+    sched_eof(&scene->sched, slot);
+    expect(scene, "");
+    sched_gone(&scene->sched, slot);
+}
+
 static void one_failed(struct scene *scene, unsigned slot, uint64_t items)
 {
     sched_items_ended(&scene->sched, slot, items, 1, items * MS, false);
@@ -505,17 +513,17 @@ static void end_of_file_is_not_death(void **unused)
     close_scene(&scene);
 }
 
-static void who_has_closed_its_pipe_is_replaced_before_it_is_known_how_it_ended(void **unused)
+static void who_is_gone_is_replaced_before_it_is_known_how_it_ended(void **unused)
 {
     (void)unused;
     open_ready(&scene, plain);
     submit(&scene, &scene.a, job_of(4, 0));
     expect(&scene, "slot 0: a0-0; slot 1: a1-1");
-    sched_eof(&scene.sched, 0);
+    is_gone(&scene, 0);
     expect(&scene, "slot 2: start worker 0");
     sched_ready(&scene.sched, 2);
     expect(&scene, "slot 2: a2-2");
-    sched_eof(&scene.sched, 2);
+    is_gone(&scene, 2);
     expect(&scene, ""); /* there is one slot to spare */
     sched_exited(&scene.sched, 0);
     expect(&scene, "a0: crash, attempt 1; slot 0: start worker 0");
@@ -525,7 +533,7 @@ static void who_has_closed_its_pipe_is_replaced_before_it_is_known_how_it_ended(
     close_scene(&scene);
 }
 
-static void who_was_killed_is_replaced_when_its_pipe_is_closed(void **unused)
+static void who_was_killed_is_replaced_when_it_is_gone(void **unused)
 {
     (void)unused;
     struct job job = job_of(20, 0);
@@ -539,9 +547,8 @@ static void who_was_killed_is_replaced_when_its_pipe_is_closed(void **unused)
         continue; /* slot 1 gets what it may queue */
     at(&scene, S);
     expect(&scene, "slot 0: SIGTERM");
-    sched_eof(&scene.sched, 0);
+    is_gone(&scene, 0);
     expect(&scene, "slot 2: start worker 0");
-    sched_eof(&scene.sched, 0);
     sched_exited(&scene.sched, 0);
     expect(&scene, "a0: deadline, attempt 1");
     close_scene(&scene);
@@ -551,8 +558,8 @@ static void who_dies_without_having_had_anything_is_not_replaced_at_once(void **
 {
     (void)unused;
     open_ready(&scene, plain);
-    sched_eof(&scene.sched, 0);
-    sched_eof(&scene.sched, 1);
+    is_gone(&scene, 0);
+    is_gone(&scene, 1);
     submit(&scene, &scene.a, job_of(4, 0));
     expect(&scene, "");
     sched_exited(&scene.sched, 0);
@@ -563,7 +570,7 @@ static void who_dies_without_having_had_anything_is_not_replaced_at_once(void **
 }
 
 /* It may be what it has died of: who is started when it has failed does without. */
-static void who_closes_its_pipe_during_a_broadcast_is_not_replaced_at_once(void **unused)
+static void who_dies_during_a_broadcast_is_not_replaced_at_once(void **unused)
 {
     (void)unused;
     open_ready(&scene, plain);
@@ -573,7 +580,7 @@ static void who_closes_its_pipe_during_a_broadcast_is_not_replaced_at_once(void 
     expect(&scene, "slot 0: all0-0 stepwise; slot 1: all1-1 stepwise");
     ended(&scene, 0, 1);
     expect(&scene, "");
-    sched_eof(&scene.sched, 0);
+    is_gone(&scene, 0);
     expect(&scene, "");
     sched_exited(&scene.sched, 0);
     expect(&scene, "all0: crash, attempt 1; slot 0: start worker 0");
@@ -1297,10 +1304,10 @@ int main(void)
         cmocka_unit_test(an_item_that_was_not_read_is_not_blamed),
         cmocka_unit_test(garbage_kills_the_worker_and_is_blamed_the_same_way),
         cmocka_unit_test(end_of_file_is_not_death),
-        cmocka_unit_test(who_has_closed_its_pipe_is_replaced_before_it_is_known_how_it_ended),
-        cmocka_unit_test(who_was_killed_is_replaced_when_its_pipe_is_closed),
+        cmocka_unit_test(who_is_gone_is_replaced_before_it_is_known_how_it_ended),
+        cmocka_unit_test(who_was_killed_is_replaced_when_it_is_gone),
         cmocka_unit_test(who_dies_without_having_had_anything_is_not_replaced_at_once),
-        cmocka_unit_test(who_closes_its_pipe_during_a_broadcast_is_not_replaced_at_once),
+        cmocka_unit_test(who_dies_during_a_broadcast_is_not_replaced_at_once),
         cmocka_unit_test(deadline_runs_from_the_start_of_the_item),
         cmocka_unit_test(without_grace_the_deadline_kills_at_once),
         cmocka_unit_test(at_most_once_sends_items_one_by_one),

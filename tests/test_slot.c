@@ -104,7 +104,8 @@ static void a_dying_worker_is_not_listened_to(void **unused)
     static const enum slot_event says[] = {SLOT_SAYS_READY, SLOT_SAYS_FAILED, SLOT_SAYS_ENDED, SLOT_SAYS_GARBAGE};
     for (size_t i = 0; i < sizeof says / sizeof *says; i++)
         assert_leads(SLOT_DYING, says[i], SLOT_NOTHING, SLOT_DYING);
-    assert_leads(SLOT_DYING, SLOT_EOF, SLOT_LEAVE, SLOT_DYING); /* but for its end */
+    assert_leads(SLOT_DYING, SLOT_EOF, SLOT_NOTHING, SLOT_DYING);
+    assert_leads(SLOT_DYING, SLOT_GONE, SLOT_LEAVE, SLOT_DYING); /* but for its end */
 }
 
 static void the_life_of_a_worker(void **unused)
