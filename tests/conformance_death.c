@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -400,6 +401,65 @@ static void worker_that_sends_garbage_is_killed_while_it_runs(void)
     pool_destroy(pool);
 }
 
+/* ---- successors ---- */
+
+/* Every worker locks the file, alone; who cannot leaves a mark. The argument is its path. */
+static int lock_or_mark(const void *arg, size_t arg_size, void **state_out)
+{
+    char mark[CASE_PATH_BYTES + 8];
+    int fd = open(arg, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    (void)arg_size;
+    (void)state_out;
+    snprintf(mark, sizeof mark, "%s.mark", (const char *)arg);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+        close(open(mark, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    return 0;
+}
+
+enum { FIRST_PIPE_FD = 3, LAST_PIPE_FD = 6 };
+
+/* Item 0 closes what it talks by, and lives on with the lock. */
+static int close_pipes_or_answer(const void *item, void *result, void *state)
+{
+    (void)state;
+    *(char *)result = 1;
+    for (int fd = FIRST_PIPE_FD; fd <= LAST_PIPE_FD && !*(const char *)item; fd++)
+        close(fd);
+    while (!*(const char *)item)
+        pause();
+    return 0;
+}
+
+static void expect_crash_and_answer(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size)
+{
+    int statuses[2] = {1, 1};
+    uint64_t results[2];
+    struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
+    map.status_out = statuses;
+    pool_map_with(pool, fn, items, item_size, results, sizeof *results, 2, &map);
+    EXPECT(statuses[0] == POOL_ECRASH || statuses[0] == POOL_EPROTO);
+    EXPECT_INT(statuses[1], 0);
+}
+
+/* The next worker may be started before it is known how the last one ended, but not while that has anything left. */
+static void successor_finds_free_what_the_dead_one_had(void)
+{
+    enum { DEATHS = 40 };
+    char path[CASE_PATH_BYTES], mark[CASE_PATH_BYTES + 8];
+    struct pool_options options = method_options(1);
+    case_path("lock", path);
+    snprintf(mark, sizeof mark, "%s.mark", path);
+    options.initializer = lock_or_mark;
+    options.arg = path;
+    options.arg_size = sizeof path;
+    struct pool *pool = make_pool_with(&options);
+    for (unsigned i = 0; i < DEATHS; i++)
+        expect_crash_and_answer(pool, meet_fate, (int[]){i % 2 ? IS_KILLED : EXITS, LIVES}, sizeof(int));
+    expect_crash_and_answer(pool, close_pipes_or_answer, "\0\1", 1);
+    EXPECT(access(mark, F_OK) && errno == ENOENT);
+    pool_destroy(pool);
+}
+
 /* Its successor is started before it is known how it ended, and so before all of its fds are closed. */
 static void whoever_had_fds_enough_to_start_can_be_replaced(void)
 {
@@ -413,20 +473,13 @@ static void whoever_had_fds_enough_to_start_can_be_replaced(void)
     EXPECT_OK(getrlimit(RLIMIT_NOFILE, &limit));
     for (int more = 8; more < MOST_FDS; more++) {
         struct pool *pool = NULL;
-        uint64_t results[2];
         few = (struct rlimit){(rlim_t)lowest_free + (rlim_t)more, limit.rlim_max};
         EXPECT_OK(setrlimit(RLIMIT_NOFILE, &few));
         if (pool_create(&options, &pool))
             continue;
         pools++;
-        for (unsigned i = 0; i < 3; i++) {
-            int statuses[2] = {1, 1};
-            struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
-            map.status_out = statuses;
-            pool_map_with(pool, meet_fate, (int[]){IS_KILLED, LIVES}, sizeof(int), results, sizeof *results, 2, &map);
-            EXPECT_INT(statuses[0], POOL_ECRASH);
-            EXPECT_INT(statuses[1], 0);
-        }
+        for (unsigned i = 0; i < 3; i++)
+            expect_crash_and_answer(pool, meet_fate, (int[]){IS_KILLED, LIVES}, sizeof(int));
         pool_destroy(pool);
     }
     EXPECT_OK(setrlimit(RLIMIT_NOFILE, &limit));
@@ -447,6 +500,7 @@ const struct conformance_case death_cases[] = {
     CASE(item_that_succeeds_at_last_has_succeeded),
     CASE(process_that_holds_a_dead_workers_pipes_delays_nothing),
     CASE(worker_that_sends_garbage_is_killed_while_it_runs),
+    CASE(successor_finds_free_what_the_dead_one_had),
     CASE(whoever_had_fds_enough_to_start_can_be_replaced),
     {0},
 };
