@@ -40,7 +40,7 @@ enum {
 
 struct sched_config {
     unsigned
-        workers; /* that take items, at most; worker numbers are below it. There is a slot more, for one that is as good as gone */
+        workers; /* that take items, at most; worker numbers are below it. There is a slot more, for one that is gone */
     unsigned cpus;  /* that they may use: with more of them busy, short items wait for these; 0: no bound */
     bool restarts;  /* worn out workers start afresh in place; else they end while replacements start */
     bool wears_out; /* max_tasks_per_worker is set, or workers may report themselves worn */
