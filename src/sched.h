@@ -39,11 +39,10 @@ enum {
 };
 
 struct sched_config {
-    unsigned
-        workers; /* that take items, at most; worker numbers are below it. There is a slot more, for one that is gone */
-    unsigned cpus;  /* that they may use: with more of them busy, short items wait for these; 0: no bound */
-    bool restarts;  /* worn out workers start afresh in place; else they end while replacements start */
-    bool wears_out; /* max_tasks_per_worker is set, or workers may report themselves worn */
+    unsigned workers; /* that take items, at most; worker numbers are below it */
+    unsigned cpus;    /* that they may use: with more of them busy, short items wait for these; 0: no bound */
+    bool restarts;    /* worn out workers start afresh in place; else they end while replacements start */
+    bool wears_out;   /* max_tasks_per_worker is set, or workers may report themselves worn */
     uint64_t max_tasks_per_worker; /* 0: no bound */
     unsigned max_attempts;         /* at least 1 */
     uint64_t start_timeout_ns;
@@ -92,7 +91,7 @@ struct sched_counts {
 
 struct sched {
     struct sched_config config;
-    unsigned slot_count;
+    unsigned slot_count; /* more than there are workers, for those that are gone or about to be */
     struct sched_slot *slots;
     uint64_t *idle, *room, *empty, *commanded, *owing, *tails; /* bitmaps over slots */
     uint64_t *worker_ids;                                      /* bitmap of numbers in use */
