@@ -64,8 +64,9 @@ struct backend_child {
     int socket_fd;   /* non-blocking; for fds to the child, see fd_send. A send to a dead child raises no SIGPIPE */
     int lifeline_fd; /* the child is killed by the kernel when the last copy of this is closed */
     int exit_fd;     /* poll for POLLIN; readable means: call reap */
-    int pidfd; /* the process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd */
-    pid_t pid; /* 0 until known. Never used to signal or wait once the child has been reaped */
+    int pidfd; /* the process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd; where it is
+                * another, a successor starts at the end of the process, before reap can say how it ended */
+    pid_t pid;          /* 0 until known. Never used to signal or wait once the child has been reaped */
     int pending_signal; /* backend's own: asked for before the pid was known */
     unsigned server;    /* backend's own: which of its helper processes was asked */
     size_t greeted;     /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
