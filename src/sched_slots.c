@@ -72,8 +72,10 @@ void sched_note_capacity(struct sched *sched, struct sched_slot *slot)
     bool ready = slot->state == SLOT_READY && !slot->flight.taken; /* what it has to step over comes first */
     bool takes = ready && !slot->worn && slot->tasks_left;
     const struct span *head = slot->flight.head;
-    bool is_lone = head && !head->next && head->count == 1 && slot->has_ended;
-    bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && (slot->flight.cost_ns < SCHED_QUEUED_NS || is_lone) &&
+    bool is_lone = head && !head->next && head->count == 1;
+    bool holds_on = is_lone && !slot->has_ended && sched->config.workers > 1; /* to all that is behind its first item */
+    bool has_time = slot->flight.cost_ns < SCHED_QUEUED_NS || (is_lone && slot->has_ended);
+    bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && has_time && !holds_on &&
                      slot->flight.bytes < SCHED_QUEUED_BYTES && !slot->owes;
     bit_set(sched->idle, i, takes && !head && !slot->owes);
     bool is_short = head && !head->suspect && !head->job->alone && job_item_ns(head->job);

@@ -936,6 +936,27 @@ static void short_tasks_that_together_are_long_are_for_all(void **unused)
     close_scene(&scene);
 }
 
+/* It has been told of no page then, so that nothing could be taken back from behind it. */
+static void nothing_waits_behind_the_one_item_that_a_worker_begins_with(void **unused)
+{
+    (void)unused;
+    open_scene(&scene, plain);
+    sched_boot(&scene.sched);
+    expect(&scene, "slot 0: start worker 0; slot 1: start worker 1");
+    sched_ready(&scene.sched, 0);
+    submit(&scene, &scene.a, job_of(1000, 1));
+    expect(&scene, "slot 0: a0-0");
+    ended(&scene, 0, 1);
+    expect(&scene, "slot 0: a1-1; slot 0: a2-2; slot 0: a3-3; slot 0: a4-4; slot 0: a5-5; slot 0: a6-6; slot 0: a7-7; "
+                   "slot 0: a8-8");
+    sched_ready(&scene.sched, 1);
+    expect(&scene, "slot 1: a9-9");
+    ended(&scene, 1, 1);
+    expect(&scene, "slot 1: a10-10; slot 1: a11-11; slot 1: a12-12; slot 1: a13-13; slot 1: a14-14; slot 1: a15-15; "
+                   "slot 1: a16-16; slot 1: a17-17");
+    close_scene(&scene);
+}
+
 static void what_comes_back_goes_before_what_came_later(void **unused)
 {
     (void)unused;
@@ -1326,6 +1347,7 @@ int main(void)
         cmocka_unit_test(tasks_and_maps_go_in_the_order_of_submission),
         cmocka_unit_test(a_few_short_tasks_wait_for_the_worker_that_is_at_work),
         cmocka_unit_test(short_tasks_that_together_are_long_are_for_all),
+        cmocka_unit_test(nothing_waits_behind_the_one_item_that_a_worker_begins_with),
         cmocka_unit_test(what_comes_back_goes_before_what_came_later),
         cmocka_unit_test(each_task_has_its_own_deadline),
         cmocka_unit_test(a_cancelled_task_is_stepped_over),
