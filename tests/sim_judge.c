@@ -104,7 +104,8 @@ static void judge_queue(const struct sim *sim, unsigned index)
     bool is_lone = slot->flight_count == 1 && slot->flights[0].count == 1;
     if (is_lone && !slot->has_ended && sim->config.workers > 1)
         sim_fail(sim, "slot %u is sent more behind its first item, from where it cannot be taken back", index);
-    if (slot->flight_count >= SCHED_MAX_RUNS || bytes >= QUEUED_BYTES || (cost_ns >= QUEUED_NS && !is_lone))
+    if (slot->flight_count >= SCHED_MAX_RUNS || bytes >= QUEUED_BYTES ||
+        (cost_ns >= QUEUED_NS && !(is_lone && slot->has_ended)))
         sim_fail(sim, "slot %u has %u runs, %llu bytes and %llu ns of work, and is sent more", index,
                  slot->flight_count, U(bytes), U(cost_ns));
     if (model_is_live_part(sim, index))
