@@ -411,9 +411,9 @@ static int lock_or_mark(const void *arg, size_t arg_size, void **state_out)
     (void)arg_size;
     (void)state_out;
     snprintf(mark, sizeof mark, "%s.mark", (const char *)arg);
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
-        close(open(mark, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    return 0;
+    if (fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB))
+        return 0;
+    return open(mark, O_RDWR | O_CREAT | O_CLOEXEC, 0600) < 0;
 }
 
 enum { FIRST_PIPE_FD = 3, LAST_PIPE_FD = 6 };
@@ -430,14 +430,15 @@ static int close_pipes_or_answer(const void *item, void *result, void *state)
     return 0;
 }
 
-static void expect_crash_and_answer(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size)
+/* Of two items. */
+static void expect_end_and_answer(struct pool *pool, int end, pool_map_fn *fn, const void *items, size_t item_size)
 {
     int statuses[2] = {1, 1};
     uint64_t results[2];
     struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
     map.status_out = statuses;
     pool_map_with(pool, fn, items, item_size, results, sizeof *results, 2, &map);
-    EXPECT(statuses[0] == POOL_ECRASH || statuses[0] == POOL_EPROTO);
+    EXPECT_INT(statuses[0], end);
     EXPECT_INT(statuses[1], 0);
 }
 
@@ -454,8 +455,8 @@ static void successor_finds_free_what_the_dead_one_had(void)
     options.arg_size = sizeof path;
     struct pool *pool = make_pool_with(&options);
     for (unsigned i = 0; i < DEATHS; i++)
-        expect_crash_and_answer(pool, meet_fate, (int[]){i % 2 ? IS_KILLED : EXITS, LIVES}, sizeof(int));
-    expect_crash_and_answer(pool, close_pipes_or_answer, "\0\1", 1);
+        expect_end_and_answer(pool, POOL_ECRASH, meet_fate, (int[]){i % 2 ? IS_KILLED : EXITS, LIVES}, sizeof(int));
+    expect_end_and_answer(pool, POOL_EPROTO, close_pipes_or_answer, "\0\1", 1);
     EXPECT(access(mark, F_OK) && errno == ENOENT);
     pool_destroy(pool);
 }
@@ -479,7 +480,7 @@ static void whoever_had_fds_enough_to_start_can_be_replaced(void)
             continue;
         pools++;
         for (unsigned i = 0; i < 3; i++)
-            expect_crash_and_answer(pool, meet_fate, (int[]){IS_KILLED, LIVES}, sizeof(int));
+            expect_end_and_answer(pool, POOL_ECRASH, meet_fate, (int[]){IS_KILLED, LIVES}, sizeof(int));
         pool_destroy(pool);
     }
     EXPECT_OK(setrlimit(RLIMIT_NOFILE, &limit));
