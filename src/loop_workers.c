@@ -305,8 +305,8 @@ static void note_end(struct loop *loop, unsigned slot, const struct child_exit *
 void loop_note_end(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
-    if (!peer->watches_end)
-        return; /* what was told meanwhile is more */
+    if (!peer->watches_end || !fd_poll(peer->child.pidfd, POLLIN, 0))
+        return; /* what was told meanwhile is more; or it was the end of one before it */
     stop_watching_end(loop, peer);
     sched_gone(&loop->sched, slot);
 }

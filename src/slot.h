@@ -13,7 +13,7 @@ enum slot_state {
     SLOT_READY,    /* takes items */
     SLOT_CLOSED,   /* its reply pipe is at its end, which mostly means that its exit is about to be told */
     SLOT_RETIRING, /* was asked to end in order */
-    SLOT_DYING,    /* was sent a signal to end it */
+    SLOT_DYING,    /* was sent a signal to end it; or it is gone, and its exit is about to be told */
     SLOT_STATE_COUNT
 };
 

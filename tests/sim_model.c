@@ -353,8 +353,10 @@ void model_said(struct sim *sim, unsigned index, enum sim_say say)
 {
     struct sim_slot *slot = &sim->slots[index];
     bool starting = slot->state == SLOT_STARTING;
-    if (say == SAY_GONE && slot->state != SLOT_RETIRING)
+    if (say == SAY_GONE && slot->state != SLOT_RETIRING) {
+        slot->state = SLOT_DYING;
         leave(sim, slot);
+    }
     if (say == SAY_GONE || slot->state == SLOT_DYING)
         return;
     if (say == SAY_READY && starting)

@@ -533,6 +533,22 @@ static void who_is_gone_is_replaced_before_it_is_known_how_it_ended(void **unuse
     close_scene(&scene);
 }
 
+/* Its server is stopped, say: that is no fault of the item's. */
+static void who_is_gone_is_not_blamed_for_garbage_when_that_is_told_late(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1, 0));
+    expect(&scene, "slot 0: a0-0");
+    is_gone(&scene, 0);
+    expect(&scene, "");
+    at(&scene, S);
+    expect(&scene, "slot 0: SIGKILL");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0: crash, attempt 1; a has ended");
+    close_scene(&scene);
+}
+
 static void who_was_killed_is_replaced_when_it_is_gone(void **unused)
 {
     (void)unused;
@@ -1326,6 +1342,7 @@ int main(void)
         cmocka_unit_test(garbage_kills_the_worker_and_is_blamed_the_same_way),
         cmocka_unit_test(end_of_file_is_not_death),
         cmocka_unit_test(who_is_gone_is_replaced_before_it_is_known_how_it_ended),
+        cmocka_unit_test(who_is_gone_is_not_blamed_for_garbage_when_that_is_told_late),
         cmocka_unit_test(who_was_killed_is_replaced_when_it_is_gone),
         cmocka_unit_test(who_dies_without_having_had_anything_is_not_replaced_at_once),
         cmocka_unit_test(who_dies_during_a_broadcast_is_not_replaced_at_once),

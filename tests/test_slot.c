@@ -106,6 +106,7 @@ static void a_dying_worker_is_not_listened_to(void **unused)
         assert_leads(SLOT_DYING, says[i], SLOT_NOTHING, SLOT_DYING);
     assert_leads(SLOT_DYING, SLOT_EOF, SLOT_NOTHING, SLOT_DYING);
     assert_leads(SLOT_DYING, SLOT_GONE, SLOT_LEAVE, SLOT_DYING); /* but for its end */
+    assert_leads(SLOT_CLOSED, SLOT_GONE, SLOT_LEAVE, SLOT_DYING);
 }
 
 static void the_life_of_a_worker(void **unused)
