@@ -3,13 +3,14 @@
  * A backend starts and ends processes and nothing else. It never sees a task frame, a pool or another backend. What
  * a started process does is the hooks' business; every process is set up by src/child.c in the same way.
  *
- * For all operations: calls for one backend object come one at a time (the pool's lock is held), from any thread. Nothing
- * here waits for another process to do something (vfork's wait for exec is the one exception: it is the kernel's and bounded), so
- * that a slow preload or initializer never blocks an event loop. Nothing raises SIGPIPE, installs handlers or changes the
- * signal mask for good. Errors are negative errno values, or a POOL_E… value with a text in `message`.
+ * For all operations: calls for one backend object come one at a time (the pool's lock is held), from any thread.
+ * Nothing here waits for another process to do something (vfork's wait for exec is the one exception: it is the
+ * kernel's and bounded), so that a slow preload or initializer never blocks an event loop. Nothing raises SIGPIPE,
+ * installs handlers or changes the signal mask for good. Errors are negative errno values, or a POOL_E… value with a
+ * text in `message`.
  *
- * To add a start method: write one file with a `const struct backend`, add it to the table in backends/table.c and to the
- * list of the conformance suite. docs/start-methods.md walks through it. */
+ * To add a start method: write one file with a `const struct backend`, add it to the table in backends/table.c and to
+ * the list of the conformance suite. docs/start-methods.md walks through it. */
 #ifndef PROCPOOL_BACKEND_H
 #define PROCPOOL_BACKEND_H
 
@@ -56,16 +57,18 @@ struct backend_greeting {
     size_t size;       /* 0: it is to be sent later */
 };
 
-/* One process, from start to reap. Made by start. The caller owns request_fd, reply_fd, socket_fd and lifeline_fd and closes
- * them whenever it likes (closing the lifeline kills the process); exit_fd and pidfd are closed by reap when it returns 0. */
+/* One process, from start to reap. Made by start. The caller owns request_fd, reply_fd, socket_fd and lifeline_fd and
+ * closes them whenever it likes (closing the lifeline kills the process); exit_fd and pidfd are closed by reap when it
+ * returns 0. */
 struct backend_child {
     int request_fd;  /* non-blocking; a write to a dead child neither fails nor raises SIGPIPE */
     int reply_fd;    /* non-blocking */
     int socket_fd;   /* non-blocking; for fds to the child, see fd_send. A send to a dead child raises no SIGPIPE */
     int lifeline_fd; /* the child is killed by the kernel when the last copy of this is closed */
     int exit_fd;     /* poll for POLLIN; readable means: call reap */
-    int pidfd; /* the process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd; where it is
-                * another, a successor starts at the end of the process, before reap can say how it ended */
+    /* The process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd; where it is
+     * another, a successor starts at the end of the process, before reap can say how it ended. */
+    int pidfd;
     pid_t pid;          /* 0 until known. Never used to signal or wait once the child has been reaped */
     int pending_signal; /* backend's own: asked for before the pid was known */
     unsigned server;    /* backend's own: which of its helper processes was asked */
@@ -76,37 +79,37 @@ struct backend {
     const char *name;
     unsigned capabilities;
 
-    /* Make ready to start workers, with the environment and working directory of this moment. May start a helper process, does
-     * not wait for it. On failure *state_out may be set or not: close(NULL or it) is legal either way.
+    /* Make ready to start workers, with the environment and working directory of this moment. May start a helper
+     * process, does not wait for it. On failure *state_out may be set or not: close(NULL or it) is legal either way.
      * message: at least 256 bytes, written on failure when there is more to say than the error. */
     int (*open)(const struct backend_setup *setup, void **state_out, char *message);
 
-    /* Start a worker. Where the greeting is there before the process is, that need not go to sleep for it. 0: *child_out is filled,
-     * all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing is left behind and *child_out is untouched. That the
-     * process ends up as a worker is learnt from its hello, not from this. */
+    /* Start a worker. Where the greeting is there before the process is, that need not go to sleep for it. 0:
+     * *child_out is filled, all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing is left behind
+     * and *child_out is untouched. That the process ends up as a worker is learnt from its hello, not from this. */
     int (*start)(void *state, const struct backend_greeting *greeting, struct backend_child *child_out, char *message);
 
-    /* Send a signal. Never fails for a process that has ended; 0 or a negative errno. Before the pid is known the strongest
-     * signal asked for is kept and sent then; a second SIGKILL moreover makes exit_fd readable at once, even when the helper
-     * that should start the process is stuck (it is then replaced, and what else it was to start ends as well).
-     * SIGTERM is followed by SIGCONT here, so that a stopped process sees it. */
+    /* Send a signal. Never fails for a process that has ended; 0 or a negative errno. Before the pid is known the
+     * strongest signal asked for is kept and sent then; a second SIGKILL moreover makes exit_fd readable at once, even
+     * when the helper that should start the process is stuck (it is then replaced, and what else it was to start ends
+     * as well). SIGTERM is followed by SIGCONT here, so that a stopped process sees it. */
     int (*kill)(void *state, struct backend_child *child, int signal);
 
-    /* exit_fd is readable. 0: it has ended, *exit_out says how, exit_fd and pidfd are closed and -1, the zombie is gone;
-     * message (256 bytes) holds a text, or "", when the backend knows more than the status (a failed preload, say; then pid
-     * may still be 0, since there never was a process, and known is 0).
-     * BACKEND_RUNNING, BACKEND_MOVED: not ended. May be called at any time. Does not wait for the process; where somebody else
-     * reaps it, it may take 2 ms to learn the status from the kernel. */
+    /* exit_fd is readable. 0: it has ended, *exit_out says how, exit_fd and pidfd are closed and -1, the zombie is
+     * gone; message (256 bytes) holds a text, or "", when the backend knows more than the status (a failed preload,
+     * say; then pid may still be 0, since there never was a process, and known is 0).
+     * BACKEND_RUNNING, BACKEND_MOVED: not ended. May be called at any time. Does not wait for the process; where
+     * somebody else reaps it, it may take 2 ms to learn the status from the kernel. */
     int (*reap)(void *state, struct backend_child *child, struct child_exit *exit_out, char *message);
 
-    /* Release everything, helper processes included; every child has been reaped before. May block as long as the kernel
-     * needs to end a killed helper. NULL is fine. */
+    /* Release everything, helper processes included; every child has been reaped before. May block as long as the
+     * kernel needs to end a killed helper. NULL is fine. */
     void (*close)(void *state);
 
     /* In a process that the application forked from this one: close the state's own fds (those of the children are the
      * caller's to close), touch no process. Async-signal-safe. The only other operation that may follow there is
-     * close, which then frees memory and no more. Not for the copy that start makes on its way to become a worker, which needs
-     * those fds and closes them itself. */
+     * close, which then frees memory and no more. Not for the copy that start makes on its way to become a worker,
+     * which needs those fds and closes them itself. */
     void (*abandon)(void *state);
 
     /* In an image that child_adopt recognised as this backend's server: serve; does not return. NULL: has no server. */

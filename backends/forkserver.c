@@ -4,8 +4,8 @@
  *
  * Nothing here waits for the server, which may be busy with its preload, stopped or dead. A server that died is
  * replaced when the next worker is wanted. One that leaves a worker unstarted until the pool gives up on it (a second
- * SIGKILL) is taken for stuck and killed. Workers outlive their server: their lifelines are the pool's, and what there is
- * to know of them then is known by pidfd. */
+ * SIGKILL) is taken for stuck and killed. Workers outlive their server: their lifelines are the pool's, and what there
+ * is to know of them then is known by pidfd. */
 #include "forkserver.h"
 #include "buf.h"
 #include "fd.h"
@@ -86,8 +86,8 @@ static void server_check(struct forkserver *forkserver)
     server_end(server);
 }
 
-/* It takes no more requests. If that is since its preload failed it may still be answering those it has: so it is left alone,
- * and keeps its lifeline, until it has ended or the next one comes to this. */
+/* It takes no more requests. If that is since its preload failed it may still be answering those it has: so it is left
+ * alone, and keeps its lifeline, until it has ended or the next one comes to this. */
 static void server_dismiss(struct forkserver *forkserver)
 {
     server_end(&forkserver->leaving);
@@ -154,8 +154,8 @@ static int forkserver_open(const struct backend_setup *setup, void **state_out, 
     return error ? error : server_start(forkserver); /* now, so that its preload has a start on the first worker */
 }
 
-/* The child's pidfd arrives later; its place in the fd table is held from the beginning, by some other fd, so that it is start
- * that fails when the table is full. */
+/* The child's pidfd arrives later; its place in the fd table is held from the beginning, by some other fd, so that it
+ * is start that fails when the table is full. */
 static int hold_pidfd_place(struct backend_child *child)
 {
     child->pidfd = fd_dup(child->exit_fd);
@@ -212,7 +212,8 @@ static void bypass_server(struct backend_child *child)
         shutdown(child->exit_fd, SHUT_RDWR);
 }
 
-/* Its pidfd was lost on its way through a full fd table: what is left is the lifeline, which kills, and the server's word. */
+/* Its pidfd was lost on its way through a full fd table: what is left is the lifeline, which kills, and the server's
+ * word. */
 static int kill_blindly(struct backend_child *child, int signal)
 {
     if (signal != SIGKILL)

@@ -2,11 +2,11 @@
  *
  * Both are the same executable, so a change of layout needs no version. Two kinds of socket, all SOCK_SEQPACKET:
  *
- *   control socket  one for the server (its CHILD_IN_FD). One message per worker to be started: a byte that says nothing, and
- *                   FORKSERVER_REQUEST_FDS fds.
+ *   control socket  one for the server (its CHILD_IN_FD). One message per worker to be started: a byte that says
+ *                   nothing, and FORKSERVER_REQUEST_FDS fds.
  *   exit socket     one per worker, and all that the server has to say of that worker: STARTED with its pid and
- *                   pidfd, then ENDED with how; or REFUSED with a text, and there is no worker. Its end without ENDED or
- *                   REFUSED means that the server is gone. No worker holds one.
+ *                   pidfd, then ENDED with how; or REFUSED with a text, and there is no worker. Its end without ENDED
+ *                   or REFUSED means that the server is gone. No worker holds one.
  *
  * The preload's bytes are a file, the server's CHILD_OUT_FD; an empty one means that there is no preload. */
 #ifndef PROCPOOL_FORKSERVER_H

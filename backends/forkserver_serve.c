@@ -1,8 +1,8 @@
 /* forkserver_serve: the forkserver's own process.
  *
- * It runs the preload once, and then forks a worker for every request and reports how each ended. It has one thread and waits
- * in one place; per worker it holds two fds and a few bytes. It ends when the pool's end of the control socket is gone, without
- * a word, and by its lifeline when the pool's process is.
+ * It runs the preload once, and then forks a worker for every request and reports how each ended. It has one thread and
+ * waits in one place; per worker it holds two fds and a few bytes. It ends when the pool's end of the control socket is
+ * gone, without a word, and by its lifeline when the pool's process is.
  *
  * What the preload left behind must not hurt: output in buffers, handlers, a SIGCHLD that is ignored, processes that it
  * forked. Threads are refused, since no copy would have them. */
@@ -196,9 +196,10 @@ static void collect_worker(struct worker worker, int epoll_fd)
     fd_close(&worker.exit_fd);
 }
 
-/* ---- serving ------------------------------------------------------------------------------------------------------ */
+/* ---- serving ----------------------------------------------------------------------------------------------------- */
 
-/* Returns the number of fds that came with the next request; 0: there is none now. Ends the process when the pool is gone. */
+/* Returns the number of fds that came with the next request; 0: there is none now. Ends the process when the pool is
+ * gone. */
 static size_t receive_request(int fds_out[FORKSERVER_REQUEST_FDS])
 {
     char byte;

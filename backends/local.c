@@ -231,8 +231,9 @@ bool local_under_thread_sanitizer(void)
     return __tsan_init != NULL;
 }
 
-/* CLONE_VFORK suspends this thread until the child has executed or ended; nothing is copied, however large we are. Except
- * under ThreadSanitizer, whose newer runtimes take what a child does in shared memory for this process's own doing. */
+/* CLONE_VFORK suspends this thread until the child has executed or ended; nothing is copied, however large we are.
+ * Except under ThreadSanitizer, whose newer runtimes take what a child does in shared memory for this process's own
+ * doing. */
 static int clone_and_exec(const struct local_image *image, struct child_plan *plan, struct local_process *process)
 {
     struct child_signals saved;
@@ -268,17 +269,19 @@ int local_exec(const struct local_image *image, enum child_role role, const int 
     return 0;
 }
 
-/* Where another thread holds the lock, its output is in the making: then nothing is flushed, and the purge in the child keeps
- * it from appearing twice. fflush(NULL) would wait for a thread that sleeps in fgets(stdin). */
+/* Where another thread holds the lock, its output is in the making: then nothing is flushed, and the purge in the child
+ * keeps it from appearing twice. fflush(NULL) would wait for a thread that sleeps in fgets(stdin). */
 static void try_flush(FILE *stream)
 {
+    /* Not even the lock is written to in vain: a page that is written to between two forks is copied for each. */
     if (!__fpending(stream) || ftrylockfile(stream))
-        return; /* not even the lock is written to in vain: a page that is written to between two forks is copied for each */
+        return;
     fflush_unlocked(stream);
     funlockfile(stream);
 }
 
-/* What a stream holds of the parent's; only where it holds something, since in a new copy every page costs that is written to. */
+/* What a stream holds of the parent's; only where it holds something, since in a new copy every page costs that is
+ * written to. */
 static void purge_streams(void)
 {
     if (__fbufsize(stdin))

@@ -17,8 +17,9 @@
         .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1               \
     }
 
-/* Make the three pipes and the socket of a worker: this process's ends go into *child, the worker's into worker_fds in the order of
- * CHILD_IN_FD, and the greeting into the first. 0 or a negative errno; what was made stays in both, to be closed by the two functions below. */
+/* Make the three pipes and the socket of a worker: this process's ends go into *child, the worker's into worker_fds in
+ * the order of CHILD_IN_FD, and the greeting into the first. 0 or a negative errno; what was made stays in both, to be
+ * closed by the two functions below. */
 int local_make_channels(struct backend_child *child, const struct backend_greeting *greeting,
                         int worker_fds[CHILD_FD_COUNT]);
 
@@ -56,9 +57,9 @@ void local_image_clear(struct local_image *image);
 /* An fd of the current working directory, for fchdir in a child; or a negative errno. */
 int local_open_cwd(void);
 
-/* Start the image; blocks until it has been executed. fds are borrowed and become CHILD_IN_FD and so on. 0 or a negative errno,
- * which is exec's own where exec failed. (Under tools that do not let the child share memory a failed exec shows as an exit
- * with CHILD_EXEC_FAILED instead.) */
+/* Start the image; blocks until it has been executed. fds are borrowed and become CHILD_IN_FD and so on. 0 or a
+ * negative errno, which is exec's own where exec failed. (Under tools that do not let the child share memory a failed
+ * exec shows as an exit with CHILD_EXEC_FAILED instead.) */
 int local_exec(const struct local_image *image, enum child_role role, const int fds[CHILD_FD_COUNT],
                struct local_process *process_out);
 
@@ -78,8 +79,8 @@ bool local_under_thread_sanitizer(void);
 /* Send a signal, SIGTERM with SIGCONT. 0 also when the process has ended; else a negative errno. */
 int local_kill(struct local_process process, int signal);
 
-/* BACKEND_RUNNING, or 0: the process has ended, its zombie is gone (whoever took it), *exit_out tells what is known. For
- * a process that is not this one's child too, as far as the kernel tells. Does not wait for the process. */
+/* BACKEND_RUNNING, or 0: the process has ended, its zombie is gone (whoever took it), *exit_out tells what is known.
+ * For a process that is not this one's child too, as far as the kernel tells. Does not wait for the process. */
 int local_collect(int pidfd, struct child_exit *exit_out);
 
 /* Kill it, wait for it and for it alone, close its pidfd. Nothing when there is none. */

@@ -32,12 +32,12 @@
  *     cancellation point. After fork() a pool is of no use in the child (POOL_EFORKED).
  *   - The library never prints, exits, installs signal handlers, raises SIGPIPE, waits for children that are not its
  *     own, or starts a thread in the calling process (but see progress_thread).
- *   - A pool is driven by whoever waits in it: results are read, deadlines kept and replacements started while some thread is
- *     in a call that waits, or by pool_process, or by the progress thread.
+ *   - A pool is driven by whoever waits in it: results are read, deadlines kept and replacements started while some
+ *     thread is in a call that waits, or by pool_process, or by the progress thread.
  *   - In a callback that the library runs on the calling thread (progress, source, sink) the same pool may be
  *     submitted to, as if with no_wait; what would wait in it is -EDEADLK.
- *   - Options structs carry their size; initialise them with the matching …_INIT and set fields by name. In every field
- *     zero means the default. A size of 0 or above 4096 is -EINVAL; a struct longer than the library knows, with
+ *   - Options structs carry their size; initialise them with the matching …_INIT and set fields by name. In every
+ *     field zero means the default. A size of 0 or above 4096 is -EINVAL; a struct longer than the library knows, with
  *     something set beyond what it knows, is -E2BIG.
  *
  * Links as `procpool` (pkg-config procpool, or CMake's procpool::procpool). MIT licence. */
@@ -116,10 +116,11 @@ typedef void pool_finalizer_fn(void *state);
 typedef int pool_preload_fn(const void *arg, size_t arg_size);
 
 struct pool_options {
-    uint32_t size;       /* sizeof(struct pool_options) */
-    unsigned workers;    /* 0: $POOL_WORKERS, else the CPUs this process may use (affinity, cgroup quota).
-                           * A number that is asked for here or in $POOL_WORKERS is had in full or pool_create fails; the
-                           * default number shrinks to what the limits on fds and processes allow. At most 4096. */
+    uint32_t size; /* sizeof(struct pool_options) */
+    /* 0: $POOL_WORKERS, else the CPUs this process may use (affinity, cgroup quota). A number that is asked for here or
+     * in $POOL_WORKERS is had in full or pool_create fails; the default number shrinks to what the limits on fds and
+     * processes allow. At most 4096. */
+    unsigned workers;
     const char *backend; /* "fork", "spawn", "forkserver"; NULL: $POOL_BACKEND, else "forkserver" */
     pool_initializer_fn *initializer;
     pool_finalizer_fn *finalizer;
@@ -134,12 +135,13 @@ struct pool_options {
     int64_t start_timeout_ms;      /* from a worker's start until it is ready, preload and initializer included;
                                     * also how long a worker may take to end in order; 0: 30,000 */
     int64_t soft_kill_grace_ms;    /* between SIGTERM (with SIGCONT) and SIGKILL; 0: 100; -1: SIGKILL at once */
-    size_t max_worker_bytes;       /* a worker whose resident memory is above this after a task is replaced; 0: no
-                                    * bound. Pages shared with the parent count: under `fork` what it had, and everywhere
-                                    * the 1.3 MiB by which large chunks of maps travel */
-    int64_t spin_us; /* for how long a thread that waits in the pool, and a worker that is out of work, may look
-                                    * for news before it sleeps, in microseconds; 0: 50; -1: never; at most 1,000. Only while
-                                    * a CPU is spare (affinity, as it was in pool_create), and less the less it pays */
+    /* A worker whose resident memory is above this after a task is replaced; 0: no bound. Pages shared with the parent
+     * count: under `fork` what it had, and everywhere the 1.3 MiB by which large chunks of maps travel. */
+    size_t max_worker_bytes;
+    /* For how long a thread that waits in the pool, and a worker that is out of work, may look for news before it
+     * sleeps, in microseconds; 0: 50; -1: never; at most 1,000. Only while a CPU is spare (affinity, as it was in
+     * pool_create), and less the less it pays. */
+    int64_t spin_us;
 };
 #define POOL_OPTIONS_INIT                                                                                              \
     {                                                                                                                  \
@@ -149,20 +151,21 @@ struct pool_options {
 /* Make a pool and start its workers, all at once. Blocks until the first is ready, or none can be.
  *   options: NULL for all defaults; not kept.
  *   pool_out: the pool, to be released with pool_destroy.
- * Workers have the environment and working directory of this moment, /dev/null as stdin, the caller's stdout and stderr,
- * and no other fd. They end when this process does, however it ends, unless a task closes the library's fds.
+ * Workers have the environment and working directory of this moment, /dev/null as stdin, the caller's stdout and
+ * stderr, and no other fd. They end when this process does, however it ends, unless a task closes the library's fds.
  * Returns 0; -EINVAL, -E2BIG for a malformed struct or number; POOL_ENOBACKEND for an unknown start method (the message
  * lists the known ones); POOL_ENOTINIT when the start method needs pool_init() and it was not called;
- * POOL_EBUILD when one of the functions lies in no loaded object; POOL_EBROKEN when workers start but do not become ready
- * (the message says what the last one said or how it died: an initializer's code, say); -EAGAIN, -EMFILE, -ENOMEM and
- * other negative errno when the system refuses. On error nothing is left behind. */
+ * POOL_EBUILD when one of the functions lies in no loaded object; POOL_EBROKEN when workers start but do not become
+ * ready (the message says what the last one said or how it died: an initializer's code, say); -EAGAIN, -EMFILE, -ENOMEM
+ * and other negative errno when the system refuses. On error nothing is left behind. */
 int pool_create(const struct pool_options *options, struct pool **pool_out) POOL_API(create);
 
-/* Run what was submitted, let the workers finish in order, and free the pool: pool_shutdown with POOL_DRAIN and no limit of
- * time, so shut down harder first where tasks may be endless. A worker that takes longer than start_timeout_ms to finish
- * is killed. Threads that wait in the pool get what they wait for, and have left it when this returns; new work is refused with
- * POOL_ECLOSED meanwhile. NULL is fine. The pool must not be used afterwards; its tasks and buffers may, until they are freed.
- * In a forked child it frees the child's copy and touches no worker. Returns 0; -EDEADLK in a callback of this pool. */
+/* Run what was submitted, let the workers finish in order, and free the pool: pool_shutdown with POOL_DRAIN and no
+ * limit of time, so shut down harder first where tasks may be endless. A worker that takes longer than start_timeout_ms
+ * to finish is killed. Threads that wait in the pool get what they wait for, and have left it when this returns; new
+ * work is refused with POOL_ECLOSED meanwhile. NULL is fine. The pool must not be used afterwards; its tasks and
+ * buffers may, until they are freed. In a forked child it frees the child's copy and touches no worker. Returns 0;
+ * -EDEADLK in a callback of this pool. */
 int pool_destroy(struct pool *pool) POOL_API(destroy);
 
 enum pool_shutdown_mode {
@@ -174,15 +177,17 @@ enum pool_shutdown_mode {
 
 /* Stop taking new work (POOL_ECLOSED from now on) and end the workers. Waits at most timeout_ms (0: only begin;
  * POOL_FOREVER). Finalizers run in modes DRAIN and CANCEL. What is cut off ends with POOL_ECANCELED and is counted in
- * pool_stats.canceled; from CANCEL on nothing is tried again, so an item that loses its worker meanwhile fails with POOL_ECRASH
- * whatever max_attempts says. pool_wait, pool_next, pool_task_result, pool_stats and pool_process go on working afterwards.
- * Returns 0 when every worker is gone; POOL_PENDING when the time ran out first: nothing is undone, pool_message() says what
- * still runs, and it may be called again, with a stronger mode (a weaker one changes nothing); -EINVAL; POOL_EFORKED; -EDEADLK. */
+ * pool_stats.canceled; from CANCEL on nothing is tried again, so an item that loses its worker meanwhile fails with
+ * POOL_ECRASH whatever max_attempts says. pool_wait, pool_next, pool_task_result, pool_stats and pool_process go on
+ * working afterwards.
+ * Returns 0 when every worker is gone; POOL_PENDING when the time ran out first: nothing is undone, pool_message() says
+ * what still runs, and it may be called again, with a stronger mode (a weaker one changes nothing); -EINVAL;
+ * POOL_EFORKED; -EDEADLK. */
 int pool_shutdown(struct pool *pool, enum pool_shutdown_mode mode, int64_t timeout_ms) POOL_API(shutdown);
 
 /* The process-wide pool: what a NULL pool means in the map functions. Made with all defaults at first use, never
- * destroyed; its workers end with the process. NULL when it cannot be made (see pool_message; the next call tries again).
- * In a forked child it is made anew. Inside a worker it is a pool that runs its tasks in place. */
+ * destroyed; its workers end with the process. NULL when it cannot be made (see pool_message; the next call tries
+ * again). In a forked child it is made anew. Inside a worker it is a pool that runs its tasks in place. */
 struct pool *pool_default(void) POOL_API(default);
 
 /* ---- map: items and results of fixed size ------------------------------------------------------------------------ */
@@ -214,16 +219,16 @@ struct pool_map_options {
         (uint32_t)sizeof(struct pool_map_options), 0, 0, 0, 0, 0, 0, 0, 0, 0                                           \
     }
 
-/* results[i] = fn(items[i]) for i in [0, count), in the workers of pool (NULL: the default pool). Blocks until every item
- * has ended. The arrays are the caller's and must stay untouched until then; they must not overlap.
+/* results[i] = fn(items[i]) for i in [0, count), in the workers of pool (NULL: the default pool). Blocks until every
+ * item has ended. The arrays are the caller's and must stay untouched until then; they must not overlap.
  *   items: count * item_size bytes.   results: count * result_size bytes; NULL with result_size 0 for a map
  *   that is run for its statuses. In the worker both arrays start aligned to 64 bytes, but see pool_buffer_alloc.
  *   fn: any function of the executable or of a loaded shared object; static ones too.
  * Returns 0 when every item succeeded; else the error of the failed item with the lowest index (POOL_ETASK,
- *   POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; POOL_ECANCELED only if no other failed), the others
- *   being done all the same. The result of an item that failed is unspecified; that of one that never ran is untouched.
- *   Before anything runs: -EINVAL for NULL or zero arguments (a count of 0 is fine and does nothing), -EOVERFLOW for sizes
- *   that overflow, -ENOMEM, POOL_EBUILD, POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN. */
+ *   POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; POOL_ECANCELED only if no other failed), the
+ *   others being done all the same. The result of an item that failed is unspecified; that of one that never ran is
+ *   untouched. Before anything runs: -EINVAL for NULL or zero arguments (a count of 0 is fine and does nothing),
+ *   -EOVERFLOW for sizes that overflow, -ENOMEM, POOL_EBUILD, POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN. */
 int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results, size_t result_size,
              size_t count) POOL_API(map);
 
@@ -231,7 +236,7 @@ int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_
 int pool_map_with(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results,
                   size_t result_size, size_t count, const struct pool_map_options *options) POOL_API(map_with);
 
-/* ---- map: payloads of any size ------------------------------------------------------------------------------------ */
+/* ---- map: payloads of any size ----------------------------------------------------------------------------------- */
 
 struct pool_bytes {
     void *data;
@@ -241,21 +246,22 @@ struct pool_bytes {
 /* A task: reads its input, makes a reply, returns 0 or its own error code. */
 typedef int pool_task_fn(struct pool_call *call);
 
-/* The task's input, read-only, aligned to 16 bytes, valid until the task returns. Never NULL, also when *size_out is 0. */
+/* The task's input, read-only, aligned to 16 bytes, valid until the task returns. Never NULL, also when *size_out is
+ * 0. */
 const void *pool_call_input(const struct pool_call *call, size_t *size_out) POOL_API(call_input);
 
-/* Room for the reply: size bytes aligned to 16, uninitialised. Calling it again resizes the reply and keeps its bytes up to
- * the smaller size; the address may change. A task that never calls it replies with 0 bytes.
+/* Room for the reply: size bytes aligned to 16, uninitialised. Calling it again resizes the reply and keeps its bytes
+ * up to the smaller size; the address may change. A task that never calls it replies with 0 bytes.
  * NULL: no memory, or size is above max_result_bytes (then the task ends with -EMSGSIZE, unless a smaller reply is
  * made after all). */
 void *pool_call_reply(struct pool_call *call, size_t size) POOL_API(call_reply);
 
-/* The same in memory that the pool can map: a large reply is then not copied, but stays where the task writes it. pool_result.data points there,
- * for reading alone, until pool_task_free gives the memory back to the worker for its next reply; a worker that has been taken over can change it
- * meanwhile, as long as it lives: copy what must not change before checking it. A child that the program forks does not have it. From
- * pool_map_bytes the caller gets a copy. Where
- * there is no such memory in the worker (no fds, or many replies of this worker are held) it is pool_call_reply; where the caller's process has no fd free
- * to map it by, the task fails with -EMFILE. */
+/* The same in memory that the pool can map: a large reply is then not copied, but stays where the task writes it.
+ * pool_result.data points there, for reading alone, until pool_task_free gives the memory back to the worker for its
+ * next reply; a worker that has been taken over can change it meanwhile, as long as it lives: copy what must not change
+ * before checking it. A child that the program forks does not have it. From pool_map_bytes the caller gets a copy.
+ * Where there is no such memory in the worker (no fds, or many replies of this worker are held) it is pool_call_reply;
+ * where the caller's process has no fd free to map it by, the task fails with -EMFILE. */
 void *pool_call_reply_shared(struct pool_call *call, size_t size) POOL_API(call_reply_shared);
 
 /* `return pool_call_fail(call, code, "what %s", why);` ends a task with its own error code and a text (at most 1023
@@ -267,15 +273,15 @@ int pool_call_fail(struct pool_call *call, int code, const char *format, ...) PO
 /* What the initializer made in this worker, else NULL. */
 void *pool_call_state(const struct pool_call *call) POOL_API(call_state);
 
-/* The i-th file descriptor that came with the task (pool_task_options.fds), close-on-exec. The library closes it when the task
- * returns: dup() it to keep it. -1: there is no i-th. */
+/* The i-th file descriptor that came with the task (pool_task_options.fds), close-on-exec. The library closes it when
+ * the task returns: dup() it to keep it. -1: there is no i-th. */
 int pool_call_fd(const struct pool_call *call, unsigned i) POOL_API(call_fd);
 
 /* Like pool_map_with, for items and replies of any size, empty ones included.
  *   items: count payloads, the caller's; an item's data may be NULL when its size is 0.
  *   results_out: count entries, written for every item whenever 0 or an item's error is returned: the reply as malloc'd
- *   memory of the caller's (release each with pool_bytes_clear or free), or {NULL, 0} for an empty reply and for an item that
- *   failed. NULL: replies are not wanted.
+ *   memory of the caller's (release each with pool_bytes_clear or free), or {NULL, 0} for an empty reply and for an
+ *   item that failed. NULL: replies are not wanted.
  * Errors as pool_map, and for an item -EMSGSIZE (reply above max_result_bytes) or -ENOMEM (no memory for it). */
 int pool_map_bytes(struct pool *pool, pool_task_fn *fn, const struct pool_bytes *items, size_t count,
                    struct pool_bytes *results_out, const struct pool_map_options *options) POOL_API(map_bytes);
@@ -283,29 +289,33 @@ int pool_map_bytes(struct pool *pool, pool_task_fn *fn, const struct pool_bytes 
 /* free(bytes->data) and set {NULL, 0}; may be repeated. */
 void pool_bytes_clear(struct pool_bytes *bytes) POOL_API(bytes_clear);
 
-/* ---- shared buffers ----------------------------------------------------------------------------------------------- */
+/* ---- shared buffers ---------------------------------------------------------------------------------------------- */
 
 /* Memory of `size` bytes that the pool's workers can map: zero, and aligned to a page.
  *   pool: NULL: the default pool. Inside a worker, where the default pool runs its tasks in place, it is plain memory.
- * Whatever lies in such a buffer from end to end is not copied but referred to: the input of pool_submit, the items of pool_map_bytes, and
- * each of the two arrays of pool_map, whose results the workers then write where they belong. Nothing else changes, but for this:
- *   - What lies there must stay untouched until the task, or the map, has ended: pool_submit does not copy it. It does not count for
- *     max_bytes_in_flight.
+ * Whatever lies in such a buffer from end to end is not copied but referred to: the input of pool_submit, the items of
+ * pool_map_bytes, and each of the two arrays of pool_map, whose results the workers then write where they belong.
+ * Nothing else changes, but for this:
+ *   - What lies there must stay untouched until the task, or the map, has ended: pool_submit does not copy it. It does
+ *     not count for max_bytes_in_flight.
  *   - It has the alignment that the caller gave it.
- *   - Workers map what is read for reading alone. A worker that results go to can write to all of that buffer as long as it lives, and what
- *     it was at when it died may be half written: give results a buffer of their own where that matters.
- *   - A worker that has no fd free to map a buffer fails what lies there with -EMFILE, and with -ENOMEM without address space.
- * Each buffer takes one fd of this process. A child that the program forks does not have the memory, nor do workers of `fork` find
- * it through pointers of the parent's; a child that a task forks does not have the results.
- * The memory is the caller's until pool_buffer_free, also after pool_destroy. NULL: size is 0, or no memory, fds, or size is above RLIMIT_FSIZE
- * (pool_message() says which). */
+ *   - Workers map what is read for reading alone. A worker that results go to can write to all of that buffer as long
+ *     as it lives, and what it was at when it died may be half written: give results a buffer of their own where that
+ *     matters.
+ *   - A worker that has no fd free to map a buffer fails what lies there with -EMFILE, and with -ENOMEM without address
+ *     space.
+ * Each buffer takes one fd of this process. A child that the program forks does not have the memory, nor do workers of
+ * `fork` find it through pointers of the parent's; a child that a task forks does not have the results.
+ * The memory is the caller's until pool_buffer_free, also after pool_destroy. NULL: size is 0, or no memory, fds, or
+ * size is above RLIMIT_FSIZE (pool_message() says which). */
 void *pool_buffer_alloc(struct pool *pool, size_t size) POOL_API(buffer_alloc);
 
-/* Release a buffer of that pool (NULL: of the default pool), which may have been destroyed since. What is under way in it still has it
- * until it ends. data NULL is fine. Returns 0; -EINVAL: data is not where a buffer of the pool begins; POOL_EFORKED. */
+/* Release a buffer of that pool (NULL: of the default pool), which may have been destroyed since. What is under way in
+ * it still has it until it ends. data NULL is fine. Returns 0; -EINVAL: data is not where a buffer of the pool begins;
+ * POOL_EFORKED. */
 int pool_buffer_free(struct pool *pool, void *data) POOL_API(buffer_free);
 
-/* ---- one task at a time ------------------------------------------------------------------------------------------- */
+/* ---- one task at a time ------------------------------------------------------------------------------------------ */
 
 struct pool_task_options {
     uint32_t size;      /* sizeof(struct pool_task_options) */
@@ -314,8 +324,8 @@ struct pool_task_options {
                          * POOL_ETIMEOUT */
     int no_wait;        /* 1: POOL_EAGAIN instead of waiting for room */
     unsigned fd_count;  /* at most POOL_TASK_FDS */
-    /* fd_count file descriptors that go with the task, see pool_call_fd. They are duplicated here, and the duplicates are
-     * closed when the task ends. A connection that must not be answered twice wants at_most_once. */
+    /* fd_count file descriptors that go with the task, see pool_call_fd. They are duplicated here, and the duplicates
+     * are closed when the task ends. A connection that must not be answered twice wants at_most_once. */
     const int *fds;
     void *tag; /* the caller's, see pool_task_tag */
 };
@@ -327,13 +337,13 @@ struct pool_task_options {
 
 /* How a task ended. */
 struct pool_result {
-    /* 0; POOL_ETASK, POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; -EMSGSIZE (reply above
-     * max_result_bytes), -ENOMEM; -EAGAIN, -ENOBUFS, -ETOOMANYREFS (the kernel has no room for its fds),
+    /* 0; POOL_ETASK, POOL_ECRASH, POOL_ETIMEOUT, POOL_ECANCELED, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; -EMSGSIZE
+     * (reply above max_result_bytes), -ENOMEM; -EAGAIN, -ENOBUFS, -ETOOMANYREFS (the kernel has no room for its fds),
      * -EMFILE (the worker has no fd free; or, for a reply in shared memory, the calling process) */
     int status;
     int code; /* what the function returned; 0 where it did not return */
-    /* How the worker died, for POOL_ECRASH and POOL_ETIMEOUT: the signal, else 0; its exit code, else -1. 0 and -1 when nobody can
-     * tell. */
+    /* How the worker died, for POOL_ECRASH and POOL_ETIMEOUT: the signal, else 0; its exit code, else -1. 0 and -1 when
+     * nobody can tell. */
     int signal, exit_code;
     unsigned worker_id; /* who had it last; POOL_NOT_A_WORKER: nobody */
     unsigned attempts;  /* how many times it was handed to a worker */
@@ -346,57 +356,61 @@ struct pool_result {
     uint64_t reserved[6];
 };
 
-/* Hand a task to the pool. It goes to an idle worker at once, unless one that is at work is likely to be done with all there is before
- * another would be awake; otherwise it is queued, and sent when the pool is driven.
+/* Hand a task to the pool. It goes to an idle worker at once, unless one that is at work is likely to be done with all
+ * there is before another would be awake; otherwise it is queued, and sent when the pool is driven.
  *   fn: any function of the executable or of a loaded shared object; static ones too.
  *   input: input_size bytes, copied unless they lie in a shared buffer; NULL with 0.
  *   options: NULL: none.
  *   task_out: the task, to be released with pool_task_free. NULL: pool_next alone will hand it out.
- * Any number of tasks may be queued. When the inputs of those that have not ended reach max_bytes_in_flight it drives the
- * pool until there is room, or returns POOL_EAGAIN with no_wait and in callbacks; a larger input goes when nothing else is in flight.
- * Returns 0; -EINVAL, -E2BIG, -EOVERFLOW, -ENOMEM; -EBADF, -EMFILE for fds that cannot be duplicated; POOL_EBUILD, POOL_EAGAIN,
- * POOL_ECLOSED, POOL_EBROKEN, POOL_EFORKED. On error nothing was submitted. */
+ * Any number of tasks may be queued. When the inputs of those that have not ended reach max_bytes_in_flight it drives
+ * the pool until there is room, or returns POOL_EAGAIN with no_wait and in callbacks; a larger input goes when nothing
+ * else is in flight.
+ * Returns 0; -EINVAL, -E2BIG, -EOVERFLOW, -ENOMEM; -EBADF, -EMFILE for fds that cannot be duplicated; POOL_EBUILD,
+ * POOL_EAGAIN, POOL_ECLOSED, POOL_EBROKEN, POOL_EFORKED. On error nothing was submitted. */
 int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size,
                 const struct pool_task_options *options, struct pool_task **task_out) POOL_API(submit);
 
 /* Wait for one task. Blocks at most timeout_ms (0 polls, POOL_FOREVER waits), and drives the pool meanwhile.
  *   task: stays the caller's. From this call on pool_next does not hand it out.
  * Returns 0 once the task has ended, however it ended (see pool_task_result); POOL_PENDING when the time ran out first;
- * -EINVAL for NULL or a negative time other than POOL_FOREVER; POOL_EFORKED; -EDEADLK in a callback of the pool, if the task has not
- * ended. May be repeated. Waiting for a task that was freed is undefined. */
+ * -EINVAL for NULL or a negative time other than POOL_FOREVER; POOL_EFORKED; -EDEADLK in a callback of the pool, if the
+ * task has not ended. May be repeated. Waiting for a task that was freed is undefined. */
 int pool_wait(struct pool_task *task, int64_t timeout_ms) POOL_API(wait);
 
-/* Take the task that ended first among those that were not handed out yet: each is handed out once, here or to pool_wait, in the
- * order in which they end. Blocks at most timeout_ms and drives the pool meanwhile.
+/* Take the task that ended first among those that were not handed out yet: each is handed out once, here or to
+ * pool_wait, in the order in which they end. Blocks at most timeout_ms and drives the pool meanwhile.
  *   task_out: the task, to be released with pool_task_free (the same handle that pool_submit gave).
- * Returns 0; POOL_PENDING when the time ran out first; POOL_EMPTY when no such task is left; -EINVAL; POOL_EFORKED; -EDEADLK. */
+ * Returns 0; POOL_PENDING when the time ran out first; POOL_EMPTY when no such task is left; -EINVAL; POOL_EFORKED;
+ * -EDEADLK. */
 int pool_next(struct pool *pool, int64_t timeout_ms, struct pool_task **task_out) POOL_API(next);
 
-/* Cancel a task. Returns at once: 0, and it ends, or has ended by now, with POOL_ECANCELED. What no worker has begun never
- * runs; a worker that is at it is killed (SIGTERM, grace, SIGKILL) and replaced, and the other tasks it had run again.
- * POOL_ENDED when the task had ended; -EINVAL for NULL; POOL_EFORKED. */
+/* Cancel a task. Returns at once: 0, and it ends, or has ended by now, with POOL_ECANCELED. What no worker has begun
+ * never runs; a worker that is at it is killed (SIGTERM, grace, SIGKILL) and replaced, and the other tasks it had run
+ * again. POOL_ENDED when the task had ended; -EINVAL for NULL; POOL_EFORKED. */
 int pool_cancel(struct pool_task *task) POOL_API(cancel);
 
-/* How the task ended. result_out points into the task. Returns 0; POOL_PENDING when it has not ended, with *result_out untouched;
- * -EINVAL; POOL_EFORKED. */
+/* How the task ended. result_out points into the task. Returns 0; POOL_PENDING when it has not ended, with *result_out
+ * untouched; -EINVAL; POOL_EFORKED. */
 int pool_task_result(const struct pool_task *task, struct pool_result *result_out) POOL_API(task_result);
 
 /* pool_task_options.tag. */
 void *pool_task_tag(const struct pool_task *task) POOL_API(task_tag);
 
-/* Release a task, ended or not; in the latter case it runs all the same, and its result is dropped. Tasks outlive their pool:
- * after pool_destroy all but pool_task_free and the questions above mean nothing. NULL is fine. What many small tasks took of memory goes
- * back to the system as they are released, but for 2 MiB that the pool keeps for the next ones. */
+/* Release a task, ended or not; in the latter case it runs all the same, and its result is dropped. Tasks outlive their
+ * pool: after pool_destroy all but pool_task_free and the questions above mean nothing. NULL is fine. What many small
+ * tasks took of memory goes back to the system as they are released, but for 2 MiB that the pool keeps for the next
+ * ones. */
 void pool_task_free(struct pool_task *task) POOL_API(task_free);
 
-/* ---- a source and a sink, bounded in flight ------------------------------------------------------------------------- */
+/* ---- a source and a sink, bounded in flight ---------------------------------------------------------------------- */
 
-/* Give the next item: set *item_out to malloc'd data (the pool frees it with free(); NULL when the size is 0). Called on the
- * calling thread with no lock held. Returns 1: an item; 0: the end; negative: stop, and pool_stream returns it. */
+/* Give the next item: set *item_out to malloc'd data (the pool frees it with free(); NULL when the size is 0). Called
+ * on the calling thread with no lock held. Returns 1: an item; 0: the end; negative: stop, and pool_stream returns
+ * it. */
 typedef int pool_source_fn(void *arg, struct pool_bytes *item_out);
 
-/* Take the result of item `index` (0-based, in the order of the source), valid until it returns; a failed item is a result like any
- * other. Called on the calling thread with no lock held. Non-zero stops, and pool_stream returns it. */
+/* Take the result of item `index` (0-based, in the order of the source), valid until it returns; a failed item is a
+ * result like any other. Called on the calling thread with no lock held. Non-zero stops, and pool_stream returns it. */
 typedef int pool_sink_fn(void *arg, uint64_t index, const struct pool_result *result);
 
 struct pool_stream_options {
@@ -412,40 +426,42 @@ struct pool_stream_options {
         (uint32_t)sizeof(struct pool_stream_options), 0, 0, 0, 0, 0                                                    \
     }
 
-/* sink(fn(item)) for every item of source, which may be endless, in the workers of pool (NULL: the default pool). Blocks until the
- * source has ended and the sink has had every result. Never more is in flight than max_in_flight items and, beyond one
- * item, max_bytes_in_flight bytes. Items of a stream are not handed out by pool_next.
- * Returns 0 at the end, however the items ended; what source or sink stopped it with (items in flight are then cancelled, and the
- * sink sees no more); -EINVAL, -E2BIG, -ENOMEM, POOL_EBUILD, POOL_ECLOSED (also when the pool is shut down meanwhile: items that were
- * taken still reach the sink), POOL_EBROKEN, POOL_EFORKED, -EDEADLK. */
+/* sink(fn(item)) for every item of source, which may be endless, in the workers of pool (NULL: the default pool).
+ * Blocks until the source has ended and the sink has had every result. Never more is in flight than max_in_flight items
+ * and, beyond one item, max_bytes_in_flight bytes. Items of a stream are not handed out by pool_next.
+ * Returns 0 at the end, however the items ended; what source or sink stopped it with (items in flight are then
+ * cancelled, and the sink sees no more); -EINVAL, -E2BIG, -ENOMEM, POOL_EBUILD, POOL_ECLOSED (also when the pool is
+ * shut down meanwhile: items that were taken still reach the sink), POOL_EBROKEN, POOL_EFORKED, -EDEADLK. */
 int pool_stream(struct pool *pool, pool_task_fn *fn, pool_source_fn *source, pool_sink_fn *sink, void *arg,
                 const struct pool_stream_options *options) POOL_API(stream);
 
-/* ---- on every worker -------------------------------------------------------------------------------------------------- */
+/* ---- on every worker --------------------------------------------------------------------------------------------- */
 
-/* Run fn once on every worker; its reply is not wanted. Blocks until every worker that there is has run it. Each runs it before any
- * task that is submitted later; in it pool_item_index() is 0. Workers that start later run the last successful broadcast of each
- * function, in the order in which these were submitted, after the initializer; one that fails there is a failed start (see
- * POOL_EBROKEN). A broadcast that failed is not repeated. A worker that dies without having run it is not
- * waited for: its replacement runs it as it starts.
+/* Run fn once on every worker; its reply is not wanted. Blocks until every worker that there is has run it. Each runs
+ * it before any task that is submitted later; in it pool_item_index() is 0. Workers that start later run the last
+ * successful broadcast of each function, in the order in which these were submitted, after the initializer; one that
+ * fails there is a failed start (see POOL_EBROKEN). A broadcast that failed is not repeated. A worker that dies without
+ * having run it is not waited for: its replacement runs it as it starts.
  *   input: input_size bytes, copied; NULL with 0.
- * Returns 0; else how the first worker that failed did: POOL_ETASK (pool_message() has the text), POOL_ECRASH, POOL_EPROTO,
- * POOL_EBUILD, -ENOMEM, POOL_ECANCELED when the pool was shut down; or nothing ran: -EINVAL, POOL_ECLOSED, POOL_EBROKEN, POOL_EFORKED,
- * -EDEADLK. There is no deadline. */
+ * Returns 0; else how the first worker that failed did: POOL_ETASK (pool_message() has the text), POOL_ECRASH,
+ * POOL_EPROTO, POOL_EBUILD, -ENOMEM, POOL_ECANCELED when the pool was shut down; or nothing ran: -EINVAL, POOL_ECLOSED,
+ * POOL_EBROKEN, POOL_EFORKED, -EDEADLK. There is no deadline. */
 int pool_broadcast(struct pool *pool, pool_task_fn *fn, const void *input, size_t input_size) POOL_API(broadcast);
 
-/* ---- event loops ------------------------------------------------------------------------------------------------------ */
+/* ---- event loops ------------------------------------------------------------------------------------------------- */
 
-/* A file descriptor to poll for reading: readable means that pool_process has something to do. It is the pool's, the same at every
- * call, and closed by pool_destroy. A negative error when it cannot be made: -EMFILE, -ENOMEM, POOL_EFORKED, -EINVAL. */
+/* A file descriptor to poll for reading: readable means that pool_process has something to do. It is the pool's, the
+ * same at every call, and closed by pool_destroy. A negative error when it cannot be made: -EMFILE, -ENOMEM,
+ * POOL_EFORKED, -EINVAL. */
 int pool_fd(const struct pool *pool) POOL_API(fd);
 
-/* Drive the pool without blocking. Then take what has ended with pool_next(pool, 0, &task) until it gives something else than 0.
- * Where pool_fd was never called, and somebody comes by all the time, deaths and deadlines are noticed up to a millisecond late.
+/* Drive the pool without blocking. Then take what has ended with pool_next(pool, 0, &task) until it gives something
+ * else than 0. Where pool_fd was never called, and somebody comes by all the time, deaths and deadlines are noticed up
+ * to a millisecond late.
  * Returns how many tasks have ended since the last call (whoever drove), or a negative error: POOL_EFORKED, -EINVAL. */
 int pool_process(struct pool *pool) POOL_API(process);
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 struct pool_stats {
     uint32_t size;    /* sizeof(struct pool_stats) */
@@ -468,9 +484,9 @@ struct pool_stats {
         (uint32_t)sizeof(struct pool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                     \
     }
 
-/* Numbers since pool_create. stats_out: initialised with POOL_STATS_INIT (of which size counts: an older, shorter struct gets the
- * fields it has). Does not block but for the pool's lock. Returns 0; -EINVAL; POOL_EFORKED. */
-#ifdef __cplusplus /* where a function may have the name of a struct, too, but a warning says that it hides a constructor */
+/* Numbers since pool_create. stats_out: initialised with POOL_STATS_INIT (of which size counts: an older, shorter
+ * struct gets the fields it has). Does not block but for the pool's lock. Returns 0; -EINVAL; POOL_EFORKED. */
+#ifdef __cplusplus /* a function may have the name of a struct there too, but a warning says it hides a constructor */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"
 #endif
@@ -487,8 +503,8 @@ int pool_stats(const struct pool *pool, struct pool_stats *stats_out) POOL_API(s
  * POOL_NOT_A_WORKER outside of workers. */
 unsigned pool_worker_id(void) POOL_API(worker_id);
 
-/* In a task: the item's index in its map or stream, or the task's number: how many were submitted to the pool before it. A seed per
- * item, whichever worker runs it. 0 elsewhere. */
+/* In a task: the item's index in its map or stream, or the task's number: how many were submitted to the pool before
+ * it. A seed per item, whichever worker runs it. 0 elsewhere. */
 uint64_t pool_item_index(void) POOL_API(item_index);
 
 #ifdef __cplusplus

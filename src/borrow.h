@@ -1,10 +1,11 @@
 /* borrow: memory that a worker has lent for its replies, in the parent.
  *
- * A worker announces a region (a memfd of its own) once and then replies in it, again and again: a reply is held by its task, and given back
- * when that is freed. The worker is not believed: memory that could shrink under a reader, or is less than was said, is refused, and so is
- * a region that is held already. What it writes there later only spoils its own replies. A region outlives its worker as long as it is held.
- * To be reused is worth something, so some stay mapped on both sides; what is more is given up. A copy of this process does not have the
- * memory: it would keep it from going back to the system, and see in it the replies that come later.
+ * A worker announces a region (a memfd of its own) once and then replies in it, again and again: a reply is held by its
+ * task, and given back when that is freed. The worker is not believed: memory that could shrink under a reader, or is
+ * less than was said, is refused, and so is a region that is held already. What it writes there later only spoils its
+ * own replies. A region outlives its worker as long as it is held. To be reused is worth something, so some stay mapped
+ * on both sides; what is more is given up. A copy of this process does not have the memory: it would keep it from going
+ * back to the system, and see in it the replies that come later.
  * Must not know: frames, tasks, workers. */
 #ifndef PROCPOOL_BORROW_H
 #define PROCPOOL_BORROW_H
@@ -35,11 +36,11 @@ struct borrow {
     bool is_urgent; /* at once, though it may have nothing to do: there is much that could go back to the system */
 };
 
-/* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it announced before by this
- * number is forgotten. 0; -EINVAL: it is lying. */
+/* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it
+ * announced before by this number is forgotten. 0; -EINVAL: it is lying. */
 int borrow_note(struct borrow *borrow, uint64_t number, uint64_t size, int fd);
-/* It has replied with the first `size` bytes of a region. 0, with the region held; -EMFILE, -ENOMEM: there was no fd, no memory to map it;
- * -EINVAL: it is lying. */
+/* It has replied with the first `size` bytes of a region. 0, with the region held; -EMFILE, -ENOMEM: there was no fd,
+ * no memory to map it; -EINVAL: it is lying. */
 int borrow_hold(struct borrow *borrow, uint64_t number, uint64_t size, struct borrowed **region_out);
 /* NULL is fine, here and below. */
 void borrow_give_back(struct borrowed *region);

@@ -1,9 +1,9 @@
 /* buffers: memory of the caller's that workers can map, and which of it a pointer points into.
  *
- * A buffer is a memfd, mapped here for reading and writing, and in a worker when it is first told of it. It is known by its address to the
- * caller and by a number to workers; numbers are small and used again. It goes when the caller has freed it and nothing that is
- * under way lies in it any more. A copy of this process does not have the memory, whoever made it: what is shared with workers is not to
- * be shared with others by accident.
+ * A buffer is a memfd, mapped here for reading and writing, and in a worker when it is first told of it. It is known by
+ * its address to the caller and by a number to workers; numbers are small and used again. It goes when the caller has
+ * freed it and nothing that is under way lies in it any more. A copy of this process does not have the memory, whoever
+ * made it: what is shared with workers is not to be shared with others by accident.
  * Must not know: workers, tasks, locks. */
 #ifndef PROCPOOL_BUFFERS_H
 #define PROCPOOL_BUFFERS_H

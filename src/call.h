@@ -1,7 +1,7 @@
 /* call: what a task sees of the library while it runs: its input, its reply, its error text, who it runs in.
  *
- * Used by the worker, and by a pool that runs its tasks in place. One task at a time runs in a worker, so the item's index
- * is a plain global that threads started by the task see as well.
+ * Used by the worker, and by a pool that runs its tasks in place. One task at a time runs in a worker, so the item's
+ * index is a plain global that threads started by the task see as well.
  * Must not know: frames, pools. */
 #ifndef PROCPOOL_CALL_H
 #define PROCPOOL_CALL_H
@@ -18,7 +18,8 @@ struct pool_call {
     size_t reply_size, reply_capacity;
     void *shared; /* where the reply is instead, if the task asked for that; NULL */
     size_t shared_capacity;
-    /* Shared memory for a reply of `size` bytes, other than what it gave in this call before; or NULL. NULL: there is none to be had. */
+    /* Shared memory for a reply of `size` bytes, other than what it gave in this call before; or NULL. NULL: there is
+     * none to be had. */
     void *(*find_shared)(size_t size, size_t *capacity_out);
     size_t max_reply_bytes;
     bool too_large; /* the last reply asked for was above max_reply_bytes */

@@ -8,9 +8,10 @@
  *     u16  path_size      0 for the executable, below 4096
  *     ..   path           absolute, without a terminating zero
  *
- * It is the value of the pointer that counts. In an executable that is not PIE a pointer to a shared library's function may be
- * the executable's own PLT slot: then it is a function of the executable, and leads to the library there. A pointer to an
- * IFUNC is what the resolver chose here; the workers run on the same machine, and nothing but the same build is accepted. */
+ * It is the value of the pointer that counts. In an executable that is not PIE a pointer to a shared library's function
+ * may be the executable's own PLT slot: then it is a function of the executable, and leads to the library there. A
+ * pointer to an IFUNC is what the resolver chose here; the workers run on the same machine, and nothing but the same
+ * build is accepted. */
 #include "callable.h"
 #include "buf.h"
 #include "elfobject.h"
@@ -38,7 +39,7 @@ struct reference {
     char path[CALLABLE_PATH_BYTES];
 };
 
-/* ---- messages ------------------------------------------------------------------------------------------------------ */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 static int fail(char *message, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -77,7 +78,7 @@ static int fail_other_build(char *message, const struct reference *wanted, const
                 id_text(&wanted->id, wanted_text), id_text(here, here_text), wanted->path);
 }
 
-/* ---- describe ------------------------------------------------------------------------------------------------------ */
+/* ---- describe ---------------------------------------------------------------------------------------------------- */
 
 static int find_function(uintptr_t address, struct reference *reference_out, char *message)
 {
@@ -148,7 +149,7 @@ bool callable_is_lasting(const uint8_t *bytes)
     return bytes[0] == OBJECT_EXECUTABLE;
 }
 
-/* ---- resolve ------------------------------------------------------------------------------------------------------- */
+/* ---- resolve ----------------------------------------------------------------------------------------------------- */
 
 static bool is_id(const struct elfid *id)
 {
@@ -156,8 +157,8 @@ static bool is_id(const struct elfid *id)
            (id->bytes[0] == ELFID_FILE && id->size == ELFID_FILE_BYTES);
 }
 
-/* Whether the bytes are what encode writes, and nothing else. The rest of path's room is not touched: in a new process each
- * page of it would have to be made. */
+/* Whether the bytes are what encode writes, and nothing else. The rest of path's room is not touched: in a new process
+ * each page of it would have to be made. */
 static bool decode(const uint8_t *bytes, size_t size, struct reference *reference)
 {
     struct buf_reader reader = buf_reader(bytes, size);
@@ -252,7 +253,7 @@ int callable_resolve(const uint8_t *bytes, size_t size, callable_fn **fn_out, ch
     return 0;
 }
 
-/* ---- for handshakes and messages ------------------------------------------------------------------------------------ */
+/* ---- for handshakes and messages --------------------------------------------------------------------------------- */
 
 /* Without these facts the layout must do. */
 static void add_own_file(uintptr_t own_code, struct elfid *id)
@@ -265,8 +266,9 @@ static void add_own_file(uintptr_t own_code, struct elfid *id)
 
 static struct elfid library_id;
 
-/* In the executable the file is left out of the identity: workers run the very same file, which may be touched meanwhile. With a
- * build-id, which this library has, its path is not looked up: that takes longer than starting a process. */
+/* In the executable the file is left out of the identity: workers run the very same file, which may be touched
+ * meanwhile. With a build-id, which this library has, its path is not looked up: that takes longer than starting a
+ * process. */
 static void find_library(void)
 {
     uintptr_t own_code = (uintptr_t)callable_library_id;

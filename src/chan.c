@@ -45,8 +45,8 @@ static size_t first_unsent_copy(const struct chan *chan)
     return chan->copies_size;
 }
 
-/* Then it pays to make room by moving the rest: the cost is spread over what was sent. Pieces do not tell: many frames may have
- * become one that is never sent to its end. */
+/* Then it pays to make room by moving the rest: the cost is spread over what was sent. Pieces do not tell: many frames
+ * may have become one that is never sent to its end. */
 static bool is_mostly_sent(const struct chan *chan)
 {
     size_t sent = first_unsent_copy(chan);

@@ -1,9 +1,9 @@
 /* chan: a stream of frames over two file descriptors.
  *
- * Outgoing: frames are put into a queue and flushed in as few writev calls as there can be. Small bodies are copied beside
- * their headers, so that many frames go in one piece; large ones are borrowed and written straight from the
- * caller's memory. Incoming: a staging buffer for headers and small bodies; large bodies are read straight into the caller's
- * memory, and the readv that takes the rest of one also takes the header behind it.
+ * Outgoing: frames are put into a queue and flushed in as few writev calls as there can be. Small bodies are copied
+ * beside their headers, so that many frames go in one piece; large ones are borrowed and written straight from the
+ * caller's memory. Incoming: a staging buffer for headers and small bodies; large bodies are read straight into the
+ * caller's memory, and the readv that takes the rest of one also takes the header behind it.
  *
  * The same code serves the parent (non-blocking fds: CHAN_AGAIN when nothing moves) and the worker (blocking fds).
  * A short read tells that the pipe is dry, so no read is wasted on being told EAGAIN. A chan stays where it was made.
@@ -60,8 +60,8 @@ void chan_clear(struct chan *chan);
 /* So many bytes of frames have been sent before the first that is put. */
 void chan_note_sent(struct chan *chan, size_t size);
 
-/* Queue a frame of header->body_bytes bytes of body. A body above CHAN_COPY_BYTES is borrowed until chan->sent_bytes has
- * reached chan->put_bytes as it is after this call. -ENOMEM: nothing was queued. */
+/* Queue a frame of header->body_bytes bytes of body. A body above CHAN_COPY_BYTES is borrowed until chan->sent_bytes
+ * has reached chan->put_bytes as it is after this call. -ENOMEM: nothing was queued. */
 int chan_put(struct chan *chan, const struct wire_header *header, const void *body);
 
 /* The same with a body that begins with `start_size` bytes at `start`, which are copied, and goes on at `rest`. */
@@ -82,8 +82,8 @@ void chan_forget_output(struct chan *chan);
 /* The fd is readable (again). */
 void chan_rearm(struct chan *chan);
 
-/* Whether there is something to be read that was not received yet, or the stream has ended or failed. What there is becomes received: so a
- * look that finds something costs no more than the read that comes anyway. Never waits. */
+/* Whether there is something to be read that was not received yet, or the stream has ended or failed. What there is
+ * becomes received: so a look that finds something costs no more than the read that comes anyway. Never waits. */
 bool chan_look(struct chan *chan);
 
 /* Make the next `size` bytes (at most CHAN_STAGING_BYTES) available in one piece without consuming them. 0, CHAN_AGAIN,

@@ -1,11 +1,11 @@
 /* child: see child.h.
  *
- * Two parts: the state that a new process is put into (child_enter), and the mark by which a fresh image knows what it is
- * (child_exec, child_adopt). The way back to that state by exec in place is child_restart.c.
+ * Two parts: the state that a new process is put into (child_enter), and the mark by which a fresh image knows what it
+ * is (child_exec, child_adopt). The way back to that state by exec in place is child_restart.c.
  *
  * Both run in a process that may share its memory with the parent, which the kernel suspends meanwhile, or that
- * is the copy of one thread out of many. Hence raw system calls wherever a libc or a sanitizer would keep books, and numbers
- * written by hand. Such a child shares even the parent's errno: whoever starts one puts that back. */
+ * is the copy of one thread out of many. Hence raw system calls wherever a libc or a sanitizer would keep books, and
+ * numbers written by hand. Such a child shares even the parent's errno: whoever starts one puts that back. */
 #include "child_inner.h"
 #include "fd.h"
 #include <errno.h>

@@ -1,11 +1,11 @@
 /* child: what every worker process, and the forkserver, does first, whatever started it.
  *
  * Two halves. Before exec (or at once after fork) child_enter puts the new process into its defined state: signal
- * mask empty, dispositions default, SIGINT and SIGQUIT ignored, /dev/null as stdin (and as stdout and stderr where those are
- * closed), working directory, its own three fds at fixed numbers, the lifeline armed, every other fd closed. It
- * runs between fork and exec, perhaps in memory shared with the parent: no malloc, no stdio, no locks, no libc call that
- * keeps state (raw rt_sigaction: a sanitizer's table of handlers would be the parent's). All it needs was made ready in a
- * struct child_plan.
+ * mask empty, dispositions default, SIGINT and SIGQUIT ignored, /dev/null as stdin (and as stdout and stderr where
+ * those are closed), working directory, its own three fds at fixed numbers, the lifeline armed, every other fd closed.
+ * It runs between fork and exec, perhaps in memory shared with the parent: no malloc, no stdio, no locks, no libc call
+ * that keeps state (raw rt_sigaction: a sanitizer's table of handlers would be the parent's). All it needs was made
+ * ready in a struct child_plan.
  * After exec child_adopt recognises such a process by its mark and finishes the set-up.
  *
  * Must not know: pools, frames, tasks. */
@@ -67,21 +67,22 @@ void child_restore_signals(const struct child_signals *saved);
  * free(). NULL: no memory. A stale mark in the environment is left out. */
 char **child_make_environment(void);
 
-/* Called by pool_init. Decides from the mark what this process is (a mark with another process's pid counts for nothing),
- * removes the mark from the environment, makes the fixed fds close-on-exec again, ends the process at once if the lifeline is
- * already cut, raises oom_score_adj. Under AT_SECURE always CHILD_NONE. */
+/* Called by pool_init. Decides from the mark what this process is (a mark with another process's pid counts for
+ * nothing), removes the mark from the environment, makes the fixed fds close-on-exec again, ends the process at once if
+ * the lifeline is already cut, raises oom_score_adj. Under AT_SECURE always CHILD_NONE. */
 enum child_role child_adopt(void);
 
-/* Whether this process was started as a child and child_adopt has not run yet: code before main must not start workers. */
+/* Whether this process was started as a child and child_adopt has not run yet: code before main must not start
+ * workers. */
 int child_is_unborn(void);
 
-/* The same finishing touch for a child made by fork alone (no mark), after child_enter: name, oom_score_adj, and a guard
- * that makes exit() flush stdout and stderr and end the process without the exit handlers it inherited. (Under musl,
- * which does not tell handlers the status, such an exit has status 1.) Called by backends. */
+/* The same finishing touch for a child made by fork alone (no mark), after child_enter: name, oom_score_adj, and a
+ * guard that makes exit() flush stdout and stderr and end the process without the exit handlers it inherited. (Under
+ * musl, which does not tell handlers the status, such an exit has status 1.) Called by backends. */
 void child_settle(void);
 
-/* In a process of which nothing but workers is copied, before the first: what child_settle does, and the dispositions of child_enter,
- * for all of them. Nobody may change these things afterwards. */
+/* In a process of which nothing but workers is copied, before the first: what child_settle does, and the dispositions
+ * of child_enter, for all of them. Nobody may change these things afterwards. */
 void child_settle_copies(void);
 
 /* The name that ps and top show. */
@@ -90,10 +91,10 @@ void child_name_worker(unsigned worker_id);
 
 /* Exec this process's own program in place, with the same pid and the fixed fds: a fresh image in the state that
  * the first one was given (environment, interval timers, signal mask and dispositions, rlimits, umask, nice value, CPU
- * affinity, working directory). child_remember saves, before any user code runs, what child_restart restores. It also closes every other fd, puts stdout
- * and stderr back and collects zombies. What nothing can take back stays: session, ids, capabilities, namespaces, seccomp.
- * child_restart returns only on failure, a negative errno: the process is half way then, signals blocked and fds closed,
- * and must end. */
+ * affinity, working directory). child_remember saves, before any user code runs, what child_restart restores. It also
+ * closes every other fd, puts stdout and stderr back and collects zombies. What nothing can take back stays: session,
+ * ids, capabilities, namespaces, seccomp. child_restart returns only on failure, a negative errno: the process is half
+ * way then, signals blocked and fds closed, and must end. */
 int child_remember(void);
 int child_restart(void);
 

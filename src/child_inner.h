@@ -9,8 +9,8 @@
 
 #include "child.h"
 
-/* Where the executable's fd stands until child_adopt closes it: behind the others. It outlives exec since tools that exec
- * themselves and then load the program (valgrind) need it there. */
+/* Where the executable's fd stands until child_adopt closes it: behind the others. It outlives exec since tools that
+ * exec themselves and then load the program (valgrind) need it there. */
 int child_exe_place(enum child_role role);
 
 /* Of every signal but those that libc uses between its threads. */

@@ -1,7 +1,8 @@
-/* child_restart: the way back to the state that a fresh image is given, by exec in place. See child.h for what it promises.
+/* child_restart: the way back to the state that a fresh image is given, by exec in place. See child.h for what it
+ * promises.
  *
- * Before user code runs child_remember saves what exec does not reset; child_restart puts it back, in an image that user code
- * may have left in any state: with no fd free, with signals pending, with children. */
+ * Before user code runs child_remember saves what exec does not reset; child_restart puts it back, in an image that
+ * user code may have left in any state: with no fd free, with signals pending, with children. */
 #include "child_inner.h"
 #include "fd.h"
 #include <errno.h>

@@ -7,8 +7,8 @@
 #define MOST_ITEMS        UINT64_C(1000000)
 enum { MANY_TASKS = 8 }; /* for each worker: below that short tasks wait for a worker of their own */
 
-/* As many items as take CHUNK_NS; one while the cost is unknown; less towards the end, so that the workers end together,
- * but not so few that handing them over costs more than they do. */
+/* As many items as take CHUNK_NS; one while the cost is unknown; less towards the end, so that the workers end
+ * together, but not so few that handing them over costs more than they do. */
 static uint64_t choose_items(const struct job *job, unsigned workers)
 {
     uint64_t item_ns = job_item_ns(job);

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-/* In the word: `begun` in the low bits, `stop` above, then whether there is a stop. Tickets are counted modulo 2^31, which is far more
- * than can be in flight. */
+/* In the word: `begun` in the low bits, `stop` above, then whether there is a stop. Tickets are counted modulo 2^31,
+ * which is far more than can be in flight. */
 #define TICKET_BITS 31
 #define TICKET_MASK ((UINT32_C(1) << TICKET_BITS) - 1)
 #define STOPPED     (UINT64_C(1) << 63)

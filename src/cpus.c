@@ -39,8 +39,8 @@ struct piece {
     size_t size;
 };
 
-/* What comes before the first of the separators or the end of the line; *at moves behind one separator, never to the next
- * line. */
+/* What comes before the first of the separators or the end of the line; *at moves behind one separator, never to the
+ * next line. */
 static struct piece next_field(const char **at, char separator)
 {
     const char ends[] = {separator, '\n', '\0'};
@@ -119,8 +119,8 @@ struct mount {
     struct piece root, point; /* escaped */
 };
 
-/* "36 35 0:31 /docker/12ab /sys/fs/cgroup/cpu rw,nosuid shared:17 - cgroup cgroup rw,cpu,cpuacct": the directory `root` of
- * the hierarchy is seen at `point`. */
+/* "36 35 0:31 /docker/12ab /sys/fs/cgroup/cpu rw,nosuid shared:17 - cgroup cgroup rw,cpu,cpuacct": the directory `root`
+ * of the hierarchy is seen at `point`. */
 static bool parse_mount(const char **at, enum cpus_cgroup_version version, struct mount *mount_out)
 {
     struct piece id = next_field(at, ' '), parent = next_field(at, ' '), device = next_field(at, ' ');
@@ -136,8 +136,8 @@ static bool parse_mount(const char **at, enum cpus_cgroup_version version, struc
     return is_complete && equals(type, "cgroup") && has_item(options, "cpu");
 }
 
-/* The part of the group's path below the mounted directory; NULL when it is not below. Paths with ".." lead out of the cgroup
- * namespace of this process. */
+/* The part of the group's path below the mounted directory; NULL when it is not below. Paths with ".." lead out of the
+ * cgroup namespace of this process. */
 static const char *below(const char *group, const char *root)
 {
     size_t root_length = strcmp(root, "/") == 0 ? 0 : strlen(root);
@@ -156,8 +156,8 @@ static bool join(const char *point, const char *rest, struct cpus_cgroup *cgroup
     return length > 0 && (size_t)length < sizeof cgroup_out->path;
 }
 
-/* A mount that shows the group is preferred; with none the mount point itself is the nearest group that can be seen: that
- * is so in a container whose group is named from the outside. */
+/* A mount that shows the group is preferred; with none the mount point itself is the nearest group that can be seen:
+ * that is so in a container whose group is named from the outside. */
 bool cpus_find_cgroup(const char *cgroups, const char *mounts, enum cpus_cgroup_version version,
                       struct cpus_cgroup *cgroup_out)
 {

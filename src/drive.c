@@ -273,8 +273,8 @@ static void show_loop(struct pool *pool, bool visible)
         epoll_ctl(pool->outer_fd, visible ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, pool->loop.epoll_fd, &event);
 }
 
-/* Whoever waits alone, for workers that leave it a CPU, looks for news for a while before it sleeps. Not where an event loop waits as
- * well, nor in the pool's own thread: the program's threads have other uses for the CPU meanwhile. */
+/* Whoever waits alone, for workers that leave it a CPU, looks for news for a while before it sleeps. Not where an event
+ * loop waits as well, nor in the pool's own thread: the program's threads have other uses for the CPU meanwhile. */
 static bool may_spin(const struct pool *pool)
 {
     return pool->users == 1 && !pool->sleepers && pool->outer_fd < 0 && sched_spares_cpu(&pool->loop.sched);

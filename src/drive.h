@@ -1,12 +1,13 @@
 /* drive: whose turn it is. The pool as an object with a lock, and waiting in it.
  *
- * One mutex covers a pool's loop and its tasks. A thread that waits drives the loop itself; when several wait, one drives and the others
- * sleep until something that they wait for has happened or the place is free. The mutex is released only while epoll waits (and
- * for callbacks, during which one of the others drives). A thread that ends something without driving (a cancellation, say) wakes the
- * one that drives.
+ * One mutex covers a pool's loop and its tasks. A thread that waits drives the loop itself; when several wait, one
+ * drives and the others sleep until something that they wait for has happened or the place is free. The mutex is
+ * released only while epoll waits (and for callbacks, during which one of the others drives). A thread that ends
+ * something without driving (a cancellation, say) wakes the one that drives.
  *
- * For programs with an event loop there is one fd (see pool_fd): an epoll of the loop's own epoll and of an eventfd, which is
- * written when tasks have ended. The loop's is taken out while a thread drives, or the event loop would spin beside it.
+ * For programs with an event loop there is one fd (see pool_fd): an epoll of the loop's own epoll and of an eventfd,
+ * which is written when tasks have ended. The loop's is taken out while a thread drives, or the event loop would spin
+ * beside it.
  * Must not know: what the public functions do. */
 #ifndef PROCPOOL_DRIVE_H
 #define PROCPOOL_DRIVE_H
@@ -51,8 +52,8 @@ struct pool {
     bool has_thread, stop_thread;
 };
 
-/* One more than the parent's, in what a pool's process has forked. A pool need not be written to to become a copy: that would cost
- * every worker that is forked a page. */
+/* One more than the parent's, in what a pool's process has forked. A pool need not be written to to become a copy: that
+ * would cost every worker that is forked a page. */
 extern unsigned drive_generation;
 
 static inline bool drive_is_copy(const struct pool *pool)
@@ -60,8 +61,8 @@ static inline bool drive_is_copy(const struct pool *pool)
     return pool->generation != drive_generation && !pool->in_place; /* that one is in every process */
 }
 
-/* A thread that held a pool's lock has forked, as the loop does for workers of `fork`: no lock that was copied then is to be had, and what it
- * guards stays as it is. */
+/* A thread that held a pool's lock has forked, as the loop does for workers of `fork`: no lock that was copied then is
+ * to be had, and what it guards stays as it is. */
 extern unsigned drive_sealed_generations;
 
 static inline bool drive_is_sealed(const struct pool *pool)
@@ -79,31 +80,33 @@ void drive_lock(struct pool *pool);
 void drive_unlock(struct pool *pool);
 /* Whether the calling thread is in the middle of a pool's work. */
 bool drive_holds_a_lock(void);
-/* In the child of a fork: all pools are copies; for each whose lock this thread took for the fork: it is free, and no thread is in the pool; this
- * thread is in the middle of nothing. */
+/* In the child of a fork: all pools are copies; for each whose lock this thread took for the fork: it is free, and no
+ * thread is in the pool; this thread is in the middle of nothing. */
 void drive_become_copy(void);
 void drive_forget_threads(struct pool *pool);
 void drive_reset_thread(void);
 
-/* No call is a cancellation point: a thread that is cancelled inside would leave the lock behind. Nest. Not needed by who makes no
- * system call between drive_lock and drive_unlock. */
+/* No call is a cancellation point: a thread that is cancelled inside would leave the lock behind. Nest. Not needed by
+ * who makes no system call between drive_lock and drive_unlock. */
 void drive_begin_call(void);
 void drive_end_call(void);
 
-/* Enter for new work, or only to use what there is; both lock, and nothing in between is a cancellation point. 0; POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN with the thread's message set, and
- * not locked. The last one out tells pool_destroy, the others whose turn it is. */
+/* Enter for new work, or only to use what there is; both lock, and nothing in between is a cancellation point. 0;
+ * POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN with the thread's message set, and not locked. The last one out tells
+ * pool_destroy, the others whose turn it is. */
 int drive_enter_for_work(struct pool *pool);
 int drive_enter(struct pool *pool);
 void drive_leave(struct pool *pool);
-/* drive_enter_for_work for who neither waits nor makes a system call (but between drive_begin_call and drive_end_call) until drive_unlock. */
+/* drive_enter_for_work for who neither waits nor makes a system call (but between drive_begin_call and drive_end_call)
+ * until drive_unlock. */
 int drive_lock_for_work(struct pool *pool);
 
-/* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. 0 ms is a time long past, POOL_FOREVER is
- * DRIVE_FOREVER: neither looks at the clock. */
+/* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. 0 ms is a time long past,
+ * POOL_FOREVER is DRIVE_FOREVER: neither looks at the clock. */
 int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out);
 
-/* Drive, or sleep until something has changed, at most until then. False: it is past. A time that is past still drives once without
- * waiting when first is true. */
+/* Drive, or sleep until something has changed, at most until then. False: it is past. A time that is past still drives
+ * once without waiting when first is true. */
 bool drive_turn(struct pool *pool, uint64_t until_ns, bool first);
 
 /* Sleep until every other thread has left. */

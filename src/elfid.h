@@ -1,8 +1,8 @@
 /* elfid: what identifies a build of an ELF object, loaded or still a file.
  *
- * The build-id that the linker left in a note; an object without one is identified by its file (device, inode, size, mtime)
- * and the layout of its segments. The first byte of an id tells which, so the two never compare equal. A loaded object and its
- * file are identified by the same code over the same program headers, so that both give the same bytes.
+ * The build-id that the linker left in a note; an object without one is identified by its file (device, inode, size,
+ * mtime) and the layout of its segments. The first byte of an id tells which, so the two never compare equal. A loaded
+ * object and its file are identified by the same code over the same program headers, so that both give the same bytes.
  *
  * Functions return 0, the outcome below, or a negative errno. Must not know: which objects are loaded, and where. */
 #ifndef PROCPOOL_ELFID_H

@@ -1,7 +1,7 @@
 /* fd: see fd.h. Every function works on the calling process's own fd table and keeps no state.
  *
- * fd_keep_only and fd_close_range also run between fork and exec, perhaps in memory that is shared with the parent. They make
- * raw system calls: a sanitizer that watches dup and close would note them down as the parent's own. */
+ * fd_keep_only and fd_close_range also run between fork and exec, perhaps in memory that is shared with the parent.
+ * They make raw system calls: a sanitizer that watches dup and close would note them down as the parent's own. */
 #include "fd.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -354,7 +354,8 @@ static void close_listed(const char *entries, long size, int directory_fd, struc
     }
 }
 
-/* False: there is no /proc, or no fd left to read it with. procfs lists fds by number, so closing while listing skips none. */
+/* False: there is no /proc, or no fd left to read it with. procfs lists fds by number, so closing while listing skips
+ * none. */
 static bool close_by_listing(struct range range)
 {
     char entries[1024];

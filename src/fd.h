@@ -14,7 +14,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* errno as it was found, and not written to where it is so: a page that is written to between two forks is copied for each. */
+/* errno as it was found, and not written to where it is so: a page that is written to between two forks is copied for
+ * each. */
 static inline void fd_restore_errno(int errno_before)
 {
     if (errno != errno_before)
@@ -24,7 +25,8 @@ static inline void fd_restore_errno(int errno_before)
 /* Close *fd unless it is -1, and set it to -1. Never fails: on Linux the fd is gone whatever close says. */
 void fd_close(int *fd);
 
-/* Take fd, which may be -1 with errno set, and give it back at 3 or above, close-on-exec; or a negative errno with fd closed. */
+/* Take fd, which may be -1 with errno set, and give it back at 3 or above, close-on-exec; or a negative errno with fd
+ * closed. */
 int fd_take_above_stdio(int fd);
 
 /* pipe2(O_CLOEXEC), both ends above stdio. ends_out[0] reads, ends_out[1] writes; both blocking. */
@@ -55,11 +57,11 @@ void fd_nap(const int *fds, unsigned fd_count, uint64_t ns);
 int fd_set_nonblocking(int fd);
 int fd_set_cloexec(int fd, bool cloexec);
 
-/* Number of bytes, 0 at end of file, -EAGAIN, or another negative errno. fd_write never raises SIGPIPE by contract of its
- * callers, not by itself. */
+/* Number of bytes, 0 at end of file, -EAGAIN, or another negative errno. fd_write never raises SIGPIPE by contract of
+ * its callers, not by itself. */
 ssize_t fd_read(int fd, void *bytes, size_t size);
-/* What is there, though the pipe blocks: else -EAGAIN. Pipes can do that since Linux 6.4, unless they were spliced; elsewhere it is another
- * errno, such as -EOPNOTSUPP. */
+/* What is there, though the pipe blocks: else -EAGAIN. Pipes can do that since Linux 6.4, unless they were spliced;
+ * elsewhere it is another errno, such as -EOPNOTSUPP. */
 ssize_t fd_read_now(int fd, void *bytes, size_t size);
 ssize_t fd_readv(int fd, const struct iovec *parts, int part_count);
 ssize_t fd_write(int fd, const void *bytes, size_t size);
@@ -73,20 +75,21 @@ size_t fd_unread(int pipe_fd);
 /* Ask for a pipe of `bytes` capacity; a refusal (the per-user soft limit) is not an error. */
 void fd_try_pipe_capacity(int fd, size_t bytes);
 
-/* One message with up to 64 fds over a SOCK_SEQPACKET socket; MSG_NOSIGNAL. Sending does not take the fds. fd_receive returns
- * the message's size (0: the peer is gone) and gives fds (close-on-exec, above stdio) to the caller, their number in
- * *fd_count; more fds than *fd_count had room for are closed and make it -EMSGSIZE. Fewer than were sent: this process's
- * table is full, and the kernel dropped the last ones. */
+/* One message with up to 64 fds over a SOCK_SEQPACKET socket; MSG_NOSIGNAL. Sending does not take the fds. fd_receive
+ * returns the message's size (0: the peer is gone) and gives fds (close-on-exec, above stdio) to the caller, their
+ * number in *fd_count; more fds than *fd_count had room for are closed and make it -EMSGSIZE. Fewer than were sent:
+ * this process's table is full, and the kernel dropped the last ones. */
 int fd_send(int socket_fd, const void *bytes, size_t size, const int *fds, size_t fd_count);
 ssize_t fd_receive(int socket_fd, void *bytes, size_t size, int *fds_out, size_t *fd_count);
 
-/* Make fds[i] be 3 + i, close-on-exec, whichever of these numbers they have now, and close all other fds from 3 up. At most
- * FD_KEEP_MAX, each above stdio, none twice. Needs no free place in a full table. Async-signal-safe; 0 or a negative errno. */
+/* Make fds[i] be 3 + i, close-on-exec, whichever of these numbers they have now, and close all other fds from 3 up. At
+ * most FD_KEEP_MAX, each above stdio, none twice. Needs no free place in a full table. Async-signal-safe; 0 or a
+ * negative errno. */
 enum { FD_KEEP_MAX = 5 };
 int fd_keep_only(const int *fds, size_t count);
 
-/* Close every fd in first..last. Async-signal-safe: close_range, else a loop over /proc/self/fd by raw getdents64, else a
- * loop to RLIMIT_NOFILE. */
+/* Close every fd in first..last. Async-signal-safe: close_range, else a loop over /proc/self/fd by raw getdents64, else
+ * a loop to RLIMIT_NOFILE. */
 void fd_close_range(unsigned first, unsigned last);
 
 #endif

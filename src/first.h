@@ -1,7 +1,8 @@
 /* first: an array that begins in a place of its own, and moves to an allocator's memory when it outgrows that.
  *
- * In a process that was just forked each page costs that is written to, and the first block of an allocator's costs half a dozen: the
- * allocator's own, and those of its neighbours. So what every worker needs before its first item lies beside its owner.
+ * In a process that was just forked each page costs that is written to, and the first block of an allocator's costs
+ * half a dozen: the allocator's own, and those of its neighbours. So what every worker needs before its first item lies
+ * beside its owner.
  * Must not know: what the array holds. */
 #ifndef PROCPOOL_FIRST_H
 #define PROCPOOL_FIRST_H

@@ -41,8 +41,8 @@ struct span *flight_drop_last(struct flight *flight)
     return take(flight, link);
 }
 
-/* Those in doubt run where they are, as they were sent; a broadcast is for this worker; what is alone is begun at once; and a chunk whose
- * size the caller chose stays together. */
+/* Those in doubt run where they are, as they were sent; a broadcast is for this worker; what is alone is begun at once;
+ * and a chunk whose size the caller chose stays together. */
 static bool must_stay(const struct span *span)
 {
     return span->suspect || span->job->alone || span->job->chunk_size > 1 || span->job->kind == JOB_BROADCAST;
@@ -108,8 +108,9 @@ bool flight_is_stepwise(const struct span *span)
     return span->suspect || span->job->stepwise;
 }
 
-/* Whether one of the span's items may have begun: it had been read. That something was not read does not count at a deadline, which is one
- * for a stopped worker too, and counts only a few times, so that nobody waits for ever for workers that die before they read. */
+/* Whether one of the span's items may have begun: it had been read. That something was not read does not count at a
+ * deadline, which is one for a stopped worker too, and counts only a few times, so that nobody waits for ever for
+ * workers that die before they read. */
 static bool may_have_begun(const struct span *span, const struct flight_death *death)
 {
     bool read = span->begin_position <= death->read_position && span->begin_position != UINT64_MAX;

@@ -1,13 +1,14 @@
 /* flight: the spans in flight at one worker, and who is to blame when it dies. Pure.
  *
- * Results come in the order of sending, so the spans form a queue. A worker reports everything before it begins a stepwise span,
- * and each item of that before the next: an unreported item of the first span, if that is stepwise, is the one it died
- * of, and nothing behind it had begun. Otherwise every span before the first stepwise one is in doubt, and is sent
- * again stepwise. A lone item is alone in doubt. What the worker had not even read has not begun. A worker that was killed for what is no
- * longer wanted, or since it could not be reached, blames nobody, but for an item that must not run twice.
+ * Results come in the order of sending, so the spans form a queue. A worker reports everything before it begins a
+ * stepwise span, and each item of that before the next: an unreported item of the first span, if that is stepwise, is
+ * the one it died of, and nothing behind it had begun. Otherwise every span before the first stepwise one is in doubt,
+ * and is sent again stepwise. A lone item is alone in doubt. What the worker had not even read has not begun. A worker
+ * that was killed for what is no longer wanted, or since it could not be reached, blames nobody, but for an item that
+ * must not run twice.
  *
- * From the end of the queue items can be taken back, if the worker agrees that it has not begun them (see claims.h): they are in flight no
- * more, wherever they run next.
+ * From the end of the queue items can be taken back, if the worker agrees that it has not begun them (see claims.h):
+ * they are in flight no more, wherever they run next.
  * Must not know: slots, processes, time. */
 #ifndef PROCPOOL_FLIGHT_H
 #define PROCPOOL_FLIGHT_H
@@ -29,8 +30,8 @@ void flight_append(struct flight *flight, struct span *span);
 struct span *flight_pop(struct flight *flight);       /* the first */
 struct span *flight_drop_last(struct flight *flight); /* the one appended last */
 
-/* Items at the end that can be taken back, and what they are expected to cost: those that are not begun for certain, so never the first
- * of all; and not behind one that must stay. */
+/* Items at the end that can be taken back, and what they are expected to cost: those that are not begun for certain, so
+ * never the first of all; and not behind one that must stay. */
 uint64_t flight_takeable(const struct flight *flight, uint64_t *cost_ns_out);
 /* Take the last `items` of these. Their spans, last first; `spare` is one of them when a span had to be cut. */
 struct span *flight_take_back(struct flight *flight, uint64_t items, struct span *spare);
@@ -52,8 +53,8 @@ struct flight_blame {
     unsigned attempts;
 };
 
-/* The worker has died. Empties the flight: returns its spans, last first, to be put back in that order (those without items
- * to be released), without the item that fails, which *blame_out names. */
+/* The worker has died. Empties the flight: returns its spans, last first, to be put back in that order (those without
+ * items to be released), without the item that fails, which *blame_out names. */
 struct span *flight_settle(struct flight *flight, const struct flight_death *death, struct flight_blame *blame_out);
 
 #endif

@@ -4,7 +4,8 @@
 
 /* What an item costs the protocol beside its bytes: it bounds runs of tiny items. */
 enum { ITEM_OVERHEAD_BYTES = 64 };
-/* One long item spoils the average of a hundred reports of short ones: it counts for no more than a few times what came last. */
+/* One long item spoils the average of a hundred reports of short ones: it counts for no more than a few times what came
+ * last. */
 enum { LAST_TIMES = 4 };
 enum { FORGET = 16 }; /* reports, until an extreme is forgotten by and by */
 
@@ -22,8 +23,8 @@ void job_begin(struct job *job)
 {
     clear_outputs(job);
     job->stepwise = job->timeout_ns || job->has_deadlines || job->at_most_once || job->kind == JOB_BROADCAST;
-    /* What is behind an item that must not run twice may have begun when its worker is killed; and only a run of fixed-size
-     * items can be stopped by a failure in it. */
+    /* What is behind an item that must not run twice may have begun when its worker is killed; and only a run of
+     * fixed-size items can be stopped by a failure in it. */
     job->alone = job->at_most_once || job->has_fds || (job->stop_on_error && job->kind == JOB_BYTES);
     job->whole = (struct span){.job = job, .count = job->count};
     job->pending = job->pending_tail = NULL;

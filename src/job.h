@@ -1,12 +1,13 @@
 /* job: a call's items as ranges, and how many of them have ended. Pure.
  *
- * The items of a job are held as spans (ranges of indices), never one by one. A span is either pending in its job, or in flight
- * at a slot; cutting a chunk off a pending span makes a new one, and when a worker dies its spans go back to
+ * The items of a job are held as spans (ranges of indices), never one by one. A span is either pending in its job, or
+ * in flight at a slot; cutting a chunk off a pending span makes a new one, and when a worker dies its spans go back to
  * their jobs as they are. So the order of a worker's spans is the order of its results and nothing is looked up.
  *
- * A map is a job with a fixed number of items. Single tasks are items too: those of one function and kind are a *lane*, a job
- * without end that grows at its tail (see lane.h), so that they are sent, measured and blamed as the items of a map are. One
- * that is cancelled before it is sent leaves a gap in its span, which is stepped over. A broadcast is a job whose item i is for slot i.
+ * A map is a job with a fixed number of items. Single tasks are items too: those of one function and kind are a *lane*,
+ * a job without end that grows at its tail (see lane.h), so that they are sent, measured and blamed as the items of a
+ * map are. One that is cancelled before it is sent leaves a gap in its span, which is stepped over. A broadcast is a
+ * job whose item i is for slot i.
  *
  * The pointers to the caller's arrays are carried for the loop; the scheduler looks at sizes only.
  * Must not know: slots, workers, time. */
@@ -43,8 +44,8 @@ struct span {
     bool in_place;     /* and neither do its results */
     struct span_transit transit;
     uint64_t sent_position; /* where its last frame ends in the outgoing stream */
-    uint64_t
-        begin_position; /* how far a worker has to read that stream to begin it; UINT64_MAX: it was never written there */
+    /* How far a worker has to read that stream to begin it; UINT64_MAX: it was never written there. */
+    uint64_t begin_position;
 };
 
 enum job_kind { JOB_FIXED, JOB_BYTES, JOB_LANE, JOB_BROADCAST };
@@ -151,8 +152,8 @@ uint64_t job_live_run(const struct job *job, uint64_t first, uint64_t count);
 /* A lane's items that were handed to slot, or are JOB_NO_SLOT, JOB_NO_MORE. */
 void job_note_slot(const struct job *job, const struct span *span, unsigned slot);
 
-/* The job's pending spans, by their indices: put one (back) where it belongs, or take up to `count` items off the front into *cut.
- * take_whole moves the front span itself. */
+/* The job's pending spans, by their indices: put one (back) where it belongs, or take up to `count` items off the front
+ * into *cut. take_whole moves the front span itself. */
 void job_push(struct job *job, struct span *span);
 struct span *job_take_whole(struct job *job);
 void job_cut(struct job *job, uint64_t count, struct span *cut_out);
@@ -170,8 +171,9 @@ static inline uint64_t job_item_ns(const struct job *job)
 /* How many items from `first` on, at most `count` and at least 1, are within max_bytes; *bytes_out: what they are. */
 uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t max_bytes, size_t *bytes_out);
 
-/* The outcome of an item that failed. text: about it, without the item's name; NULL: none. What is kept is the failure with the
- * lowest index, whatever order they come in; that of an item that was cancelled only if no other failed: it is not why. */
+/* The outcome of an item that failed. text: about it, without the item's name; NULL: none. What is kept is the failure
+ * with the lowest index, whatever order they come in; that of an item that was cancelled only if no other failed: it is
+ * not why. */
 void job_fail(struct job *job, uint64_t index, int status, int code, const char *text);
 /* Whether the text of such a failure at index would be kept. */
 bool job_would_keep(const struct job *job, uint64_t index, int status);

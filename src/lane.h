@@ -1,8 +1,9 @@
 /* lane: the tasks of one function and kind as the items of an endless job. Pure.
  *
- * Item i of the job is the i-th task that was added; a ring holds a pointer for each from the oldest that has not ended on.
- * While one task goes on for ever the ring would grow with every other that passes by, so a lane whose ring has become long for what
- * is in it is retired: it takes nothing more, ends when its last task does, and a new one takes its place.
+ * Item i of the job is the i-th task that was added; a ring holds a pointer for each from the oldest that has not ended
+ * on. While one task goes on for ever the ring would grow with every other that passes by, so a lane whose ring has
+ * become long for what is in it is retired: it takes nothing more, ends when its last task does, and a new one takes
+ * its place.
  * Must not know: what a task is beside its head, slots, time. */
 #ifndef PROCPOOL_LANE_H
 #define PROCPOOL_LANE_H

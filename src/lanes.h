@@ -1,7 +1,7 @@
 /* lanes: which lane a task belongs to.
  *
- * A pool has a lane for each function and kind of task that it was given, made at first need and kept; one that has become too long for
- * what is in it is retired and replaced.
+ * A pool has a lane for each function and kind of task that it was given, made at first need and kept; one that has
+ * become too long for what is in it is retired and replaced.
  * Must not know: workers, what tasks do. */
 #ifndef PROCPOOL_LANES_H
 #define PROCPOOL_LANES_H

@@ -1,7 +1,8 @@
 /* lend: memory that this worker lends to the parent for its replies. See borrow.h for the other side.
  *
- * A task asks for a region and writes its reply there; then the region is lent until the parent gives it back, with its pages warm. They stay
- * so while replies follow one another. There is a bounded number of regions: with all of them lent, replies travel.
+ * A task asks for a region and writes its reply there; then the region is lent until the parent gives it back, with its
+ * pages warm. They stay so while replies follow one another. There is a bounded number of regions: with all of them
+ * lent, replies travel.
  * Must not know: frames, tasks. */
 #ifndef PROCPOOL_LEND_H
 #define PROCPOOL_LEND_H

@@ -13,7 +13,8 @@
 
 enum { CONGESTED_SENDS = 2 };         /* for one item, before it fails of that */
 #define UNDRIVEN_NS UINT64_C(1000000) /* after this long everything is looked at before anything else */
-/* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers would run dry. */
+/* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers
+ * would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
 
 uint64_t loop_now_ns(void)
@@ -44,8 +45,8 @@ static void note_sent(const struct peer *peer, const struct span *span)
         task_note_sent(lanes_task(span->job, i), peer->worker_id, peer->child.pid);
 }
 
-/* More fds of this user are under way in sockets than the kernel allows, or it has no room. This passes mostly: the worker is
- * replaced, and the item, which it has not been sent, goes to another. */
+/* More fds of this user are under way in sockets than the kernel allows, or it has no room. This passes mostly: the
+ * worker is replaced, and the item, which it has not been sent, goes to another. */
 static bool is_congestion(int rc)
 {
     return rc == -EAGAIN || rc == -ETOOMANYREFS || rc == -ENOBUFS;
@@ -277,8 +278,9 @@ bool loop_look_in(struct loop *loop)
     return suffices;
 }
 
-/* What has happened to workers while nobody drove is not to be blamed on what they are sent now; and who submits for long has enough for
- * workers that have ended what they had. But if somebody is looking at them right now that is done. */
+/* What has happened to workers while nobody drove is not to be blamed on what they are sent now; and who submits for
+ * long has enough for workers that have ended what they had. But if somebody is looking at them right now that is
+ * done. */
 static void catch_up(struct loop *loop, uint64_t now_ns)
 {
     struct epoll_event events[LOOP_EVENTS];

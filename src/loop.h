@@ -1,9 +1,9 @@
 /* loop: the scheduler's hands: performs its effects on real workers and tells it what happens to them.
  *
  * One epoll watches every worker's reply pipe and exit fd, its request pipe while it is full, and one timerfd. A pass
- * reads everything that is readable, tells the scheduler, then lets it act on the time, then performs its effects. Nothing here
- * blocks but loop_wait, which touches nothing but the epoll and so may run without the pool's lock; every other call needs it.
- * What a pass has for a worker is written at its end, in one go.
+ * reads everything that is readable, tells the scheduler, then lets it act on the time, then performs its effects.
+ * Nothing here blocks but loop_wait, which touches nothing but the epoll and so may run without the pool's lock; every
+ * other call needs it. What a pass has for a worker is written at its end, in one go.
  * Must not know: the public API's objects, threads, locks. */
 #ifndef PROCPOOL_LOOP_H
 #define PROCPOOL_LOOP_H
@@ -69,22 +69,25 @@ struct loop_options {
 int loop_init(struct loop *loop, const struct loop_options *options);
 void loop_clear(struct loop *loop);
 
-/* The number of a function that is to be run, for job->function. 0; POOL_EBUILD, -ENOMEM, with a text in message (256 bytes). */
+/* The number of a function that is to be run, for job->function. 0; POOL_EBUILD, -ENOMEM, with a text in message (256
+ * bytes). */
 int loop_number(struct loop *loop, callable_fn *fn, uint32_t *number_out, char *message);
 
 /* Hand a job over and do what can be done at once. It is the loop's until job->ended. */
 void loop_submit(struct loop *loop, struct job *job);
 void loop_cancel(struct loop *loop, struct job *job, int status);
 
-/* A task, which is the loop's until it is in ended_tasks, without a system call. While every worker is busy tasks gather, so that many are
- * handed out and written at once. kind: see lanes_add. 0; LOOP_IS_DUE: it is time to hand them out; -ENOMEM: it stays the caller's. */
+/* A task, which is the loop's until it is in ended_tasks, without a system call. While every worker is busy tasks
+ * gather, so that many are handed out and written at once. kind: see lanes_add. 0; LOOP_IS_DUE: it is time to hand them
+ * out; -ENOMEM: it stays the caller's. */
 enum { LOOP_IS_DUE = 1 };
 int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind);
 void loop_hand_out(struct loop *loop); /* right after that */
 /* A task that has not ended: now it has, with POOL_ECANCELED. */
 void loop_cancel_task(struct loop *loop, struct pool_task *task);
 
-/* Workers to whom it is urgent are told now which lent memory is not needed any more: they may have nothing to do for long. */
+/* Workers to whom it is urgent are told now which lent memory is not needed any more: they may have nothing to do for
+ * long. */
 void loop_tell_returns(struct loop *loop);
 /* A buffer goes away, which nothing under way lies in: the workers that have it are told. */
 void loop_drop_buffer(struct loop *loop, const struct buffer *buffer);
@@ -107,8 +110,9 @@ void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in);
 
 /* Let the loop_wait that is under way, or the next, return. Safe without the lock. */
 void loop_wake(const struct loop *loop);
-/* For how long nobody needs the loop, though workers report. loop_nap sleeps so long, or until loop_wake or one of the few workers that are
- * listened to reports; as loop_wait, it needs no lock. loop_plan_nap: false when there is no time for that. */
+/* For how long nobody needs the loop, though workers report. loop_nap sleeps so long, or until loop_wake or one of the
+ * few workers that are listened to reports; as loop_wait, it needs no lock. loop_plan_nap: false when there is no time
+ * for that. */
 struct loop_nap {
     uint64_t ns;
     unsigned fd_count;
@@ -121,11 +125,12 @@ int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], i
 /* Do it. */
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count);
 
-/* A cheaper look at the busy workers alone, at most LOOP_GLANCED. loop_aim: whom to look at; none if more are busy. loop_glance: whether
- * one has said something, which it reads; like loop_wait it may run without the lock. What loop_aim has begun ends with loop_look_away
- * if there was nothing; else with loop_handle_glanced, which does what they want: in between it is known to nobody, so nobody may act on the
- * time, and a deadline that has passed kills no worker whose reply was read. Since others may have said something, too, it does not act on
- * the time either. So when loop_is_overdue it is loop_handle's turn. */
+/* A cheaper look at the busy workers alone, at most LOOP_GLANCED. loop_aim: whom to look at; none if more are busy.
+ * loop_glance: whether one has said something, which it reads; like loop_wait it may run without the lock. What
+ * loop_aim has begun ends with loop_look_away if there was nothing; else with loop_handle_glanced, which does what they
+ * want: in between it is known to nobody, so nobody may act on the time, and a deadline that has passed kills no worker
+ * whose reply was read. Since others may have said something, too, it does not act on the time either. So when
+ * loop_is_overdue it is loop_handle's turn. */
 struct loop_glance {
     unsigned count;
     unsigned slots[LOOP_GLANCED];
@@ -135,8 +140,9 @@ bool loop_glance(struct loop *loop, const struct loop_glance *glance);
 void loop_look_away(struct loop *loop);
 void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance);
 bool loop_is_overdue(const struct loop *loop);
-/* All of that at once, for who comes by again and again without waiting. False, with nothing done, when it is loop_handle's turn: workers come
- * or go, one was sent more than its pipe holds, or everything was last looked at a millisecond ago. */
+/* All of that at once, for who comes by again and again without waiting. False, with nothing done, when it is
+ * loop_handle's turn: workers come or go, one was sent more than its pipe holds, or everything was last looked at a
+ * millisecond ago. */
 bool loop_look_in(struct loop *loop);
 
 /* In a forked child: close this process's copies of everything and free them; no worker is touched. */

@@ -1,10 +1,11 @@
 /* loop_glance: what busy workers have to say, without the epoll. See loop.h.
  *
- * To ask the epoll first costs more than to read a pipe in which there may be nothing: where there is something the read is needed anyway,
- * and the epoll asks that pipe once more at the next turn. It counts where somebody asks all the time.
+ * To ask the epoll first costs more than to read a pipe in which there may be nothing: where there is something the
+ * read is needed anyway, and the epoll asks that pipe once more at the next turn. It counts where somebody asks all the
+ * time.
  *
- * Who spins looks without the pool's lock; meanwhile nobody else reads what workers say, whatever else they do with the loop. Who only comes
- * by keeps it. */
+ * Who spins looks without the pool's lock; meanwhile nobody else reads what workers say, whatever else they do with the
+ * loop. Who only comes by keeps it. */
 #include "loop_inner.h"
 
 void loop_aim(struct loop *loop, struct loop_glance *glance_out)

@@ -1,5 +1,5 @@
-/* loop_items: what became of items: their results and failures go to the arrays of a map or into tasks, in numbers and in words. See
- * loop.h. */
+/* loop_items: what became of items: their results and failures go to the arrays of a map or into tasks, in numbers and
+ * in words. See loop.h. */
 #include "loop_inner.h"
 #include "procpool.h"
 #include <errno.h>
@@ -213,7 +213,8 @@ void loop_fail_items(struct loop *loop, const struct sched_effect *effect)
     take_away(loop, job, effect->first, effect->count);
 }
 
-/* From now on workers run it as they start, in the order of submission; an earlier one of the same function not any more. */
+/* From now on workers run it as they start, in the order of submission; an earlier one of the same function not any
+ * more. */
 static void keep_replay(struct loop *loop, struct job *job)
 {
     struct peer_setup *setup = &loop->setup;

@@ -1,4 +1,5 @@
-/* loop_workers: one worker's fds, from its start to its end: what is watched of it, what it says, and how it ended. See loop.h. */
+/* loop_workers: one worker's fds, from its start to its end: what is watched of it, what it says, and how it ended. See
+ * loop.h. */
 #include "error.h"
 #include "fd.h"
 #include "loop_inner.h"
@@ -23,7 +24,8 @@ static void unwatch(const struct loop *loop, int fd)
     epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-/* The request pipe is watched only while it is full. Without memory for that the worker is given up: it would never get the rest. */
+/* The request pipe is watched only while it is full. Without memory for that the worker is given up: it would never get
+ * the rest. */
 static void watch_output(struct loop *loop, unsigned slot, bool wanted)
 {
     struct peer *peer = &loop->peers[slot];
@@ -68,8 +70,8 @@ void loop_watch_exit(struct loop *loop, unsigned slot)
         peer->watches_exit = !loop_watch(loop, peer->child.exit_fd, slot, ABOUT_EXIT, EPOLLIN);
 }
 
-/* Where the end of a process is known before it is told how it ended: once it has closed its pipe that is waited for as well. Without
- * memory for that it is told later. */
+/* Where the end of a process is known before it is told how it ended: once it has closed its pipe that is waited for as
+ * well. Without memory for that it is told later. */
 static void watch_end(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
@@ -97,8 +99,8 @@ static void note_failed_start(struct loop *loop, int error, const struct peer *p
         snprintf(loop->start_text, sizeof loop->start_text, "%s", what);
 }
 
-/* A worker is listened to only when its pid is known, which may be told later than it says that it is ready: else its first items would be
- * nobody's. 0 or a negative errno. */
+/* A worker is listened to only when its pid is known, which may be told later than it says that it is ready: else its
+ * first items would be nobody's. 0 or a negative errno. */
 static int listen_if_known(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
@@ -171,8 +173,9 @@ static int start_process(struct loop *loop, const struct loop_start *start, stru
     return loop->backend->start(loop->backend_state, &greeting, child_out, text);
 }
 
-/* The processes one right after the other, then what the loop keeps of them: memory that is written to between two forks is copied for
- * each of them. The first refusal ends the attempt; it is told last, when the scheduler may decide on all the others. */
+/* The processes one right after the other, then what the loop keeps of them: memory that is written to between two
+ * forks is copied for each of them. The first refusal ends the attempt; it is told last, when the scheduler may decide
+ * on all the others. */
 void loop_start_planned(struct loop *loop)
 {
     struct loop_start starts[LOOP_STARTS], *refused = NULL;

@@ -1,7 +1,7 @@
 /* memory: memory that two processes share, by an fd.
  *
- * The one makes it and sends the fd, the other, which need not believe the first, looks at what it was sent before it maps it: memory that
- * could shrink would end who reads it with SIGBUS.
+ * The one makes it and sends the fd, the other, which need not believe the first, looks at what it was sent before it
+ * maps it: memory that could shrink would end who reads it with SIGBUS.
  * Must not know: what is in it, how the fd travels. */
 #ifndef PROCPOOL_MEMORY_H
 #define PROCPOOL_MEMORY_H
@@ -12,7 +12,8 @@
 /* `size` bytes, zero, that others may map by the fd and nobody can shrink. Above stdio. The fd or a negative errno. */
 int memory_create(const char *name, size_t size);
 
-/* Whether this process may have a file of that size, which such memory is, too: 0, -EFBIG, another negative errno. To try would raise SIGXFSZ. */
+/* Whether this process may have a file of that size, which such memory is, too: 0, -EFBIG, another negative errno. To
+ * try would raise SIGXFSZ. */
 int memory_check_limit(size_t size);
 
 /* Whether fd is such memory, of at least `size` bytes. */

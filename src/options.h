@@ -7,7 +7,8 @@
 #include "backend.h"
 #include "procpool.h"
 
-/* Read a caller's struct into *own (own_size bytes, holding the defaults), by the rules for `size` fields. given may be NULL. */
+/* Read a caller's struct into *own (own_size bytes, holding the defaults), by the rules for `size` fields. given may be
+ * NULL. */
 int options_import(void *own, size_t own_size, const void *given, const char *name);
 
 /* Zeros become defaults; numbers that cannot be meant are refused. */

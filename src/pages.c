@@ -7,7 +7,8 @@
 /* The least size in which a large page surely lies. */
 #define WORTHWHILE_BYTES ((size_t)4 << 20)
 
-/* Rounded outwards: were a part of the memory advised and another not, mremap could not move it in one go, and realloc would copy. */
+/* Rounded outwards: were a part of the memory advised and another not, mremap could not move it in one go, and realloc
+ * would copy. */
 void pages_expect(void *memory, size_t size)
 {
     if (size < WORTHWHILE_BYTES)

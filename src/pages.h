@@ -1,8 +1,8 @@
 /* pages: memory for large bodies.
  *
- * The kernel makes the pages of new memory one by one as they are first written to, at a cost that is several times that of
- * the copy which fills them. Pages of 2 MiB cost that once for 512 of the small ones, so memory that is about to be filled
- * from end to end is worth asking for them. That is a hint: what it does depends on the system
+ * The kernel makes the pages of new memory one by one as they are first written to, at a cost that is several times
+ * that of the copy which fills them. Pages of 2 MiB cost that once for 512 of the small ones, so memory that is about
+ * to be filled from end to end is worth asking for them. That is a hint: what it does depends on the system
  * (/sys/kernel/mm/transparent_hugepage), and nothing else depends on it.
  * Must not know: whose memory it is. */
 #ifndef PROCPOOL_PAGES_H
@@ -10,8 +10,8 @@
 
 #include <stddef.h>
 
-/* `size` bytes of malloc'd memory at `memory` are about to be filled. Cheap where they are few. Allocated memory stays what it was: it
- * may be reallocated and freed as ever. */
+/* `size` bytes of malloc'd memory at `memory` are about to be filled. Cheap where they are few. Allocated memory stays
+ * what it was: it may be reallocated and freed as ever. */
 void pages_expect(void *memory, size_t size);
 
 #endif

@@ -2,9 +2,9 @@
  *
  * Sends it its configuration and its spans, and turns what it says into checked news. The worker is taken for hostile:
  * whatever bytes it sends end at worst as PEER_GARBAGE. A frame is believed only when it answers the first span
- * in flight, item for item, and fits it to the byte; its results are read straight into the caller's arrays, or copied there, where
- * they can spoil only the items that they are for. Buffers for replies grow as bytes come, never by what a header claims beyond the size
- * of the input that it answers.
+ * in flight, item for item, and fits it to the byte; its results are read straight into the caller's arrays, or copied
+ * there, where they can spoil only the items that they are for. Buffers for replies grow as bytes come, never by what a
+ * header claims beyond the size of the input that it answers.
  * Must not know: other workers, the scheduler, when to do what. */
 #ifndef PROCPOOL_PEER_H
 #define PROCPOOL_PEER_H
@@ -120,23 +120,25 @@ struct peer_report {
 void peer_init(struct peer *peer);
 /* What a worker of this setup is to read first, see backend.h; 0: it is too long. */
 size_t peer_encode_greeting(const struct peer_setup *setup, unsigned worker_id, uint8_t bytes[BACKEND_GREETING_BYTES]);
-/* A process was started: take its fds. setup, and staging of CHAN_STAGING_BYTES: stay until peer_close. -ENOMEM: the child is still
- * the caller's. */
+/* A process was started: take its fds. setup, and staging of CHAN_STAGING_BYTES: stay until peer_close. -ENOMEM: the
+ * child is still the caller's. */
 int peer_open(struct peer *peer, const struct backend_child *child, unsigned worker_id, const struct peer_setup *setup,
               uint8_t *staging);
-/* Its request, reply and socket fds are closed, and the lifeline: a process that still lives is killed by that. May run twice. */
+/* Its request, reply and socket fds are closed, and the lifeline: a process that still lives is killed by that. May run
+ * twice. */
 void peer_close(struct peer *peer);
 /* Undo peer_open: the fds are the caller's again. */
 void peer_forget(struct peer *peer);
 bool peer_is_open(const struct peer *peer);
 
-/* Queue all of span, and send the fds of its item. -ENOMEM, or what sending fds failed with: nothing was queued. Sets the span's
- * positions in the stream. may_wait: some of it will wait at the worker, and may be taken back. For that the worker is given a page, at
- * the latest before its second span that others may wait behind. */
+/* Queue all of span, and send the fds of its item. -ENOMEM, or what sending fds failed with: nothing was queued. Sets
+ * the span's positions in the stream. may_wait: some of it will wait at the worker, and may be taken back. For that the
+ * worker is given a page, at the latest before its second span that others may wait behind. */
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait);
 /* Tell the worker which of its regions are not needed any more; with each span that is done anyway. */
 void peer_put_returns(struct peer *peer);
-/* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory may go. */
+/* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory
+ * may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
 /* In a forked child, which has neither what is shared with the worker nor what it lends. */
 void peer_abandon_memory(struct peer *peer);

@@ -13,15 +13,17 @@
 /* Above this a body does not fit a pipe of the default size, and a larger one, or other memory, saves wake-ups. */
 enum { PEER_LARGE_BYTES = 48 << 10 };
 
-/* Queue all that a worker needs to become ready: who this is and what it is to be, and then what it is to repeat. -ENOMEM. */
+/* Queue all that a worker needs to become ready: who this is and what it is to be, and then what it is to repeat.
+ * -ENOMEM. */
 int peer_put_greeting(struct peer *peer);
 int peer_put_replays(struct peer *peer);
 
-/* Whether all was sent that a worker that keeps the protocol has read when it answers the first `count` of head's items: a run to its end,
- * tasks one by one. An answer before that would end items whose memory is still to be written from. */
+/* Whether all was sent that a worker that keeps the protocol has read when it answers the first `count` of head's
+ * items: a run to its end, tasks one by one. An answer before that would end items whose memory is still to be written
+ * from. */
 bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t count);
-/* Whether the inputs and results of span are to be referred to: that is so when the worker has the buffers that they lie in, which it is
- * given here at first need. Else they travel. */
+/* Whether the inputs and results of span are to be referred to: that is so when the worker has the buffers that they
+ * lie in, which it is given here at first need. Else they travel. */
 void peer_share_span(struct peer *peer, struct span *span);
 /* `count` items of head were run: their results, from where they travel by to where they belong. */
 void peer_take_out(struct peer *peer, const struct span *head, uint64_t count);

@@ -191,7 +191,8 @@ static void tell_transit(struct peer *peer)
 
 /* ---- taking back ---- */
 
-/* While a frame is half read, nothing: it was believed to answer what is in flight now, and a liar may answer what it never claimed. */
+/* While a frame is half read, nothing: it was believed to answer what is in flight now, and a liar may answer what it
+ * never claimed. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most)
 {
     if (!peer->claims.page || peer->in_body || chan_keep_output(&peer->chan))

@@ -1,7 +1,7 @@
 /* peer_share: which buffers the worker has, and what becomes of the memory that it lends. See peer.h.
  *
- * A worker is given a buffer when something that lies in it is first sent there: to be read from, unless results are to go there. Where that
- * fails (no room for an fd here or in the socket, no memory) the bytes travel instead.
+ * A worker is given a buffer when something that lies in it is first sent there: to be read from, unless results are to
+ * go there. Where that fails (no room for an fd here or in the socket, no memory) the bytes travel instead.
  * What a worker was given it keeps until the buffer goes away. */
 #include "fd.h"
 #include "peer_inner.h"

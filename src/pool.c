@@ -1,4 +1,5 @@
-/* pool: pools come and go: creation, the driving thread, shutdown and destruction, the default pool; and running a job to its end. */
+/* pool: pools come and go: creation, the driving thread, shutdown and destruction, the default pool; and running a job
+ * to its end. */
 #include "pool.h"
 #include "call.h"
 #include "child.h"

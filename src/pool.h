@@ -12,8 +12,9 @@ struct pool_progress {
     void *arg;
 };
 
-/* Run a job to its end. job: as for job_begin, which is called here when it is certain to run, its function field not set yet; fn is what it runs. 0 with job->ended; or an error, and
- * nothing was run: POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN, POOL_EBUILD, -ENOMEM, -EDEADLK; the thread's message is set. */
+/* Run a job to its end. job: as for job_begin, which is called here when it is certain to run, its function field not
+ * set yet; fn is what it runs. 0 with job->ended; or an error, and nothing was run: POOL_EFORKED, POOL_ECLOSED,
+ * POOL_EBROKEN, POOL_EBUILD, -ENOMEM, -EDEADLK; the thread's message is set. */
 int pool_run(struct pool *pool, struct job *job, callable_fn *fn, const struct pool_progress *progress);
 
 /* 0, or the error that pool_run would give. */

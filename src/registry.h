@@ -1,8 +1,8 @@
 /* registry: all pools of this process, for fork() alone.
  *
- * A fork() of the program holds every pool's lock across it; in the child the pools are marked and their fds closed, so that it neither
- * holds lifelines open nor closes reused numbers. A fork that a backend makes in the middle of a pool's work is left alone: its child
- * closes every fd by itself.
+ * A fork() of the program holds every pool's lock across it; in the child the pools are marked and their fds closed, so
+ * that it neither holds lifelines open nor closes reused numbers. A fork that a backend makes in the middle of a pool's
+ * work is left alone: its child closes every fd by itself.
  * Must not know: what pools do. */
 #ifndef PROCPOOL_REGISTRY_H
 #define PROCPOOL_REGISTRY_H

@@ -1,5 +1,5 @@
-/* sched.c: the events as the engine is told of them, the end of the pool, and questions. What is done about an event at a slot is in
- * sched_slots.c; see sched_inner.h for the other rooms. */
+/* sched.c: the events as the engine is told of them, the end of the pool, and questions. What is done about an event at
+ * a slot is in sched_slots.c; see sched_inner.h for the other rooms. */
 #include "bits.h"
 #include "sched_inner.h"
 #include <errno.h>
@@ -194,8 +194,8 @@ static void kill_unwanted(struct sched *sched, struct sched_slot *slot, enum slo
     sched_step(sched, slot, event);
 }
 
-/* When the pool is closing and nothing is left to do: workers that are ready end in order, those that start afresh when they are
- * (a kill could hit their finalizers), the others at once. */
+/* When the pool is closing and nothing is left to do: workers that are ready end in order, those that start afresh when
+ * they are (a kill could hit their finalizers), the others at once. */
 void sched_wind_down(struct sched *sched)
 {
     if (!sched->closing || sched->unended_items || sched->broadcast)

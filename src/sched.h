@@ -1,27 +1,30 @@
 /* sched: which items go to which slot, when to try again, when to kill. Pure.
  *
- * The heart of the pool as a step function: it is told of events and answers with effects, which the loop (or the simulator)
- * carries out. It makes no system call and never reads the clock. The rules it keeps:
+ * The heart of the pool as a step function: it is told of events and answers with effects, which the loop (or the
+ * simulator) carries out. It makes no system call and never reads the clock. The rules it keeps:
  *
  *   1. Every item ends exactly once, with a result or with its own error.
- *   2. A worker's death fails only the item that killed it. Results come in order; when it is not certain which item was running,
- *      the spans in doubt are sent again stepwise (each item is reported before the next begins), and of such a span
- *      the first unreported item is the culprit. What the worker had not even read is innocent. max_attempts counts only deaths that are certain.
- *   3. Deadlines run from the start of an item. Jobs with a deadline, and those that must not run an item twice, are stepwise.
- *   4. Starts that fail are tried again after growing pauses; three in a row with no worker ready break the pool for good.
+ *   2. A worker's death fails only the item that killed it. Results come in order; when it is not certain which item
+ *      was running, the spans in doubt are sent again stepwise (each item is reported before the next begins), and of
+ *      such a span the first unreported item is the culprit. What the worker had not even read is innocent.
+ *      max_attempts counts only deaths that are certain.
+ *   3. Deadlines run from the start of an item. Jobs with a deadline, and those that must not run an item twice, are
+ *      stepwise.
+ *   4. Starts that fail are tried again after growing pauses; three in a row with no worker ready break the pool for
+ *      good.
  *   5. What is in flight at a slot is bounded in runs, bytes and expected time.
  *
- * What a worker has not begun is not lost to it: it is taken back (if the worker agrees: see claims.h) when another has nothing to do,
- * when the worker has been at one item for long, and when it was cancelled. The first item stays, so two workers cannot pass
- * one item to and fro for ever.
+ * What a worker has not begun is not lost to it: it is taken back (if the worker agrees: see claims.h) when another has
+ * nothing to do, when the worker has been at one item for long, and when it was cancelled. The first item stays, so two
+ * workers cannot pass one item to and fro for ever.
  *
- * A broadcast is a job with an item for each slot; a worker runs its own before anything that is sent to it later. Who is ready or on the
- * way when it is submitted takes part, and who is started until it has ended or failed for one of them; a worker that dies or retires
- * without having run it leaves that to its replacement.
+ * A broadcast is a job with an item for each slot; a worker runs its own before anything that is sent to it later. Who
+ * is ready or on the way when it is submitted takes part, and who is started until it has ended or failed for one of
+ * them; a worker that dies or retires without having run it leaves that to its replacement.
  *
- * Time: sched_clock says what time it is; nothing expires by it. sched_expire acts on what is due, and may be called only
- * when everything that workers had said by then has been told, else a healthy worker would be killed for its reader's delay.
- * Effects are taken one at a time by sched_next until it returns false; events may be told in between.
+ * Time: sched_clock says what time it is; nothing expires by it. sched_expire acts on what is due, and may be called
+ * only when everything that workers had said by then has been told, else a healthy worker would be killed for its
+ * reader's delay. Effects are taken one at a time by sched_next until it returns false; events may be told in between.
  * Must not know: processes, fds, frames, threads. */
 #ifndef PROCPOOL_SCHED_H
 #define PROCPOOL_SCHED_H
@@ -50,16 +53,19 @@ struct sched_config {
 };
 
 enum sched_effect_kind {
-    SCHED_START, /* start a process for slot, as number worker_id; tell sched_not_started or sched_start_later if it cannot be */
+    /* Start a process for slot, as number worker_id; tell sched_not_started or sched_start_later if it cannot be. */
+    SCHED_START,
     SCHED_SEND,    /* send span (all of it) to slot */
     SCHED_SIGNAL,  /* send signal to slot's process */
     SCHED_REFRESH, /* tell slot's worker to start afresh in place */
     SCHED_DISMISS, /* tell slot's worker to end in order */
-    SCHED_FAIL, /* items [first, first + count) of job, no gaps in it, have ended with status; slot: whose death it was, or
-                 * SCHED_NO_SLOT */
+    /* Items [first, first + count) of job, no gaps in it, have ended with status; slot: whose death it was, or
+     * SCHED_NO_SLOT. */
+    SCHED_FAIL,
     SCHED_END_JOB, /* every item of job has ended, and no more will come; the scheduler has forgotten it */
     SCHED_BREAK,   /* the pool is broken */
-    SCHED_TAKE_BACK, /* slot is not to begin the last `count` items in flight there; tell sched_taken_back how many of them */
+    /* slot is not to begin the last `count` items in flight there; tell sched_taken_back how many of them. */
+    SCHED_TAKE_BACK,
 };
 
 #define SCHED_NO_SLOT ((unsigned)-1)
@@ -74,7 +80,9 @@ struct sched_effect {
     bool stepwise; /* SCHED_SEND */
     struct job *job;
     uint64_t first, count;
-    int status; /* SCHED_FAIL: POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_ECANCELED, POOL_EBROKEN, what sched_unsent said */
+    /* SCHED_FAIL: POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_ECANCELED, POOL_EBROKEN, -ENOMEM, what sched_unsent
+     * said. */
+    int status;
     unsigned attempts;
     int signal;
 };
@@ -134,17 +142,18 @@ void sched_limit_workers(struct sched *sched, unsigned workers); /* no more than
 void sched_submit(struct sched *sched, struct job *job); /* job_begin was called; it stays until SCHED_END_JOB */
 /* The lane's last item was added. -ENOMEM: it was not, take it back. */
 int sched_add(struct sched *sched, struct job *lane);
-/* Nothing will be added any more: SCHED_END_JOB comes when its last item has ended and no worker has been left with what was
- * cancelled. */
+/* Nothing will be added any more: SCHED_END_JOB comes when its last item has ended and no worker has been left with
+ * what was cancelled. */
 void sched_retire(struct sched *sched, struct job *lane);
 /* JOB_BROADCAST with an item for each slot; while there is none. */
 void sched_broadcast(struct sched *sched, struct job *job);
 void sched_cancel(struct sched *sched, struct job *job, int status); /* what has not been sent ends with status */
-/* Item i of a lane, which has not ended, is cancelled: it has ended with this call, and is to be dropped from the lane. If a worker has it,
- * it is taken back, or the worker is killed for it: take the effects before anything that workers say is told. */
+/* Item i of a lane, which has not ended, is cancelled: it has ended with this call, and is to be dropped from the lane.
+ * If a worker has it, it is taken back, or the worker is killed for it: take the effects before anything that workers
+ * say is told. */
 void sched_cancel_item(struct sched *sched, struct job *lane, uint64_t i);
-/* End the workers when the last item has ended (POOL_DRAIN), cancelling what was not sent (POOL_CANCEL), or now. The mode only becomes
- * stronger. */
+/* End the workers when the last item has ended (POOL_DRAIN), cancelling what was not sent (POOL_CANCEL), or now. The
+ * mode only becomes stronger. */
 void sched_shutdown(struct sched *sched, enum pool_shutdown_mode mode);
 
 void sched_not_started(struct sched *sched, unsigned slot);
@@ -165,12 +174,14 @@ void sched_garbage(struct sched *sched, unsigned slot);
 /* Nothing can be sent to it: it is killed, and of what it had nothing is to blame. */
 void sched_unreachable(struct sched *sched, unsigned slot);
 void sched_eof(struct sched *sched, unsigned slot);
-/* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not begun. */
+/* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not
+ * begun. */
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
 void sched_gone(struct sched *sched, unsigned slot);   /* after EOF: its process has ended; how it did is told by */
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
 
-/* Whether what was added just now can wait for company: nobody is idle, nobody is to be started, nothing has ended by it. */
+/* Whether what was added just now can wait for company: nobody is idle, nobody is to be started, nothing has ended by
+ * it. */
 bool sched_may_gather(const struct sched *sched);
 
 /* Effects: false when there is nothing to do now. */
@@ -185,8 +196,8 @@ unsigned sched_ready_count(const struct sched *sched);
 unsigned sched_busy_count(const struct sched *sched); /* ready, with spans in flight */
 /* Whether some are, and there is a CPU beside theirs. */
 bool sched_spares_cpu(const struct sched *sched);
-/* After effects were taken until there were none: for so long nothing that workers may say would lead to more, but for those at
- * `listened`. ns is 0: for no time that is worth it. */
+/* After effects were taken until there were none: for so long nothing that workers may say would lead to more, but for
+ * those at `listened`. ns is 0: for no time that is worth it. */
 struct sched_nap {
     uint64_t ns;
     unsigned listened_count;

@@ -1,8 +1,8 @@
 /* sched_broadcast: who owes the broadcast, and when it has ended.
  *
- * A slot that takes part owes it until its worker has run it, has died of it, or is gone; then whoever is started in its
- * place takes part in turn. While a slot owes it nothing else is sent there (see sched_note_capacity), so what was submitted later
- * comes later on every worker. It has ended when nobody owes it and somebody has run it.
+ * A slot that takes part owes it until its worker has run it, has died of it, or is gone; then whoever is started in
+ * its place takes part in turn. While a slot owes it nothing else is sent there (see sched_note_capacity), so what was
+ * submitted later comes later on every worker. It has ended when nobody owes it and somebody has run it.
  * Must not know: other jobs. */
 #include "bits.h"
 #include "sched_inner.h"

@@ -1,7 +1,9 @@
-/* sched_effects: what the engine wants next: commands to slots, ends to be told, starts, and items for whoever can take them.
+/* sched_effects: what the engine wants next: commands to slots, ends to be told, starts, and items for whoever can take
+ * them.
  *
- * They are taken one at a time, and worked out when they are taken: nothing is planned ahead but the commands that an event has left
- * at a slot. What has had no effect is not worked out again before something has changed (see enum sched_question).
+ * They are taken one at a time, and worked out when they are taken: nothing is planned ahead but the commands that an
+ * event has left at a slot. What has had no effect is not worked out again before something has changed (see enum
+ * sched_question).
  * Must not know: why a slot is in its state. */
 #include "bits.h"
 #include "chunk.h"
@@ -10,8 +12,10 @@
 #include <utlist.h>
 
 #define SHORT_ITEM_NS UINT64_C(20000) /* to wake a worker costs more */
-#define CROWD_NS      UINT64_C(1000000) /* short items wait no longer than that for a worker that is busy, if one is idle */
-#define LITTLE_NS     UINT64_C(250000) /* and no longer than that if there is a CPU for the idle one */
+/* While a worker is idle short items wait no longer for a busy one than CROWD_NS; and where there is a CPU for the idle
+ * one, than LITTLE_NS. */
+#define CROWD_NS  UINT64_C(1000000)
+#define LITTLE_NS UINT64_C(250000)
 
 static void fill_command(struct sched_slot *slot, unsigned kind, struct sched_effect *effect)
 {
@@ -96,7 +100,8 @@ static bool next_start(struct sched *sched, struct sched_effect *effect)
     return next_command(sched, effect);
 }
 
-/* The first of these whose worker came to the item that it is at less than `within_ns` ago, and has nothing to step over. */
+/* The first of these whose worker came to the item that it is at less than `within_ns` ago, and has nothing to step
+ * over. */
 static unsigned first_moving(const struct sched *sched, const uint64_t *slots, uint64_t within_ns)
 {
     for (unsigned word = 0; word * 64 < sched->slot_count; word++)
@@ -115,8 +120,8 @@ static bool is_short(const struct job *job)
     return item_ns && item_ns < SHORT_ITEM_NS && !job->alone;
 }
 
-/* More workers than CPUs do not make short items faster, and to wake one costs more than a hundred of them: those that are at work are
- * filled first. Items that are not short may be waiting for something else than a CPU. */
+/* More workers than CPUs do not make short items faster, and to wake one costs more than a hundred of them: those that
+ * are at work are filled first. Items that are not short may be waiting for something else than a CPU. */
 static bool may_crowd(const struct sched *sched, const struct job *job)
 {
     return is_short(job) && sched->busy_count >= sched->config.cpus;
@@ -135,7 +140,8 @@ static unsigned count_sharers(const struct sched *sched, const struct job *job)
     return is_little(sched, job) ? 1 : crowds ? sched->config.cpus : sched->config.workers;
 }
 
-/* For how long after a busy worker has last got on the job's items wait for it rather than be given to an idle one; 0: not at all. */
+/* For how long after a busy worker has last got on the job's items wait for it rather than be given to an idle one; 0:
+ * not at all. */
 static uint64_t patience_ns(const struct sched *sched, const struct job *job)
 {
     if (job->pending->suspect)
@@ -162,7 +168,8 @@ bool sched_may_gather(const struct sched *sched)
     return waits && !sched->refusal && !wants_start(sched);
 }
 
-/* One that can queue a little more, for items of which it is known how long they take. One that has been at an item for long may be so for ever. */
+/* One that can queue a little more, for items of which it is known how long they take. One that has been at an item for
+ * long may be so for ever. */
 static unsigned choose_room(const struct sched *sched, const struct job *job)
 {
     uint64_t item_ns = job_item_ns(job);
@@ -234,8 +241,8 @@ static bool (*const answers[])(struct sched *, struct sched_effect *) = {
 };
 _Static_assert(SCHED_ALL_QUESTIONS == (1u << QUESTION_COUNT) - 1, "each has a bit");
 
-/* That a job has ended comes first: a worker that is told to start afresh after that is not part of a broadcast. An answer may raise
- * earlier questions anew: a span that had gaps alone may have been the last that kept a lane. */
+/* That a job has ended comes first: a worker that is told to start afresh after that is not part of a broadcast. An
+ * answer may raise earlier questions anew: a span that had gaps alone may have been the last that kept a lane. */
 bool sched_next(struct sched *sched, struct sched_effect *effect_out)
 {
     bool any = false;

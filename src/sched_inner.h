@@ -14,8 +14,8 @@
 
 #include "sched.h"
 
-/* What waits at a worker is bounded in time, since taking it back costs something, and in bytes, since it fills pipes. It is as much as
- * lets the parent sleep for a while meanwhile (see sched_nap.c). */
+/* What waits at a worker is bounded in time, since taking it back costs something, and in bytes, since it fills pipes.
+ * It is as much as lets the parent sleep for a while meanwhile (see sched_nap.c). */
 #define SCHED_QUEUED_NS    UINT64_C(8000000)
 #define SCHED_QUEUED_BYTES ((size_t)512 << 10)
 
@@ -32,8 +32,8 @@ enum {
     COMMAND_TAKE = 32
 };
 
-/* What sched_next asks, in this order: whether there is an effect of the kind. What was answered by no is not asked again until something
- * has changed that the answer depends on; whoever changes that says so (sched_ask). */
+/* What sched_next asks, in this order: whether there is an effect of the kind. What was answered by no is not asked
+ * again until something has changed that the answer depends on; whoever changes that says so (sched_ask). */
 enum sched_question {
     QUESTION_ENDED,
     QUESTION_COMMANDS,
@@ -98,7 +98,8 @@ static inline void sched_ask_who_works(struct sched *sched)
 int sched_add_spans(struct sched *sched, size_t count); /* free ones; -ENOMEM */
 /* `count` items off the front of the job as a span of their own. NULL: no memory. */
 struct span *sched_take_span(struct sched *sched, struct job *job, uint64_t count);
-/* Off the front of a lane what was cancelled; then the job's place in the queue is where its first pending item belongs. */
+/* Off the front of a lane what was cancelled; then the job's place in the queue is where its first pending item
+ * belongs. */
 void sched_settle_front(struct sched *sched, struct job *job);
 /* A span that was out: its items wait again, or end as the job or the pool was cancelled. */
 void sched_put_back(struct sched *sched, struct span *span);

@@ -1,8 +1,8 @@
 /* sched_jobs: which items wait, in which order, and when a job is over.
  *
- * Jobs with pending items stand in a queue by the number of the first of them. A span is in one place: free, pending in its job, at a
- * slot, or doomed; `spans_out` of a job counts the last two, so that no span outlives its job. What ends without being run is doomed:
- * told piece by piece, without the gaps of tasks that were cancelled.
+ * Jobs with pending items stand in a queue by the number of the first of them. A span is in one place: free, pending in
+ * its job, at a slot, or doomed; `spans_out` of a job counts the last two, so that no span outlives its job. What ends
+ * without being run is doomed: told piece by piece, without the gaps of tasks that were cancelled.
  * Must not know: what slots do. */
 #include "sched_inner.h"
 #include <errno.h>
@@ -56,7 +56,8 @@ static void dequeue(struct sched *sched, struct job *job)
     sched_ask(sched, QUESTION_TAKES);
 }
 
-/* Off the front of a lane what was cancelled; then the job's place in the queue is where its first pending item belongs. */
+/* Off the front of a lane what was cancelled; then the job's place in the queue is where its first pending item
+ * belongs. */
 void sched_settle_front(struct sched *sched, struct job *job)
 {
     while (job->pending && !job_is_live(job, job->pending->first)) {

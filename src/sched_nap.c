@@ -1,17 +1,18 @@
 /* sched_nap: for how long nobody needs the parent.
  *
- * While the workers have enough to do, each report would still wake the parent, for nothing but to read it and to fill up what was full
- * before. Where the workers keep all CPUs busy it takes one from them for that, 15 to 30 microseconds each time, which is some per cent
- * beside items of a millisecond. So it sleeps for a part of the time that they surely have enough for, whatever they report, and then reads
- * all of it at once. Results come later by that, but by less than they have waited in the queue. A few that have not enough (one is at a
- * long item, of which all but the next was taken back) keep nobody awake: they are listened to, and what they report ends the sleep.
+ * While the workers have enough to do, each report would still wake the parent, for nothing but to read it and to fill
+ * up what was full before. Where the workers keep all CPUs busy it takes one from them for that, 15 to 30 microseconds
+ * each time, which is some per cent beside items of a millisecond. So it sleeps for a part of the time that they surely
+ * have enough for, whatever they report, and then reads all of it at once. Results come later by that, but by less than
+ * they have waited in the queue. A few that have not enough (one is at a long item, of which all but the next was taken
+ * back) keep nobody awake: they are listened to, and what they report ends the sleep.
  * Must not know: how one sleeps. */
 #include "sched_inner.h"
 
 #define LONGEST_NAP_NS  UINT64_C(2000000)
 #define SHORTEST_NAP_NS UINT64_C(200000) /* what it takes to fall asleep and to wake up is small beside this */
-#define REPORT_BYTES                                                                                                   \
-    UINT64_C(32768) /* that may gather meanwhile: half a small pipe, since a worker waits where it is full */
+/* What may gather meanwhile: half a small pipe, since a worker waits where it is full. */
+#define REPORT_BYTES UINT64_C(32768)
 enum { HEADER_BYTES = 32 };
 
 /* In how many frames the worker tells of so many of the span's items: of a run in few. */
@@ -32,7 +33,8 @@ static uint64_t enough_ns(const struct sched_slot *slot)
     return bytes <= REPORT_BYTES ? ns : ns / (bytes / REPORT_BYTES + 1);
 }
 
-/* When time itself leads to something. Who is stalled is looked for when the nap is over, unless somebody waits for what is behind. */
+/* When time itself leads to something. Who is stalled is looked for when the nap is over, unless somebody waits for
+ * what is behind. */
 static uint64_t ns_until_due(const struct sched *sched)
 {
     bool is_idle = sched->state_count[SLOT_READY] > sched->busy_count;
@@ -70,7 +72,8 @@ static unsigned count_provided(const struct sched *sched, struct sched_nap *nap)
     return provided;
 }
 
-/* Asked when there is nothing to do: so what is pending is for nobody now. Workers without anything would not be woken for it. */
+/* Asked when there is nothing to do: so what is pending is for nobody now. Workers without anything would not be woken
+ * for it. */
 struct sched_nap sched_nap(const struct sched *sched)
 {
     struct sched_nap nap = {.ns = is_needed_soon(sched) ? 0 : LONGEST_NAP_NS};

@@ -1,8 +1,8 @@
 /* sched_slots: what is done about an event at a slot: the actions of slot.h's table.
  *
- * Here are a worker's start, its due time, what it has in flight, the signals that end it, and what becomes of its items when it is gone;
- * starts that fail, and the pauses between them. Each event goes through sched_step, which keeps the bitmaps of slots that can
- * be sent something.
+ * Here are a worker's start, its due time, what it has in flight, the signals that end it, and what becomes of its
+ * items when it is gone; starts that fail, and the pauses between them. Each event goes through sched_step, which keeps
+ * the bitmaps of slots that can be sent something.
  * Must not know: the order of jobs, what is sent next. */
 #include "bits.h"
 #include "sched_inner.h"
@@ -10,8 +10,8 @@
 #include <signal.h>
 #include <utlist.h>
 
-#define START_PAUSE_NS UINT64_C(10000000) /* after the first failed start; doubles up to */
-enum { START_PAUSE_DOUBLINGS = 7 };
+#define START_PAUSE_NS UINT64_C(10000000)  /* after the first failed start; it doubles with each that follows */
+enum { START_PAUSE_DOUBLINGS = 7 };        /* but no more often than this */
 #define BUSY_PAUSE_NS UINT64_C(2000000)    /* after a start that was put off */
 #define EXIT_PAUSE_NS UINT64_C(1000000000) /* for a worker that has closed its pipe; between SIGKILLs */
 
@@ -260,8 +260,8 @@ static bool was_of_use(const struct sched_slot *slot)
     return slot->ready && (slot->flight.head || slot->useful);
 }
 
-/* It is gone, though it is not known yet how it ended: another starts meanwhile. Not during a broadcast, which may be what it has died
- * of: then nobody else is to start with it. */
+/* It is gone, though it is not known yet how it ended: another starts meanwhile. Not during a broadcast, which may be
+ * what it has died of: then nobody else is to start with it. */
 static void do_leave(struct sched *sched, struct sched_slot *slot)
 {
     if (!was_of_use(slot) || slot->cut_off || sched->broadcast)

@@ -1,7 +1,9 @@
 /* sched_take: what a worker has not begun is taken back from it: when, how much of it, and what becomes of it.
  *
- *   for who has nothing to do   half of it, so that neither soon has to ask the other again, nor waits for the parent to go on
- *   from who is stalled         all but the item that comes next: others get on with it, and the worker goes on without a pause
+ *   for who has nothing to do   half of it, so that neither soon has to ask the other again, nor waits for the parent
+ *                               to go on
+ *   from who is stalled         all but the item that comes next: others get on with it, and the worker goes on without
+ *                               a pause
  *   for a cancelled task        all of it, or the worker is killed for the task
  *
  * What was taken back is stepped over before anything more is sent there; but more may be taken back meanwhile.
@@ -11,10 +13,11 @@
 #include <utlist.h>
 
 #define WORTH_NS UINT64_C(50000) /* what it is worth to move elsewhere */
-/* At an item for so long a worker is taken for one that does not come to the next soon, when another has nothing to do; */
+/* A worker that has been at an item for so long is taken for one that does not come to the next soon, when another has
+ * nothing to do. */
 #define LONG_ITEM_NS UINT64_C(250000)
-/* and for so long, for one that does not come to it at all. Below that what it costs to have nothing to go on with, two wake-ups or 150
- * microseconds, would be more than half a percent. */
+/* And after so long, for one that does not come to it at all. Below that what it costs to have nothing to go on with,
+ * two wake-ups or 150 microseconds, would be more than half a percent. */
 #define STUCK_NS UINT64_C(32000000)
 
 /* ---- what may be taken ---- */
@@ -80,8 +83,8 @@ void sched_look_for_stalled(struct sched *sched)
     sched_ask_who_works(sched); /* who wants to be looked at for another reason says so again */
 }
 
-/* Whether what waits at the slot is worth another's while: much of it, if there is a CPU for that; or what is before it takes long. If it
- * is not now it may be soon. */
+/* Whether what waits at the slot is worth another's while: much of it, if there is a CPU for that; or what is before it
+ * takes long. If it is not now it may be soon. */
 static bool is_worth_taking(struct sched *sched, const struct sched_slot *slot, uint64_t cost_ns)
 {
     bool spare = sched->busy_count < sched->config.cpus;
@@ -166,7 +169,8 @@ static bool may_be_taken_back(const struct sched_slot *slot, const struct job *l
     return count_takeable(slot) && !(head->job == lane && head->first == i);
 }
 
-/* It is taken back if its worker has not begun it; else the worker is killed for it, unless it is gone and the item was to blame. */
+/* It is taken back if its worker has not begun it; else the worker is killed for it, unless it is gone and the item was
+ * to blame. */
 void sched_take_item(struct sched *sched, struct sched_slot *slot, const struct job *lane, uint64_t i)
 {
     bool blamed = slot->commands & COMMAND_FAIL && slot->blame.job == lane && slot->blame.index == i;

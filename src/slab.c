@@ -58,7 +58,8 @@ static struct slab_block *map_aligned(void)
     return (struct slab_block *)(void *)(memory + before);
 }
 
-/* The first one may stay almost empty; those behind it are about to be filled: as one large page, if the system gives it. */
+/* The first one may stay almost empty; those behind it are about to be filled: as one large page, if the system gives
+ * it. */
 static struct slab_block *new_block(struct slab *slab)
 {
     int errno_before = errno;

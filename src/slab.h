@@ -1,10 +1,12 @@
 /* slab: memory for objects of one size, many of which come and go in about the same order.
  *
- * They lie one behind the other in blocks of 2 MiB, which are mapped as they are needed and unmapped when the last object in them is
- * gone. So to have one costs a few instructions, a million of them cost few page faults, and what a peak took goes back
- * to the system, whatever else was allocated meanwhile: all but one block, which is kept for what comes next.
+ * They lie one behind the other in blocks of 2 MiB, which are mapped as they are needed and unmapped when the last
+ * object in them is gone. So to have one costs a few instructions, a million of them cost few page faults, and what a
+ * peak took goes back to the system, whatever else was allocated meanwhile: all but one block, which is kept for what
+ * comes next.
  *
- * In a build with AddressSanitizer every object is malloc'd instead, so that the use of one that was given back is found.
+ * In a build with AddressSanitizer every object is malloc'd instead, so that the use of one that was given back is
+ * found.
  * Must not know: what the objects are, locks. */
 #ifndef PROCPOOL_SLAB_H
 #define PROCPOOL_SLAB_H

@@ -1,7 +1,7 @@
 #include "spin.h"
 
-/* Between two looks there is a system call or two. Another process that had the CPU meanwhile takes more than this; so do some
- * interrupts, which does not matter. */
+/* Between two looks there is a system call or two. Another process that had the CPU meanwhile takes more than this; so
+ * do some interrupts, which does not matter. */
 #define JUMP_NS UINT64_C(3000)
 enum { MOST_LOSSES = 10 };
 

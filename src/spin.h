@@ -1,9 +1,12 @@
-/* spin: for how long it pays to look for news again and again before going to sleep. Pure: it is told the time and answers.
+/* spin: for how long it pays to look for news again and again before going to sleep. Pure: it is told the time and
+ * answers.
  *
- * Whoever does not sleep need not be woken, and to be woken on another CPU costs more than all else about a small task. But
- * a spin takes a CPU from whoever could use it, worst of all from the one who is to bring the news. So a spin is short, and after
- * spins that found nothing waits pass without one: 0, 1, 3, 7 and so on. One in which the clock jumped counts among these: somebody
- * else had the CPU meanwhile, most likely who brought the news, and would have had it sooner without the spin. Where spinning never pays this comes to nothing; where it always does, one that fails now and then costs no more than itself.
+ * Whoever does not sleep need not be woken, and to be woken on another CPU costs more than all else about a small task.
+ * But a spin takes a CPU from whoever could use it, worst of all from the one who is to bring the news. So a spin is
+ * short, and after spins that found nothing waits pass without one: 0, 1, 3, 7 and so on. One in which the clock jumped
+ * counts among these: somebody else had the CPU meanwhile, most likely who brought the news, and would have had it
+ * sooner without the spin. Where spinning never pays this comes to nothing; where it always does, one that fails now
+ * and then costs no more than itself.
  *
  * The same code serves whoever waits in the pool and the worker that is out of work.
  * Must not know: the clock, what is waited for. */
@@ -23,8 +26,8 @@ struct spin {
     unsigned passes;   /* waits to let pass */
 };
 
-/* Whether to spin in the wait that begins now. If so: look, and go on looking while spin_goes_on, told of each look and when it was, says
- * so. */
+/* Whether to spin in the wait that begins now. If so: look, and go on looking while spin_goes_on, told of each look and
+ * when it was, says so. */
 bool spin_begin(struct spin *spin);
 bool spin_goes_on(struct spin *spin, bool found, uint64_t now_ns);
 

@@ -1,8 +1,8 @@
 /* stream: a source and a sink, bounded in flight.
  *
  * The items are tasks with a queue of their own, in a window of max_in_flight places. One thread does it all: it takes
- * items from the source while there is room, gives results to the sink as they come (or as their turn comes), and drives the pool
- * when neither is possible. Both callbacks run without the pool's lock.
+ * items from the source while there is room, gives results to the sink as they come (or as their turn comes), and
+ * drives the pool when neither is possible. Both callbacks run without the pool's lock.
  * Must not know: how tasks run. */
 #include "call.h"
 #include "error.h"

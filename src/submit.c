@@ -195,8 +195,8 @@ static int give_small(struct pool *pool, const struct submission *given)
     return rc;
 }
 
-/* The common case, with the lock taken once: little is to be copied, there is room, and nothing to wait for. POOL_PENDING: it has to be done
- * otherwise; given->buffer is known and held all the same. */
+/* The common case, with the lock taken once: little is to be copied, there is room, and nothing to wait for.
+ * POOL_PENDING: it has to be done otherwise; given->buffer is known and held all the same. */
 static int submit_small(struct pool *pool, struct submission *given)
 {
     bool may_refer = given->input_size && pool->buffers.count;

@@ -1,7 +1,7 @@
 /* task: one submitted task, from its submission until it is freed.
  *
- * Its head is what a lane holds of it; the rest is its input, its outcome, and who is to have it. A queued task is this struct
- * and its input in one piece of memory, so its size is kept in check: many may be queued.
+ * Its head is what a lane holds of it; the rest is its input, its outcome, and who is to have it. A queued task is this
+ * struct and its input in one piece of memory, so its size is kept in check: many may be queued.
  * Must not know: the scheduler, when to do what, locks. */
 #ifndef PROCPOOL_TASK_H
 #define PROCPOOL_TASK_H
@@ -43,9 +43,10 @@ struct pool_task {
     bool dropped; /* to be destroyed as soon as it has ended */
 };
 
-/* With a copy of input, or, if it lies in a buffer, with nothing but where it is; or, if owned_input is not NULL, with that memory (input_size bytes), which is taken on success, and duplicates of
- * fds. 0; -ENOMEM; or what duplicating an fd failed with. slab: of task_init_slab, for a task that fits into a place of it; NULL: the
- * task is malloc'd. task_destroy: slab: the pool's. */
+/* With a copy of input, or, if it lies in a buffer, with nothing but where it is; or, if owned_input is not NULL, with
+ * that memory (input_size bytes), which is taken on success, and duplicates of fds. 0; -ENOMEM; or what duplicating an
+ * fd failed with. slab: of task_init_slab, for a task that fits into a place of it; NULL: the task is malloc'd.
+ * task_destroy: slab: the pool's. */
 int task_create(struct slab *slab, const void *input, size_t input_size, struct buffer *buffer, void *owned_input,
                 const int *fds, unsigned fd_count, struct pool_task **task_out);
 void task_destroy(struct slab *slab, struct pool_task *task);
@@ -79,8 +80,8 @@ struct task_outcome {
 };
 void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64_t now_ns);
 
-/* What is not needed any more now that it has ended: fds, and an input of its own. Closes fds only, where the memory may be in
- * use by a copy of this process. */
+/* What is not needed any more now that it has ended: fds, and an input of its own. Closes fds only, where the memory
+ * may be in use by a copy of this process. */
 void task_close_fds(struct pool_task *task);
 
 /* With the lock or without: once true, the outcome may be read. */

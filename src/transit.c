@@ -52,7 +52,8 @@ void transit_clear(struct transit *transit)
     *transit = (struct transit){0};
 }
 
-/* Where nothing is under way, at the start again: fewer pages, and those that the caches have. Else no room reaches over the end. */
+/* Where nothing is under way, at the start again: fewer pages, and those that the caches have. Else no room reaches
+ * over the end. */
 bool transit_take(struct transit *transit, size_t size, struct transit_room *room_out)
 {
     if (!transit->memory || size > TRANSIT_RING_BYTES || !atomic_load(&transit->memory->mapped))

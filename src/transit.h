@@ -1,15 +1,17 @@
-/* transit: memory of one worker and the parent alone, through which the arrays of maps travel that lie in no shared buffer.
+/* transit: memory of one worker and the parent alone, through which the arrays of maps travel that lie in no shared
+ * buffer.
  *
- * A large run costs two copies by it, in and out, where two pipes take four, and new pages for all of them. The parent copies
- * the items there before it sends the run, which says where they are; the worker puts the results beside them; and as it tells of
- * them the parent copies them to where they belong. Spans take room in the order in which they are sent, and give it back in
- * the same order: a ring.
+ * A large run costs two copies by it, in and out, where two pipes take four, and new pages for all of them. The parent
+ * copies the items there before it sends the run, which says where they are; the worker puts the results beside them;
+ * and as it tells of them the parent copies them to where they belong. Spans take room in the order in which they are
+ * sent, and give it back in the same order: a ring.
  *
  *     | items: a ring | results: the same places in another | mapped |
  *
- * It is not used before the worker says, in that memory, that it has mapped it: a worker that cannot is sent its items through the pipe.
- * The memory is the worker's as much as the parent's, so a hostile one can spoil what it is sent and what it answers, and that is all. What a task
- * forks has the items, as it would have had them from the pipe, but cannot write results there after its worker's time.
+ * It is not used before the worker says, in that memory, that it has mapped it: a worker that cannot is sent its items
+ * through the pipe. The memory is the worker's as much as the parent's, so a hostile one can spoil what it is sent and
+ * what it answers, and that is all. What a task forks has the items, as it would have had them from the pipe, but
+ * cannot write results there after its worker's time.
  * Must not know: spans, frames. */
 #ifndef PROCPOOL_TRANSIT_H
 #define PROCPOOL_TRANSIT_H
@@ -33,8 +35,8 @@ struct transit_room {
     uint64_t end;
 };
 
-/* The parent's side. *fd_out is to be sent to the worker, and closed. A forked child of this process does not have the memory. 0 or a
- * negative errno, with nothing to clear; transit_clear may run twice. */
+/* The parent's side. *fd_out is to be sent to the worker, and closed. A forked child of this process does not have the
+ * memory. 0 or a negative errno, with nothing to clear; transit_clear may run twice. */
 int transit_create(struct transit *transit, int *fd_out);
 void transit_clear(struct transit *transit);
 

@@ -1,12 +1,12 @@
 /* wire: frames to bytes and back, pure.
  *
  * A stream each way is a sequence of frames: a fixed little-endian header of 40 bytes, then body_bytes of body. The
- * same protocol serves every start method. docs/wire-protocol.md describes it frame by frame; the table in wire.c is what
- * it is checked against: who may send a type, which header fields it uses (the others must be zero) and how large
+ * same protocol serves every start method. docs/wire-protocol.md describes it frame by frame; the table in wire.c is
+ * what it is checked against: who may send a type, which header fields it uses (the others must be zero) and how large
  * its body may be.
  *
- * The parent treats a worker as hostile: any 40 bytes give either a header that the table allows or POOL_EPROTO. Whether an
- * allowed frame makes sense now (an item that was asked for, say) is for the reader of the stream to know.
+ * The parent treats a worker as hostile: any 40 bytes give either a header that the table allows or POOL_EPROTO.
+ * Whether an allowed frame makes sense now (an item that was asked for, say) is for the reader of the stream to know.
  * Must not know: file descriptors, workers, jobs. */
 #ifndef PROCPOOL_WIRE_H
 #define PROCPOOL_WIRE_H
@@ -26,7 +26,8 @@ enum {
 
 enum wire_type {
     WIRE_HELLO = 1, /* both: version, pid, identity of the library. The first frame of each side */
-    WIRE_CONFIG, /* parent: (id: the worker's number) limits, initializer, finalizer, preload, their argument; then the replays */
+    /* parent: (id: the worker's number) limits, initializer, finalizer, preload, their argument; then the replays */
+    WIRE_CONFIG,
     WIRE_READY,    /* worker: preload, initializer and replays have succeeded */
     WIRE_FUNCTION, /* parent: what a function number means from now on */
     WIRE_TASK,     /* parent: one item of any size */
@@ -50,23 +51,25 @@ enum wire_type {
 
 enum {
     WIRE_STEPWISE = 1, /* TASK, RUN: report each item before beginning the next */
+    WIRE_WORN = 2,     /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
     WIRE_STOP = 4,     /* RUN: it ends with its first failed item; the others are not begun and not reported */
     WIRE_FDS = 8,      /* TASK: `extra` fds come with it, through the socket */
     WIRE_REPLAY = 16,  /* TASK: a broadcast from before this worker's time; not answered, but part of becoming ready */
     WIRE_SPIN = 32,    /* TASK, RUN: a CPU is spare: who is out of work afterwards may look for more before it sleeps */
-    WIRE_REFERENCE =
-        64, /* TASK, RUN: the input is in a shared buffer; RESULT: the reply is in a region; and the body says where */
+    /* TASK, RUN: the input is in a shared buffer; RESULT: the reply is in a region; and the body says where. */
+    WIRE_REFERENCE = 64,
     WIRE_IN_PLACE = 128, /* RUN: so are the results, and the body begins with where. BUFFER: it is for results, too */
-    WIRE_WORN = 2,       /* RESULT, RESULTS, ERROR: the worker is above max_worker_bytes and wants to be replaced */
 };
 
 enum wire_side { WIRE_FROM_PARENT = 1, WIRE_FROM_WORKER = 2 };
 
 struct wire_header {
     uint64_t body_bytes;
-    uint64_t
-        id; /* number of the (first) item. CONFIG: the worker's number. BUFFER, UNMAP: the buffer's. REGION, RETURN, DISCARD: the region's */
-    /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items. BUFFER, REGION: its size */
+    /* Number of the (first) item. CONFIG: the worker's number. BUFFER, UNMAP: the buffer's. REGION, RETURN, DISCARD:
+     * the region's. */
+    uint64_t id;
+    /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items. BUFFER,
+     * REGION: its size */
     uint64_t extra;
     uint32_t count;    /* items. CONFIG: tasks to be replayed */
     uint32_t function; /* FUNCTION, TASK, RUN: its number. RESULTS: entries in the list of failed items */
@@ -91,7 +94,8 @@ struct wire_hello {
 size_t wire_encode_hello(const struct wire_hello *hello, uint8_t bytes[WIRE_HELLO_BYTES]);
 int wire_decode_hello(const uint8_t *bytes, size_t size, struct wire_hello *hello_out);
 
-/* Body of WIRE_CONFIG, the same for all workers of a pool. The byte ranges are borrowed: by decode from its input, and by encode from the caller. */
+/* Body of WIRE_CONFIG, the same for all workers of a pool. The byte ranges are borrowed: by decode from its input, and
+ * by encode from the caller. */
 struct wire_bytes {
     const uint8_t *data;
     uint64_t size;
@@ -121,7 +125,8 @@ struct wire_failure wire_decode_failure(const uint8_t bytes[WIRE_FAILURE_BYTES])
 /* The whole list of a frame with `item_count` items: 0, or POOL_EPROTO. */
 int wire_check_failures(const uint8_t *bytes, uint32_t failure_count, uint32_t item_count);
 
-/* One entry of a WIRE_REPLIES body; `bytes` lie behind what is encoded. Decode: where the next entry begins, in a body that was checked. */
+/* One entry of a WIRE_REPLIES body; `bytes` lie behind what is encoded. Decode: where the next entry begins, in a body
+ * that was checked. */
 struct wire_reply {
     uint32_t size;
     uint32_t elapsed_ns;
@@ -132,11 +137,12 @@ const uint8_t *wire_decode_reply(const uint8_t *bytes, struct wire_reply *reply_
 /* The whole body, of `count` entries: 0, or POOL_EPROTO. */
 int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64_t max_result_bytes);
 
+/* Instead of a number: in the memory of WIRE_TRANSIT, among the items or the results. */
+#define WIRE_IN_TRANSIT UINT64_MAX
+
 /* Memory in a shared buffer, or in a region: what stands in a body for bytes that do not travel. */
-#define WIRE_IN_TRANSIT                                                                                                \
-    UINT64_MAX /* instead of a number: in the memory of WIRE_TRANSIT, among the items or the results */
 struct wire_reference {
-    uint64_t buffer; /* its number */
+    uint64_t buffer; /* its number, or WIRE_IN_TRANSIT */
     uint64_t offset, size;
 };
 void wire_encode_reference(struct wire_reference reference, uint8_t bytes[WIRE_REFERENCE_BYTES]);

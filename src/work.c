@@ -14,9 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TASK_NS                                                                                                        \
-    UINT64_C(                                                                                                          \
-        20000) /* results of tasks, which may be as unlike as they like, wait no longer than this: the next one may never end */
+/* Results of tasks, which may be as unlike as they like, wait no longer than this: the next one may never end. */
+#define TASK_NS     UINT64_C(20000)
 #define WEIGH_NS    UINT64_C(1000000) /* short tasks are weighed no more often than this */
 #define LARGE_BYTES ((size_t)1 << 20) /* larger buffers are released after some time */
 enum { IDLE_MS = 100, LITTLE_USES = 8 };
@@ -216,9 +215,10 @@ static void release_reply(struct pool_call *call)
     call->reply_capacity = 0;
 }
 
-/* Large buffers stay while large requests follow one another: the pages of new memory cost more than what is done with them. They go
- * when LITTLE_USES requests in a row have used less than a quarter, when the worker has been idle for IDLE_MS, and at once where
- * the worker's memory is bounded, since what it holds between tasks is not its tasks' doing. */
+/* Large buffers stay while large requests follow one another: the pages of new memory cost more than what is done with
+ * them. They go when LITTLE_USES requests in a row have used less than a quarter, when the worker has been idle for
+ * IDLE_MS, and at once where the worker's memory is bounded, since what it holds between tasks is not its tasks'
+ * doing. */
 static bool is_outgrown(size_t capacity, size_t used, unsigned *little_uses)
 {
     if (capacity <= LARGE_BYTES)

@@ -1,8 +1,9 @@
 /* work: what a worker does with one request: resolve a function, run a task, run a run.
  *
- * Requests are handled one after the other on one thread, so the worker's state is one struct. Results gather while more work is at
- * hand; they go at the latest 200 microseconds after the last report, between items, or a millisecond where they are in place, and a
- * stepwise item is reported before the next begins. The clock is read as often as items warrant.
+ * Requests are handled one after the other on one thread, so the worker's state is one struct. Results gather while
+ * more work is at hand; they go at the latest 200 microseconds after the last report, between items, or a millisecond
+ * where they are in place, and a stepwise item is reported before the next begins. The clock is read as often as items
+ * warrant.
  * Must not know: the handshake, how the process came about. */
 #ifndef PROCPOOL_WORK_H
 #define PROCPOOL_WORK_H
@@ -26,7 +27,8 @@ struct work_buffer {
     uint8_t *first;       /* WORK_FIRST_BYTES to begin with; NULL */
 };
 
-/* Small replies of tasks that follow one another, the body of a frame in the making: work.reply_bytes. Not put yet: before any other frame. */
+/* Small replies of tasks that follow one another, the body of a frame in the making: work.reply_bytes. Not put yet:
+ * before any other frame. */
 struct work_replies {
     uint64_t first_id;
     uint32_t count;
@@ -88,13 +90,14 @@ void work_put_error(const struct wire_header *request, int error, uint64_t elaps
 void work_flush(void);
 void work_flush_if_late(void);
 
-/* The next request's header; its body into memory, or into work.input: false when there is no memory for it, and the body was
- * skipped and the error put. All end the process when the stream ends. */
+/* The next request's header; its body into memory, or into work.input: false when there is no memory for it, and the
+ * body was skipped and the error put. All end the process when the stream ends. */
 void work_next(struct wire_header *header_out);
 void work_read(void *destination, uint64_t size);
 bool work_read_input(const struct wire_header *request);
 
-/* Handlers of WIRE_CLAIMS, WIRE_TRANSIT, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN, WIRE_DISCARD, WIRE_FUNCTION, WIRE_TASK and WIRE_RUN. */
+/* Handlers of WIRE_CLAIMS, WIRE_TRANSIT, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN, WIRE_DISCARD, WIRE_FUNCTION, WIRE_TASK
+ * and WIRE_RUN. */
 void work_take_claims(const struct wire_header *request);
 void work_take_transit(const struct wire_header *request);
 void work_take_buffer(const struct wire_header *request);

@@ -17,7 +17,8 @@ uint64_t work_clock_ns(void);
 /* WIRE_WORN when this worker holds more memory than it may. */
 uint8_t work_weigh(uint64_t elapsed_ns);
 
-/* How many of the next `most` items are not taken back. They are begun with this. work_skip_items tells of those that were. */
+/* How many of the next `most` items are not taken back. They are begun with this. work_skip_items tells of those that
+ * were. */
 uint32_t work_begin_items(uint32_t most);
 void work_skip_items(uint32_t count);
 
@@ -33,8 +34,8 @@ void work_release_if_large(struct work_buffer *buffer);
 /* Large buffers stay while large requests follow one another. */
 void work_release_if_outgrown(struct work_buffer *buffer, size_t used);
 
-/* The message of the parent's that has to do with `number` has come through the socket: with an fd, or -1, since this process's table is
- * full. */
+/* The message of the parent's that has to do with `number` has come through the socket: with an fd, or -1, since this
+ * process's table is full. */
 int work_receive_fd(uint64_t number);
 
 /* Where the input of a request is, and the results of a run that are to stay where they are. */

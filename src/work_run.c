@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define REPORT_NS UINT64_C(200000) /* results wait no longer than this for company */
-/* Those that are where they belong wait for nobody: that the worker gets on is said in time for it not to be taken for stalled. */
+/* Those that are where they belong wait for nobody: that the worker gets on is said in time for it not to be taken for
+ * stalled. */
 #define IN_PLACE_REPORT_NS UINT64_C(1000000)
 enum { LOOK_ITEMS = 512 };
 enum { AROUND_BYTES = 64 << 10 }; /* the kernel maps so much for who reads a page that is there */
@@ -62,8 +63,8 @@ static void note_failure(struct run *run, uint32_t item, int code)
     wire_encode_failure(failure, work.failures.data + (size_t)run->failure_count++ * WIRE_FAILURE_BYTES);
 }
 
-/* Call fn for the items [i, limit), up to the first that fails: which that is, or limit. Of its own, and with all that it needs as
- * arguments, so that it stays in registers: the function may be shorter than this. */
+/* Call fn for the items [i, limit), up to the first that fails: which that is, or limit. Of its own, and with all that
+ * it needs as arguments, so that it stays in registers: the function may be shorter than this. */
 static __attribute__((noinline)) uint32_t call_items(pool_map_fn *fn, const struct run *run, uint32_t i, uint32_t limit,
                                                      int *code_out)
 {
@@ -140,7 +141,8 @@ static bool reserve_results(size_t size)
     return done;
 }
 
-/* Pages that are there are mapped by the dozen for who reads, and one by one for who writes: that takes the kernel seven times as long. */
+/* Pages that are there are mapped by the dozen for who reads, and one by one for who writes: that takes the kernel
+ * seven times as long. */
 static void map_pages(const volatile uint8_t *results, size_t size)
 {
     for (size_t i = 0; i < size; i += AROUND_BYTES)

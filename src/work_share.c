@@ -1,7 +1,8 @@
 /* work_share: shared buffers and what lies in them, and replies that stay in shared memory. See work.h.
  *
- * What the parent refers to must be there: a reference beside a buffer, or to results in one that is not for results, does not come from the
- * parent that said hello. A buffer that this process has no room for is another thing: what lies in it cannot be run here. */
+ * What the parent refers to must be there: a reference beside a buffer, or to results in one that is not for results,
+ * does not come from the parent that said hello. A buffer that this process has no room for is another thing: what lies
+ * in it cannot be run here. */
 #include "child.h"
 #include "fd.h"
 #include "work_inner.h"

@@ -19,8 +19,8 @@ static void finalize(void)
     finalizer = NULL;
 }
 
-/* A task that forks and returns in the child would report twice. The child loses the pool's fds and ends when it returns; what its own
- * copies find at these numbers is not the pool's. */
+/* A task that forks and returns in the child would report twice. The child loses the pool's fds and ends when it
+ * returns; what its own copies find at these numbers is not the pool's. */
 static void become_copy(void)
 {
     if (!call_place.in_worker || work.is_copy)
@@ -206,8 +206,8 @@ static void (*const handlers[WIRE_TYPE_COUNT])(const struct wire_header *) = {
     [WIRE_SHUTDOWN] = run_shutdown,
 };
 
-/* Where it is there already, the hello can wait for what it leads to: being ready. An image that starts afresh in place is greeted
- * after its hello, so nobody waits for that here. */
+/* Where it is there already, the hello can wait for what it leads to: being ready. An image that starts afresh in place
+ * is greeted after its hello, so nobody waits for that here. */
 static void await_greeting(void)
 {
     const uint8_t *unused;

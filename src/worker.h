@@ -1,7 +1,7 @@
 /* worker: the life of a worker, on its side of the wire.
  *
- * Says hello, is configured, runs preload and initializer, says that it is ready, and then handles one request after the other (work.h)
- * until it is told to start afresh or to end, or the stream ends.
+ * Says hello, is configured, runs preload and initializer, says that it is ready, and then handles one request after
+ * the other (work.h) until it is told to start afresh or to end, or the stream ends.
  * Must not know: how the process came about, what the parent keeps. */
 #ifndef PROCPOOL_WORKER_H
 #define PROCPOOL_WORKER_H
