@@ -21,7 +21,7 @@ enum { ORDER_SPEAK, ORDER_DIE };
 enum { REQUEST, REPLY, LIFELINE, SOCKET };
 enum { FIRST_OWN_FD = 3, OWN_FDS_END = FIRST_OWN_FD + BARE_FDS, CONTROL_FD = 3, OUT_OF_THE_WAY = 500 };
 
-/* ---- a worker ------------------------------------------------------------------------------------------------------ */
+/* ---- a worker ---------------------------------------------------------------------------------------------------- */
 
 static void reset_signals(void)
 {
@@ -103,7 +103,7 @@ static int open_pidfd(pid_t pid)
     return (int)bench_check(syscall(SYS_pidfd_open, pid, 0), "pidfd_open");
 }
 
-/* ---- the server ---------------------------------------------------------------------------------------------------- */
+/* ---- the server -------------------------------------------------------------------------------------------------- */
 
 enum { MOST_FDS = BARE_FDS * RAW_MAX_WORKERS };
 
@@ -187,7 +187,7 @@ static void start_server(struct bare_pool *pool)
     pool->control = ends[0];
 }
 
-/* ---- the pool ------------------------------------------------------------------------------------------------------ */
+/* ---- the pool ---------------------------------------------------------------------------------------------------- */
 
 /* What an event is about: the seat's reply or its pidfd, or the server. */
 enum { ABOUT_REPLY, ABOUT_END, ABOUT_SERVER, ABOUTS };

@@ -1,9 +1,10 @@
 /* bench: what every benchmark needs to ask its question fairly: a command line, a clock, CPUs to pin to, and a table.
  *
- * A benchmark measures the physical limit and the library in turn, round after round, so that both see the same machine.
- * Each pair of measurements is one round of a series. What is printed of a series: median and spread of either, and the
- * *cost*: by what factor the library is slower than the limit (median of the factors of the rounds; 1.00 is the limit
- * itself). Every failure ends the program with a message: a benchmark that goes on after an error measures something else. */
+ * A benchmark measures the physical limit and the library in turn, round after round, so that both see the same
+ * machine. Each pair of measurements is one round of a series. What is printed of a series: median and spread of
+ * either, and the *cost*: by what factor the library is slower than the limit (median of the factors of the rounds;
+ * 1.00 is the limit itself). Every failure ends the program with a message: a benchmark that goes on after an error
+ * measures something else. */
 #ifndef PROCPOOL_BENCH_H
 #define PROCPOOL_BENCH_H
 
@@ -83,8 +84,9 @@ void *bench_memory(size_t size);
 /* The same, shared with children that are forked later. */
 void *bench_shared(size_t size);
 void bench_unshare(void *memory, size_t size);
-/* Use as much memory as so many queued tasks take, and give it back: a virtual machine may have to get what was free for seconds from its
- * host again, which takes longer than the tasks do, and which any program that uses it pays for. */
+/* Use as much memory as so many queued tasks take, and give it back: a virtual machine may have to get what was free
+ * for seconds from its host again, which takes longer than the tasks do, and which any program that uses it pays
+ * for. */
 enum { BENCH_QUEUED_BYTES = 350 };
 void bench_warm_queue(size_t tasks);
 /* How much memory the machine could still give out. */

@@ -1,18 +1,21 @@
 /* How fast do large inputs and replies travel?
  *
  * pool_map_bytes with one item and one worker that replies with a copy of it, call after call. The limit: as many bytes
- * through pipes of 1 MiB to a forked child that reads all of them and then writes all of them back. Both pairs are pinned
- * to two CPUs where there are two. Counted are the bytes of both directions. Small payloads take no longer than to wake up who waits for them:
- * so they are also compared with a limit both sides of which look for news for 50 microseconds before they sleep, as the library does.
+ * through pipes of 1 MiB to a forked child that reads all of them and then writes all of them back. Both pairs are
+ * pinned to two CPUs where there are two. Counted are the bytes of both directions. Small payloads take no longer than
+ * to wake up who waits for them: so they are also compared with a limit both sides of which look for news for 50
+ * microseconds before they sleep, as the library does.
  *
- * The library does two things that the limit does not: the worker copies the input into the reply, since that is what this
- * task is, and the caller gets the reply as new memory, whose pages the kernel has to make. What that costs by itself two
- * rows show: there the limit does both, too. Its reads and writes are of all that is left, and its memory is plain malloc'd.
+ * The library does two things that the limit does not: the worker copies the input into the reply, since that is what
+ * this task is, and the caller gets the reply as new memory, whose pages the kernel has to make. What that costs by
+ * itself two rows show: there the limit does both, too. Its reads and writes are of all that is left, and its memory is
+ * plain malloc'd.
  *
- * Then the same with input and reply in shared memory: a task whose input lies in a shared buffer and which replies by pool_call_reply_shared.
- * The limit is an echo by hand, with two copies: the parent copies the payload into memory that it shares with a forked child, which copies it
- * from there to its reply; a byte by pipe tells either that it is there. Both read nothing of the reply but its last byte. The library's
- * caller has its payload in shared memory in the first place, so that the task's own copy is the only one. */
+ * Then the same with input and reply in shared memory: a task whose input lies in a shared buffer and which replies by
+ * pool_call_reply_shared. The limit is an echo by hand, with two copies: the parent copies the payload into memory that
+ * it shares with a forked child, which copies it from there to its reply; a byte by pipe tells either that it is there.
+ * Both read nothing of the reply but its last byte. The library's caller has its payload in shared memory in the first
+ * place, so that the task's own copy is the only one. */
 #include "bench.h"
 #include "raw.h"
 #include <procpool.h>

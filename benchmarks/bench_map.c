@@ -1,15 +1,17 @@
 /* How many items a second does a map of a function that does nothing process?
  *
- * Ten million 64-bit items, two workers. The limit: the same bytes through the same kind of pipes, to two forked children
- * that send them back without calling anything, in chunks of 100 KB with up to four of them under way at each; whoever
- * moves items through pipes cannot be faster. What the library does beside that is calling a function for each item, and
- * finding out at which size of a chunk that is cheap: its first map starts with small ones and is told apart.
+ * Ten million 64-bit items, two workers. The limit: the same bytes through the same kind of pipes, to two forked
+ * children that send them back without calling anything, in chunks of 100 KB with up to four of them under way at each;
+ * whoever moves items through pipes cannot be faster. What the library does beside that is calling a function for each
+ * item, and finding out at which size of a chunk that is cheap: its first map starts with small ones and is told apart.
  *
- * A cost of 1.00 means that the pipes are all that is paid for. Beside that, as a limit of its own: children that call a function for each
- * item, through a pointer, since that is how a map is told what to do. What is beyond it is the library's own.
+ * A cost of 1.00 means that the pipes are all that is paid for. Beside that, as a limit of its own: children that call
+ * a function for each item, through a pointer, since that is how a map is told what to do. What is beyond it is the
+ * library's own.
  *
- * The same with both arrays in shared buffers, where the workers work on them in place. The limit: two forked children that have the arrays
- * too, are told by pipe which chunk is next, copy it from one array to the other, and say so; and two that call the function. */
+ * The same with both arrays in shared buffers, where the workers work on them in place. The limit: two forked children
+ * that have the arrays too, are told by pipe which chunk is next, copy it from one array to the other, and say so; and
+ * two that call the function. */
 #include "bench.h"
 #include "raw.h"
 #include <poll.h>

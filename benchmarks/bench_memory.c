@@ -1,9 +1,10 @@
 /* How much memory does an idle worker take?
  *
- * Sixteen workers, each of which has run a trivial task and now waits for another: the memory that is private to a worker
- * (Private_Clean and Private_Dirty of /proc/PID/smaps_rollup), as a mean over the workers. What workers share with the process they are
- * copies of, and with each other, is counted by neither; the resident size would count it for each, PSS by the
- * number of sharers. The limit: as many bare processes, started by the means of the same start method, that wait in a read. */
+ * Sixteen workers, each of which has run a trivial task and now waits for another: the memory that is private to a
+ * worker (Private_Clean and Private_Dirty of /proc/PID/smaps_rollup), as a mean over the workers. What workers share
+ * with the process they are copies of, and with each other, is counted by neither; the resident size would count it for
+ * each, PSS by the number of sharers. The limit: as many bare processes, started by the means of the same start method,
+ * that wait in a read. */
 #include "bench.h"
 #include "raw.h"
 #include <errno.h>

@@ -1,11 +1,12 @@
 /* How long does the death of a worker hold up the next item?
  *
- * A map of two items in a pool of one worker: the first kills the worker, the second answers; measured is the whole call.
- * The limit: a message to a bare process, which kills itself; the event of its pidfd; another process started by the means of the same
- * start method; a message to it and its answer. Only the item that killed its worker fails: that is checked each time.
+ * A map of two items in a pool of one worker: the first kills the worker, the second answers; measured is the whole
+ * call. The limit: a message to a bare process, which kills itself; the event of its pidfd; another process started by
+ * the means of the same start method; a message to it and its answer. Only the item that killed its worker fails: that
+ * is checked each time.
  *
- * The cost beyond 1.00 is what a worker promises, a handshake and one more round trip, which the bare process does not need. In a row of its own
- * the limit is a bare pool (see bare.h), which has all of that. */
+ * The cost beyond 1.00 is what a worker promises, a handshake and one more round trip, which the bare process does not
+ * need. In a row of its own the limit is a bare pool (see bare.h), which has all of that. */
 #include "bare.h"
 #include "bench.h"
 #include "raw.h"

@@ -1,14 +1,14 @@
 /* How long does one task take that does nothing, from its submission to its result?
  *
- * pool_submit and pool_wait with one worker. The limit: 64 bytes through a pipe to a forked child and back, each side asleep
- * while it waits. Where the two processes run decides what a wake-up costs, far more than anything either of them
- * does; so both are measured with the same placements: on one CPU, on two, and wherever the kernel puts them.
+ * pool_submit and pool_wait with one worker. The limit: 64 bytes through a pipe to a forked child and back, each side
+ * asleep while it waits. Where the two processes run decides what a wake-up costs, far more than anything either of
+ * them does; so both are measured with the same placements: on one CPU, on two, and wherever the kernel puts them.
  *
  * Whoever does not go to sleep needs no wake-up: hence on two CPUs also the limit of a pipe whose both sides try for 50
- * microseconds before they sleep. A cost below 1.00 against the plain pipe means that the library, too, tries before it sleeps;
- * without spin is what it takes with spin_us set to -1. And whoever waits for more than a pipe (for the end of a worker, a
- * deadline, another thread) has to ask an epoll before it reads: on one CPU, where that counts most, there is a limit that does so.
- * Unpinned, the kernel may well choose differently for the two. */
+ * microseconds before they sleep. A cost below 1.00 against the plain pipe means that the library, too, tries before it
+ * sleeps; without spin is what it takes with spin_us set to -1. And whoever waits for more than a pipe (for the end of
+ * a worker, a deadline, another thread) has to ask an epoll before it reads: on one CPU, where that counts most, there
+ * is a limit that does so. Unpinned, the kernel may well choose differently for the two. */
 #include "bench.h"
 #include "raw.h"
 #include <procpool.h>
@@ -27,7 +27,7 @@ struct placement {
     double target_cost, target_us;
 };
 
-/* ---- the ways ------------------------------------------------------------------------------------------------------ */
+/* ---- the ways ---------------------------------------------------------------------------------------------------- */
 
 static void answer(int in, int out, const void *arg)
 {
@@ -74,7 +74,7 @@ static void trip_by_pool(void *context)
     pool_task_free(task);
 }
 
-/* ---- measuring ----------------------------------------------------------------------------------------------------- */
+/* ---- measuring --------------------------------------------------------------------------------------------------- */
 
 static void take_times(void (*trip)(void *context), void *context, unsigned trips, double *us_out)
 {

@@ -2,12 +2,12 @@
  *
  * Tasks that do nothing, submitted and collected one by one:
  *
- *   workers   with 1,000 and with 10,000 under way, by 8, 64 and 512 workers: tasks a second, and the parent's CPU time for each. The
- *             limit is the same by 2 workers, in the same round. On a machine with fewer CPUs than workers nothing can be
- *             gained by more of them; the question is what is lost.
- *   queue     1 to 10 million submitted before the first is taken, by 2 workers: the parent's CPU time for each. The limit is
- *             the same with 1,000. A task alone has its own system calls on its way there and back; from 1,000 on they are shared.
- *             The memory for them was used right before (see bench_warm_queue). */
+ *   workers   with 1,000 and with 10,000 under way, by 8, 64 and 512 workers: tasks a second, and the parent's CPU time
+ *             for each. The limit is the same by 2 workers, in the same round. On a machine with fewer CPUs than
+ *             workers nothing can be gained by more of them; the question is what is lost.
+ *   queue     1 to 10 million submitted before the first is taken, by 2 workers: the parent's CPU time for each. The
+ *             limit is the same with 1,000. A task alone has its own system calls on its way there and back; from 1,000
+ *             on they are shared. The memory for them was used right before (see bench_warm_queue). */
 #include "bench.h"
 #include <errno.h>
 #include <procpool.h>

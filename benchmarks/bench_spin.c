@@ -1,7 +1,8 @@
 /* What does it cost busy workers that those who wait may spin?
  *
- * Two workers on all CPUs that there are, and uneven items that compute, so that whoever takes a CPU from a worker makes it last longer.
- * The limit is the same pool with spin_us set to -1, in the same round. Who goes first changes from round to round. */
+ * Two workers on all CPUs that there are, and uneven items that compute, so that whoever takes a CPU from a worker
+ * makes it last longer. The limit is the same pool with spin_us set to -1, in the same round. Who goes first changes
+ * from round to round. */
 #include "bench.h"
 #include <procpool.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ static int compute_task(struct pool_call *call)
     return 0;
 }
 
-/* ---- the ways ------------------------------------------------------------------------------------------------------ */
+/* ---- the ways ---------------------------------------------------------------------------------------------------- */
 
 typedef void way_fn(struct pool *pool, uint32_t count);
 
@@ -71,7 +72,7 @@ static void submit_and_collect(struct pool *pool, uint32_t count)
         bench_collect(pool);
 }
 
-/* ---- measuring ----------------------------------------------------------------------------------------------------- */
+/* ---- measuring --------------------------------------------------------------------------------------------------- */
 
 static double take_ms(const struct bench *bench, way_fn *way, int64_t spin_us)
 {

@@ -1,13 +1,15 @@
 /* How long does it take until all workers work, and until they are gone again?
  *
- * Counted from before pool_create to the moment when the last of the workers begins its first item (the workers tell the
- * time), and to the return of pool_destroy. The limit: as many processes started by the means of the same start method
- * (fork; posix_spawn of this very program; or one such process that forks the others), each with two pipes of its own, by which it
- * is sent a byte and answers with the time at which it read that; and their end. In rows of their own, without the end, the limit is the
- * same of a bare pool (see bare.h), whose workers keep a pool's promises and say hello first.
+ * Counted from before pool_create to the moment when the last of the workers begins its first item (the workers tell
+ * the time), and to the return of pool_destroy. The limit: as many processes started by the means of the same start
+ * method (fork; posix_spawn of this very program; or one such process that forks the others), each with two pipes of
+ * its own, by which it is sent a byte and answers with the time at which it read that; and their end. In rows of their
+ * own, without the end, the limit is the same of a bare pool (see bare.h), whose workers keep a pool's promises and say
+ * hello first.
  *
- * Then the same in a parent that has touched 2 GiB of memory. With fork the limit itself grows with the parent's memory;
- * with spawn and forkserver neither of the two should: so the library is also compared with itself in the small parent. */
+ * Then the same in a parent that has touched 2 GiB of memory. With fork the limit itself grows with the parent's
+ * memory; with spawn and forkserver neither of the two should: so the library is also compared with itself in the small
+ * parent. */
 #include "bare.h"
 #include "bench.h"
 #include "raw.h"

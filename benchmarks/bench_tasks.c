@@ -1,10 +1,11 @@
 /* What does one small task cost, submitted and collected by itself?
  *
- * Tasks that do nothing with 8 bytes of input, submitted and taken with pool_next while a *window* of them is under way: 1, 64, 256, 1,000,
- * and a million submitted before the first is taken, in memory that was used right before (see bench_warm_queue). The limit: frames of
- * the same sizes, as many as fit into one write, through pipes to two forked children that answer each frame with another and call
- * nothing; the same windows.
- * Once more with a write for each: every pool_submit is followed by pool_process, which sends it, and the limit writes one frame at a time.
+ * Tasks that do nothing with 8 bytes of input, submitted and taken with pool_next while a *window* of them is under
+ * way: 1, 64, 256, 1,000, and a million submitted before the first is taken, in memory that was used right before (see
+ * bench_warm_queue). The limit: frames of the same sizes, as many as fit into one write, through pipes to two forked
+ * children that answer each frame with another and call nothing; the same windows.
+ * Once more with a write for each: every pool_submit is followed by pool_process, which sends it, and the limit writes
+ * one frame at a time.
  *
  * And what a million queued tasks cost the parent: memory for each beside its input, and CPU time to submit and collect
  * one. Their limits are promises, not measurements: 256 bytes, and a microsecond. */
@@ -171,7 +172,7 @@ static void measure_writes(const struct bench *bench)
     pool_destroy(pool);
 }
 
-/* ---- a million queued ----------------------------------------------------------------------------------------------- */
+/* ---- a million queued -------------------------------------------------------------------------------------------- */
 
 /* Memory of this process that is not a file's. */
 static double anonymous_bytes(void)

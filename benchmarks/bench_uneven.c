@@ -2,19 +2,21 @@
  *
  * Two workers; the items do nothing but spend time, each as much as it is told:
  *
- *   Pareto     2,000 items, Pareto-distributed with exponent 1.5 and a mean of 1 ms: the longest holds some per cent of all
+ *   Pareto     2,000 items, Pareto-distributed with exponent 1.5 and a mean of 1 ms: the longest holds some per cent of
+ *              all
  *   mixed      20,000 items of 1 microsecond; one in a thousand, anywhere, takes 20 ms
- *   in a row   the same, but all the long ones stand together in the middle: whoever sizes chunks by what items took so far puts
- *              all of them into one chunk, and only taking them back from a busy worker helps
+ *   in a row   the same, but all the long ones stand together in the middle: whoever sizes chunks by what items took so
+ *              far puts all of them into one chunk, and only taking them back from a busy worker helps
  *   last       the same at the end of the array
  *
  * once as a map and once as tasks, one by one. The limit is the ideal: max(all of it / workers, the longest item).
  *
  * An item spins until as much time has passed by the wall clock. So what it takes is what it was told, also where other
- * programs want the same CPUs, and the ideal is known exactly; what is measured is whether a worker is ever idle or waits. What this
- * cannot see is CPU time that the library itself takes from its workers. The last row sees it: there items burn CPU time of their
- * thread, and the limit is a bare farm in the same round: two forked children that take one item at a time from a shared counter.
- * Rows of that farm against the ideal show what is possible without any library. */
+ * programs want the same CPUs, and the ideal is known exactly; what is measured is whether a worker is ever idle or
+ * waits. What this cannot see is CPU time that the library itself takes from its workers. The last row sees it: there
+ * items burn CPU time of their thread, and the limit is a bare farm in the same round: two forked children that take
+ * one item at a time from a shared counter. Rows of that farm against the ideal show what is possible without any
+ * library. */
 #include "bench.h"
 #include "raw.h"
 #include <math.h>
@@ -134,7 +136,7 @@ static double ideal_ms(const struct work *work)
     return (double)(sum / WORKERS > longest ? sum / WORKERS : longest) / 1e6;
 }
 
-/* ---- the ways to do it, each of which returns its makespan in ms -------------------------------------------------- */
+/* ---- the ways to do it, each of which returns its makespan in ms ------------------------------------------------- */
 
 typedef double way_fn(const struct bench *bench, const struct work *work);
 
@@ -225,7 +227,7 @@ static double tasks_ms(const struct bench *bench, const struct work *work)
     return ms;
 }
 
-/* ---- the timeline of a map: what each worker did when -------------------------------------------------------------- */
+/* ---- the timeline of a map: what each worker did when ------------------------------------------------------------ */
 
 enum {
     BRIEF_NS = 50 * 1000
@@ -243,7 +245,8 @@ static void print_stretch(const struct run *stretch, uint64_t start_ns, const ch
            (double)(stretch->end_ns - start_ns) / 1e6);
 }
 
-/* The stretches in which a worker was busy; runs are in order of their beginnings. Returns the separator of what comes next. */
+/* The stretches in which a worker was busy; runs are in order of their beginnings. Returns the separator of what comes
+ * next. */
 static const char *print_stretches(const struct run *runs, size_t count, unsigned worker, const char *separator)
 {
     struct run stretch = {0};
@@ -278,7 +281,7 @@ static void print_timeline(const struct bench *bench, const struct work *work)
     puts("]}");
 }
 
-/* ---- measuring ------------------------------------------------------------------------------------------------------ */
+/* ---- measuring --------------------------------------------------------------------------------------------------- */
 
 enum row { FARM, TASKS, MAP, MAP_CPU, ROWS };
 

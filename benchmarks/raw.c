@@ -129,7 +129,8 @@ static _Noreturn void work(int order, int reply)
     _exit(0);
 }
 
-/* Where the fds of a crew are in an image that it starts: those of the seats from here on, two each, then the demand. */
+/* Where the fds of a crew are in an image that it starts: those of the seats from here on, two each, then the
+ * demand. */
 enum { FIRST_FD = 200, DEMAND_FD = FIRST_FD + 2 * RAW_MAX_WORKERS };
 
 static _Noreturn void serve(void)

@@ -14,8 +14,8 @@
 /* All of size bytes; false at end of file. */
 bool raw_read(int fd, void *data, size_t size);
 void raw_write(int fd, const void *data, size_t size);
-/* The same without sleeping for the first spin_ns: it tries again and again instead, then sleeps as long as it takes. raw_spin
- * prepares fd for it; with 0 it is raw_read, and fd stays as it was. */
+/* The same without sleeping for the first spin_ns: it tries again and again instead, then sleeps as long as it takes.
+ * raw_spin prepares fd for it; with 0 it is raw_read, and fd stays as it was. */
 void raw_spin(int fd, uint64_t spin_ns);
 bool raw_read_spinning(int fd, void *data, size_t size, uint64_t spin_ns);
 
@@ -28,8 +28,8 @@ struct raw_link {
 
 typedef void raw_child_fn(int in, int out, const void *arg);
 
-/* Fork a child that runs fn and ends. pipe_bytes: capacity to ask for, 0: the default. The capacity is had in full or as far
- * as the system's limit for users goes; returns what it is. */
+/* Fork a child that runs fn and ends. pipe_bytes: capacity to ask for, 0: the default. The capacity is had in full or
+ * as far as the system's limit for users goes; returns what it is. */
 size_t raw_link_start(struct raw_link *link, size_t pipe_bytes, raw_child_fn *fn, const void *arg);
 void raw_link_stop(struct raw_link *link);
 

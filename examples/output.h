@@ -1,8 +1,8 @@
 /* output: a file that appears under its name whole or not at all. Nothing in here is about procpool.
  *
- * It grows under a temporary name in the same directory and is renamed at the end. If the program ends before that, by exit
- * or by one of the usual signals, the temporary file is removed; an older file of the same name is untouched until the
- * rename. A name that exists and is no regular file (/dev/null, a FIFO) is simply written to.
+ * It grows under a temporary name in the same directory and is renamed at the end. If the program ends before that, by
+ * exit or by one of the usual signals, the temporary file is removed; an older file of the same name is untouched until
+ * the rename. A name that exists and is no regular file (/dev/null, a FIFO) is simply written to.
  * One output at a time. A header, so that an example stays one command to compile. */
 #ifndef PGZ_OUTPUT_H
 #define PGZ_OUTPUT_H

@@ -2,16 +2,17 @@
  *
  *     chaos [--seconds N] [--seed S] [START METHOD...]
  *
- * For each start method a host process does rounds for N seconds (20). In a round there are one or two pools with options at
- * random, and a few threads that call whatever the API has: tasks with and without deadlines, cancelled and freed at any time, maps,
- * streams, broadcasts, event loops, shutdowns. What is submitted behaves, fails, crashes, hangs, stops itself, writes
- * garbage into its reply pipe, or leaves a child behind that holds the pipes; and a hand from outside kills and stops workers and
- * servers meanwhile. Every result is checked against what must or may come of it (chaos_model.c), every task is handed out
- * once and none is lost. When a round is over its pools are gone, and so is everything that they had: fds, threads, children,
- * memory.
+ * For each start method a host process does rounds for N seconds (20). In a round there are one or two pools with
+ * options at random, and a few threads that call whatever the API has: tasks with and without deadlines, cancelled and
+ * freed at any time, maps, streams, broadcasts, event loops, shutdowns. What is submitted behaves, fails, crashes,
+ * hangs, stops itself, writes garbage into its reply pipe, or leaves a child behind that holds the pipes; and a hand
+ * from outside kills and stops workers and servers meanwhile. Every result is checked against what must or may come of
+ * it (chaos_model.c), every task is handed out once and none is lost. When a round is over its pools are gone, and so
+ * is everything that they had: fds, threads, children, memory.
  *
  * The seed fixes what the threads do, not when. It is printed, with how much there was of what; the last line is
- * `N passed, N failed`, in rounds. CHAOS_PATIENCE=N multiplies the time that a host may stand still (sanitizers, slow machines).
+ * `N passed, N failed`, in rounds. CHAOS_PATIENCE=N multiplies the time that a host may stand still (sanitizers, slow
+ * machines).
  *
  * Workers of `fork` are forked by a process with threads here. That is for no program to imitate: it works because what
  * these workers call is safe after fork in every C library that the tests run on. */

@@ -1,6 +1,6 @@
-/* chaos: what the parts of the chaos program share. chaos.c runs rounds in hosts, chaos_deeds.c is what tasks do in workers,
- * chaos_model.c knows what must come of it, chaos_calls.c calls the API at random with tasks of chaos_tasks.c and memory of
- * chaos_memory.c, chaos_hand.c kills from outside.
+/* chaos: what the parts of the chaos program share. chaos.c runs rounds in hosts, chaos_deeds.c is what tasks do in
+ * workers, chaos_model.c knows what must come of it, chaos_calls.c calls the API at random with tasks of chaos_tasks.c
+ * and memory of chaos_memory.c, chaos_hand.c kills from outside.
  *
  * Every item, whether a task, an item of a map or of a stream, has an *order*: what it is to do, and a number by which
  * the workers note on the *board* (memory that all of them share with the host) who began it and how often. So the
@@ -133,8 +133,8 @@ struct arena {
     _Atomic uint64_t lost;     /* items of maps that such a worker took with it: one each at most */
     pthread_mutex_t broadcasting;
     _Atomic uint64_t told, telling; /* the last broadcast that succeeded, and that began */
-    /* Held for reading by those that are handed tasks, until it is written down who was; for writing by those that free a
-     * task which might be handed to somebody just now. */
+    /* Held for reading by those that are handed tasks, until it is written down who was; for writing by those that free
+     * a task which might be handed to somebody just now. */
     pthread_rwlock_t handing_out;
 };
 

@@ -15,7 +15,8 @@ static void *allocate(size_t count, size_t size)
 
 /* ---- maps ---- */
 
-/* A deadline that all items of a call have is long enough for those that behave, on a machine that is busy with other things. */
+/* A deadline that all items of a call have is long enough for those that behave, on a machine that is busy with other
+ * things. */
 enum { MOST_ITEMS = 1500, UNTOUCHED = 4711, COMMON_DEADLINE_MS = 2000 };
 
 struct map {
@@ -91,7 +92,8 @@ static struct expectation expect_item(const struct map *map, size_t i)
                                 .index = i};
 }
 
-/* Refused as a whole, or run: then the first failure is what it returns, one of what was cancelled only if there is no other. */
+/* Refused as a whole, or run: then the first failure is what it returns, one of what was cancelled only if there is no
+ * other. */
 static bool has_run(const struct map *map, int rc)
 {
     if (map->statuses[0] != UNTOUCHED)

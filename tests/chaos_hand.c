@@ -1,7 +1,7 @@
 /* chaos_hand: a hand from outside that kills and stops workers, and a forkserver's server (see chaos.h).
  *
- * Only workers that have begun an order, so that nothing is a failed start: three of those in a row may break a pool, and are
- * meant to. For the same reason a server is killed only where there are fewer workers than that, and not again
+ * Only workers that have begun an order, so that nothing is a failed start: three of those in a row may break a pool,
+ * and are meant to. For the same reason a server is killed only where there are fewer workers than that, and not again
  * before one has worked. Who is killed is written down first, if it is still alive: the model believes nobody else. */
 #include "chaos.h"
 #include <poll.h>

@@ -1,5 +1,6 @@
-/* chaos_memory: where the host has what it submits: in memory of its own, or anywhere in a buffer that it shares with the workers of the
- * pool (see chaos.h). To whoever submits it is the same, but for this: what is in a buffer is not copied, and so must stay as it is. */
+/* chaos_memory: where the host has what it submits: in memory of its own, or anywhere in a buffer that it shares with
+ * the workers of the pool (see chaos.h). To whoever submits it is the same, but for this: what is in a buffer is not
+ * copied, and so must stay as it is. */
 #include "chaos.h"
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* chaos_model: what may come of an order, and nothing else may (see chaos.h).
  *
  * As tight as can be said from outside. An order that behaves ends with 0 and the right bytes. It may instead have been
- * cancelled, if somebody tried; or lost with its worker, if that very worker was killed from outside while the order was its
- * last chance: max_attempts deaths, or one that must not be run twice. What crashes does so with its own signal
+ * cancelled, if somebody tried; or lost with its worker, if that very worker was killed from outside while the order
+ * was its last chance: max_attempts deaths, or one that must not be run twice. What crashes does so with its own signal
  * or code. Nothing is blamed for its neighbour. */
 #include "chaos.h"
 #include <errno.h>

@@ -1,8 +1,9 @@
-/* chaos_tasks: tasks submitted, waited for, taken, cancelled, looked at and freed, by any thread at any time (see chaos.h).
+/* chaos_tasks: tasks submitted, waited for, taken, cancelled, looked at and freed, by any thread at any time (see
+ * chaos.h).
  *
- * What the caller owes the library is kept as well, since a program that breaks it proves nothing: no call with a task that another
- * thread may free. So a record counts its users; and one that pool_next might be about to hand to somebody is freed
- * only while nobody is being handed anything. */
+ * What the caller owes the library is kept as well, since a program that breaks it proves nothing: no call with a task
+ * that another thread may free. So a record counts its users; and one that pool_next might be about to hand to somebody
+ * is freed only while nobody is being handed anything. */
 #include "chaos.h"
 #include <errno.h>
 #include <fcntl.h>

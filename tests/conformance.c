@@ -2,8 +2,8 @@
  *
  *     conformance [-k PATTERN] [START METHOD...]        default: $POOL_BACKEND, else all of them
  *
- * Built from all tests/conformance*.c, linked with procpool and cmocka. Needs beside it, or in TEST_PLUGIN_DIR (a definition),
- * plugins/: see conformance_code.c; and the program forgets_init: see conformance_refusals.c.
+ * Built from all tests/conformance*.c, linked with procpool and cmocka. Needs beside it, or in TEST_PLUGIN_DIR (a
+ * definition), plugins/: see conformance_code.c; and the program forgets_init: see conformance_refusals.c.
  * CONFORMANCE_PATIENCE=N multiplies the time that a case may take (sanitizers, slow machines).
  *
  * The runner stays single-threaded and never makes a pool, so that every host starts from the same clean state. It is

@@ -1,13 +1,14 @@
 /* conformance: what the files of the conformance suite share.
  *
- * The suite drives the public API alone (include/procpool.h), and runs every case with every start method. Each case runs in a
- * process of its own, the *host*: a fork of the runner, with a session of its own and stdout and stderr going to a file. So a
- * case may change signals, limits, threads and fds as it likes, may hang or die, and cannot disturb the next.
- * When the case returns, the host must be as it was: no fd, no child, no thread and no signal handler more, and
+ * The suite drives the public API alone (include/procpool.h), and runs every case with every start method. Each case
+ * runs in a process of its own, the *host*: a fork of the runner, with a session of its own and stdout and stderr going
+ * to a file. So a case may change signals, limits, threads and fds as it likes, may hang or die, and cannot disturb the
+ * next. When the case returns, the host must be as it was: no fd, no child, no thread and no signal handler more, and
  * nothing may have been printed; then the runner looks for processes that outlived the host.
  *
- * Invariants: a host begins with one thread and no pool; EXPECT works in the host, in its threads and in processes that it forks,
- * but not in workers (under `spawn` they share nothing with it): worker functions return codes or write to the board.
+ * Invariants: a host begins with one thread and no pool; EXPECT works in the host, in its threads and in processes that
+ * it forks, but not in workers (under `spawn` they share nothing with it): worker functions return codes or write to
+ * the board.
  * Must not know: anything of the library but procpool.h. */
 #ifndef CONFORMANCE_H
 #define CONFORMANCE_H

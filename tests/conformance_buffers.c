@@ -1,6 +1,8 @@
-/* conformance_buffers: memory that the caller shares with workers: what lies in it is not copied, and everything else is as without it.
+/* conformance_buffers: memory that the caller shares with workers: what lies in it is not copied, and everything else
+ * is as without it.
  *
- * That nothing is copied shows in the bytes that go through pipes, and in what a worker sees of memory that is written while it looks. */
+ * That nothing is copied shows in the bytes that go through pipes, and in what a worker sees of memory that is written
+ * while it looks. */
 #include "conformance_deeds.h"
 #include <errno.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* conformance_code: functions wherever they may lie: in the executable, in plug-ins, in no file at all.
  *
- * Needs plugin_map.so and plugin_map_other.so, built from tests/plugin_map*.c, in TEST_PLUGIN_DIR (default: plugins/ beside the
- * program) with a build-id, and in TEST_PLUGIN_DIR/noid without one. */
+ * Needs plugin_map.so and plugin_map_other.so, built from tests/plugin_map*.c, in TEST_PLUGIN_DIR (default: plugins/
+ * beside the program) with a build-id, and in TEST_PLUGIN_DIR/noid without one. */
 #include "conformance.h"
 #include <dlfcn.h>
 #include <errno.h>

@@ -109,7 +109,8 @@ static int sleep_for_a_while(const void *item, void *result, void *state)
     return 0;
 }
 
-/* All together take far longer than one may: a deadline counts from the start of the item, not of the map or the chunk. */
+/* All together take far longer than one may: a deadline counts from the start of the item, not of the map or the
+ * chunk. */
 static void deadline_counts_from_the_start_of_each_item(void)
 {
     enum { COUNT = 60 };

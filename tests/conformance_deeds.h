@@ -1,8 +1,9 @@
-/* conformance_deeds: tasks that do as they are told: end, fail, wait at a gate, run for ever, resist; and threads that call the pool.
+/* conformance_deeds: tasks that do as they are told: end, fail, wait at a gate, run for ever, resist; and threads that
+ * call the pool.
  *
- * With them a case brings a pool into the state that it wants to look at, without a guess at times: a deed has begun when the
- * board says so, and one that waits at the gate ends when the case opens it. A *scene* is a pool of such workers. All of
- * them are ready when it is made, have an initializer and a finalizer, and are known by pid. */
+ * With them a case brings a pool into the state that it wants to look at, without a guess at times: a deed has begun
+ * when the board says so, and one that waits at the gate ends when the case opens it. A *scene* is a pool of such
+ * workers. All of them are ready when it is made, have an initializer and a finalizer, and are known by pid. */
 #ifndef CONFORMANCE_DEEDS_H
 #define CONFORMANCE_DEEDS_H
 

@@ -1,5 +1,5 @@
-/* conformance_eventloop: programs that wait for many things in one place: pool_fd says when, pool_process does it. The fd is readable
- * when there is something to do, and not when there is nothing, or such a program would spin. */
+/* conformance_eventloop: programs that wait for many things in one place: pool_fd says when, pool_process does it. The
+ * fd is readable when there is something to do, and not when there is nothing, or such a program would spin. */
 #include "conformance_deeds.h"
 #include <errno.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
-/* conformance_in_place: maps whose arrays lie in shared buffers: workers read and write them where the caller has them, and what goes
- * wrong with an item is told of that item alone, as with any other arrays. */
+/* conformance_in_place: maps whose arrays lie in shared buffers: workers read and write them where the caller has them,
+ * and what goes wrong with an item is told of that item alone, as with any other arrays. */
 #include "conformance_deeds.h"
 #include <errno.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
-/* conformance_interrupt: what befalls the threads of a host while they are in a pool: signals, cancellation, fork(), and others that
- * allocate memory meanwhile. */
+/* conformance_interrupt: what befalls the threads of a host while they are in a pool: signals, cancellation, fork(),
+ * and others that allocate memory meanwhile. */
 #include "conformance_deeds.h"
 #include <errno.h>
 #include <signal.h>

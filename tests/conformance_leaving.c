@@ -1,5 +1,5 @@
-/* conformance_leaving: ends of pools that others are in: threads that wait, map, stream and broadcast, callbacks, tasks that nobody has
- * collected. */
+/* conformance_leaving: ends of pools that others are in: threads that wait, map, stream and broadcast, callbacks, tasks
+ * that nobody has collected. */
 #include "conformance_deeds.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -55,7 +55,8 @@ static void stronger_mode_of_one_thread_ends_the_shutdown_of_another(void)
     free_tasks(busy, 2);
 }
 
-/* A shutdown while a thread is in a call that has made both workers busy with deeds that wait at the gate, or never end. */
+/* A shutdown while a thread is in a call that has made both workers busy with deeds that wait at the gate, or never
+ * end. */
 static void shut_down_around(struct scene *scene, struct caller *caller, enum pool_shutdown_mode mode)
 {
     await_begun(scene, 2);

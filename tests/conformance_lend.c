@@ -1,4 +1,5 @@
-/* conformance_lend: replies that stay in memory which the worker lends: they are read where they were written, and the memory is used again.
+/* conformance_lend: replies that stay in memory which the worker lends: they are read where they were written, and the
+ * memory is used again.
  *
  * How much of it there is the maps of host and worker tell. */
 #include "conformance_numbered.h"

@@ -1,5 +1,5 @@
-/* conformance_lifecycle: pools come and go: what they leave in the host (nothing), what happens when workers cannot start, and
- * what becomes of a pool when the host forks. */
+/* conformance_lifecycle: pools come and go: what they leave in the host (nothing), what happens when workers cannot
+ * start, and what becomes of a pool when the host forks. */
 #include "conformance.h"
 #include <errno.h>
 #include <pthread.h>
@@ -51,8 +51,8 @@ static void *create_use_destroy_many(void *rounds)
     return NULL;
 }
 
-/* What a thread has freed and glibc keeps for it counts as in use, and of which sizes that is varies from pool to pool. It is given back
- * when the thread ends. */
+/* What a thread has freed and glibc keeps for it counts as in use, and of which sizes that is varies from pool to pool.
+ * It is given back when the thread ends. */
 static void create_use_destroy_in_a_thread(int rounds)
 {
     pthread_t thread;

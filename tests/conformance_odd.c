@@ -1,5 +1,6 @@
-/* conformance_odd: what hardly ever happens to the processes of a pool: they are stopped, speak without being asked, lose the thread
- * that works, leave processes behind that hold their pipes, come in large numbers. None of it may hang a host. */
+/* conformance_odd: what hardly ever happens to the processes of a pool: they are stopped, speak without being asked,
+ * lose the thread that works, leave processes behind that hold their pipes, come in large numbers. None of it may hang
+ * a host. */
 #include "conformance.h"
 #include <errno.h>
 #include <fcntl.h>

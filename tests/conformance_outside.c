@@ -1,5 +1,5 @@
-/* conformance_outside: what others do to the processes of a pool: the host is killed, workers and servers are killed from
- * outside, exit statuses are taken away, signals rain. */
+/* conformance_outside: what others do to the processes of a pool: the host is killed, workers and servers are killed
+ * from outside, exit statuses are taken away, signals rain. */
 #include "conformance.h"
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* conformance_place: what surrounds a worker: fds, signals, environment, working directory, its name; and what of the pool
- * shows in a process that a task starts. */
+/* conformance_place: what surrounds a worker: fds, signals, environment, working directory, its name; and what of the
+ * pool shows in a process that a task starts. */
 #include "conformance.h"
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* conformance_refusals: what cannot be had, and how the caller learns of it: workers that do not become ready, limits, unknown
- * start methods, malformed options, a missing pool_init().
+/* conformance_refusals: what cannot be had, and how the caller learns of it: workers that do not become ready, limits,
+ * unknown start methods, malformed options, a missing pool_init().
  *
  * Needs the program forgets_init (tests/forgets_init.c) beside this one. */
 #include "conformance.h"

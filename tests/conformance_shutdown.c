@@ -1,5 +1,5 @@
-/* conformance_shutdown: the ends of pools: what still runs and what is cut off in each mode, and when, in whatever state the pool and
- * its workers are. */
+/* conformance_shutdown: the ends of pools: what still runs and what is cut off in each mode, and when, in whatever
+ * state the pool and its workers are. */
 #include "conformance_deeds.h"
 #include <errno.h>
 #include <signal.h>
@@ -343,8 +343,8 @@ static unsigned count_workers(struct pool_task *const *tasks, unsigned count)
     return workers;
 }
 
-/* One that has run a task ends in order. One that was still about to become ready when nothing was left to do is killed, perhaps behind its
- * initializer; under spawn it is the same process each time. */
+/* One that has run a task ends in order. One that was still about to become ready when nothing was left to do is
+ * killed, perhaps behind its initializer; under spawn it is the same process each time. */
 static void drain_recycles_workers(void)
 {
     struct pool_task *queued[QUEUED];

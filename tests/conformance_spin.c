@@ -1,5 +1,5 @@
-/* conformance_spin: who waits may look for news for a while before it sleeps, and nothing but time depends on it: whatever happens
- * meanwhile is noticed, and it comes to an end. */
+/* conformance_spin: who waits may look for news for a while before it sleeps, and nothing but time depends on it:
+ * whatever happens meanwhile is noticed, and it comes to an end. */
 #include "conformance_deeds.h"
 #include <errno.h>
 #include <sched.h>
@@ -98,8 +98,8 @@ static long sleeps_of_worker(struct pool *pool)
     return count;
 }
 
-/* That is what a spin is for: without it one of the two sleeps in each trip. Where others need the CPUs nobody spins for long, so both
- * go ahead of them. */
+/* That is what a spin is for: without it one of the two sleeps in each trip. Where others need the CPUs nobody spins
+ * for long, so both go ahead of them. */
 static void who_spins_does_not_sleep(void)
 {
     struct sched_param ahead = {.sched_priority = 1};

@@ -1,4 +1,5 @@
-/* conformance_stage: the stages of a worker's life that the caller takes part in: preload, initializer, recycling, finalizer. */
+/* conformance_stage: the stages of a worker's life that the caller takes part in: preload, initializer, recycling,
+ * finalizer. */
 #include "conformance.h"
 #include <errno.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* conformance_take: what waits at a worker behind an item that lasts is taken back, and runs elsewhere, once.
  *
- * The item that lasts waits for the end of all the others, so a case that ends at all has shown it. The others take some microseconds, which
- * makes chunks of them, but not so few that a worker begins several at once. */
+ * The item that lasts waits for the end of all the others, so a case that ends at all has shown it. The others take
+ * some microseconds, which makes chunks of them, but not so few that a worker begins several at once. */
 #include "conformance_numbered.h"
 #include <signal.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* conformance_transit: large maps whose arrays lie anywhere: these travel by memory that a worker shares with the host, where there is such
- * memory, and nobody can tell but by looking for it. */
+/* conformance_transit: large maps whose arrays lie anywhere: these travel by memory that a worker shares with the host,
+ * where there is such memory, and nobody can tell but by looking for it. */
 #include "conformance_deeds.h"
 #include <fcntl.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
-/* copies: what a forked copy of a test has, for the unit tests about memory that copies are not to have. Include it behind cmocka.h. */
+/* copies: what a forked copy of a test has, for the unit tests about memory that copies are not to have. Include it
+ * behind cmocka.h. */
 #ifndef TESTS_COPIES_H
 #define TESTS_COPIES_H
 

@@ -2,20 +2,21 @@
  *
  *     faults [--smoke] [--list] [--scenario S] [--function F] [--nth N] [--lasting] [START METHOD...]
  *
- * For each start method, scenario (faults_scenarios.c) and fault (faults_system.c): in a first run the Nth call fails with N = 1, in
- * the next with N = 2, and so on until a run has passed without meeting its fault. Faults that can last (no memory, no fds, no
- * processes any more; reads and writes that are always interrupted or cut short) are tried once more like that: from the
- * Nth call on. Each run has a host process of its own, in which nothing may be left in the end: no fd, no thread, no
- * child, no allocation, and nobody who outlives it. A run that does not end is one that fails.
+ * For each start method, scenario (faults_scenarios.c) and fault (faults_system.c): in a first run the Nth call fails
+ * with N = 1, in the next with N = 2, and so on until a run has passed without meeting its fault. Faults that can last
+ * (no memory, no fds, no processes any more; reads and writes that are always interrupted or cut short) are tried once
+ * more like that: from the Nth call on. Each run has a host process of its own, in which nothing may be left in the
+ * end: no fd, no thread, no child, no allocation, and nobody who outlives it. A run that does not end is one that
+ * fails.
  *
- * All of it takes long: `faults` by hand, before a release, or `ctest -C long -R faults`. --smoke takes a few N of each fault, spread
- * evenly over the calls that a run without a fault has made, others for each start method. What fails is printed with the
- * options that run it alone. The last line is `N passed, N failed`.
+ * All of it takes long: `faults` by hand, before a release, or `ctest -C long -R faults`. --smoke takes a few N of each
+ * fault, spread evenly over the calls that a run without a fault has made, others for each start method. What fails is
+ * printed with the options that run it alone. The last line is `N passed, N failed`.
  *
  * FAULTS_PATIENCE=N multiplies the time that a run may take (sanitizers, slow machines).
  *
- * The runner has one thread and makes no pool, so that every host starts from the same state. It is a subreaper: what a host
- * leaves behind becomes its child and is found. */
+ * The runner has one thread and makes no pool, so that every host starts from the same state. It is a subreaper: what a
+ * host leaves behind becomes its child and is found. */
 #include "faults.h"
 #include <dirent.h>
 #include <errno.h>
@@ -34,7 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A run takes no longer than it would to give a worker up that does not start (start_timeout_ms is 30,000): that is no way out. */
+/* A run takes no longer than it would to give a worker up that does not start (start_timeout_ms is 30,000): that is no
+ * way out. */
 enum { RUN_MS = 20000, VANISH_MS = 5000, REPORT_BYTES = 2048, MOST_RUNS = 5000, SMOKE_PICKS = 2 };
 
 static const char *const start_methods[] = {"fork", "spawn", "forkserver"};

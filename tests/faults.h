@@ -1,10 +1,11 @@
-/* faults: what the three parts of the fault injection share: the system that fails (faults_system.c), the scenarios that run on it
- * (faults_scenarios.c), and the runner that tries every fault at every place (faults.c).
+/* faults: what the three parts of the fault injection share: the system that fails (faults_system.c), the scenarios
+ * that run on it (faults_scenarios.c), and the runner that tries every fault at every place (faults.c).
  *
- * A fault is a way in which one call into the system may fail: a function and what it gives instead of success. A plan says
- * which fault is to happen, and when: at the Nth such call of the scenario, or from the Nth on. It lies in memory that runner
- * and host share. In the host it is in force from faults_begin to faults_end; in workers it never is, but for what a
- * started process does between clone and exec, or between fork and its own loop, where there are faults of its own. */
+ * A fault is a way in which one call into the system may fail: a function and what it gives instead of success. A plan
+ * says which fault is to happen, and when: at the Nth such call of the scenario, or from the Nth on. It lies in memory
+ * that runner and host share. In the host it is in force from faults_begin to faults_end; in workers it never is, but
+ * for what a started process does between clone and exec, or between fork and its own loop, where there are faults of
+ * its own. */
 #ifndef FAULTS_H
 #define FAULTS_H
 
@@ -112,8 +113,8 @@ enum fault fault_named(const char *name);
 struct fault_plan {
     enum fault fault;
     uint64_t nth; /* counted from 1; 0: only count */
-    bool
-        lasting; /* from the Nth call on. Of what is interrupted or cut short: every other, or nothing would ever come through */
+    /* From the Nth call on. Of what is interrupted or cut short: every other, or nothing would ever come through. */
+    bool lasting;
 
     _Atomic uint64_t counts[FAULT_COUNT];
     atomic_bool has_happened;
@@ -151,7 +152,8 @@ extern const struct fault_plan *plan;
 /* End the host: its scenario went wrong. */
 noreturn void scenario_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Wait a moment in a loop that waits for something; it fails the scenario when that never comes. since_ms: from now_ms. */
+/* Wait a moment in a loop that waits for something; it fails the scenario when that never comes. since_ms: from
+ * now_ms. */
 void be_patient(uint64_t since_ms, const char *what);
 uint64_t now_ms(void);
 

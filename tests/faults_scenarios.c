@@ -1,10 +1,10 @@
-/* faults_scenarios: what a program does with a pool, written down with everything that may come of it when one call into the
- * system fails on the way.
+/* faults_scenarios: what a program does with a pool, written down with everything that may come of it when one call
+ * into the system fails on the way.
  *
- * Two questions are asked of every result. Is it documented: a call may be refused only after the fault has happened, only when the
- * fault is one that may be felt, and only with an error that its comment in procpool.h names for that. And is it true: what is
- * reported as a success has the right bytes; what was accepted ends exactly once, and is handed out exactly once; what was refused was
- * not run. A pool that was created can always be destroyed.
+ * Two questions are asked of every result. Is it documented: a call may be refused only after the fault has happened,
+ * only when the fault is one that may be felt, and only with an error that its comment in procpool.h names for that.
+ * And is it true: what is reported as a success has the right bytes; what was accepted ends exactly once, and is handed
+ * out exactly once; what was refused was not run. A pool that was created can always be destroyed.
  *
  * Scenarios are short, since each is run thousands of times, and wait for events, never for time. */
 #include "faults.h"
@@ -68,8 +68,8 @@ static bool granted(int line, const char *what, int rc)
     return false;
 }
 
-/* The status of an item: the one it has coming, or what the fault has made of it. A worker that the library had to give up on
- * for want of memory is a worker that died. */
+/* The status of an item: the one it has coming, or what the fault has made of it. A worker that the library had to give
+ * up on for want of memory is a worker that died. */
 #define EXPECT_STATUS(status, expected) expect_status(__LINE__, status, expected)
 
 static void expect_status(int line, int status, int expected)

@@ -1,14 +1,14 @@
 /* faults_system: the system that fails on demand (see faults.h).
  *
- * The program is linked with -Wl,--wrap=F for every F below: what the library calls F is __wrap_F, and __real_F is the libc's own.
- * Calls from inside libc are not seen: fopen's own malloc, say, is not one of ours, but fopen is.
+ * The program is linked with -Wl,--wrap=F for every F below: what the library calls F is __wrap_F, and __real_F is the
+ * libc's own. Calls from inside libc are not seen: fopen's own malloc, say, is not one of ours, but fopen is.
  *
  * A wrapper first asks whether the call counts: is a plan in force, is this the host (and not what it has forked, which
  * may share its memory), has the thread not paused. Then it asks, fault by fault, whether this is the call to fail.
  * Nothing here may disturb what is tested: errno changes only where a call fails.
  *
- * Every allocation is noted in a table, by address, until it is freed: what stays in it is a leak, with the place that made it.
- * Pointers that the table does not know (getline's, or from before) are none of its business. */
+ * Every allocation is noted in a table, by address, until it is freed: what stays in it is a leak, with the place that
+ * made it. Pointers that the table does not know (getline's, or from before) are none of its business. */
 #include "faults.h"
 #include <dirent.h>
 #include <errno.h>
@@ -117,8 +117,8 @@ enum fault fault_named(const char *name)
 
 /* ---- whether a call is to fail ---- */
 
-/* These run in a process that shares memory with the host and is about to exec, with no frame left behind; so they are kept
- * free of what sanitizers note on entry. */
+/* These run in a process that shares memory with the host and is about to exec, with no frame left behind; so they are
+ * kept free of what sanitizers note on entry. */
 #define PLAIN __attribute__((no_sanitize_address, no_sanitize_thread))
 
 #define CALLER ((uintptr_t)__builtin_return_address(0))

@@ -4,8 +4,8 @@
  *     FORGETS_INIT_EARLY=START METHOD ...   makes a pool in a constructor, before main could call pool_init()
  *     FORGETS_INIT_LATE=1                   calls pool_init() in main, so that only the constructor is at fault
  *
- * Appends one line for each image that it runs in to the file $FORGETS_INIT_LOG, so that a fork bomb would show; prints the errors
- * of pool_create. Needs to be built as `forgets_init` beside `conformance`, linked with procpool. */
+ * Appends one line for each image that it runs in to the file $FORGETS_INIT_LOG, so that a fork bomb would show; prints
+ * the errors of pool_create. Needs to be built as `forgets_init` beside `conformance`, linked with procpool. */
 #include <fcntl.h>
 #include <procpool.h>
 #include <stdio.h>

@@ -1,26 +1,30 @@
-/* fuzz_parent: a pool whose workers are the fuzzer. The whole of the parent's side runs: loop, scheduler, peers, channels and
- * decoder, over real pipes and a real epoll; the backend makes pipes instead of processes, and what goes through these,
- * when a process ends, what time it is, which start, write or allocation fails, is the input's to say (fuzz_parent.h). Whatever it
- * says:
+/* fuzz_parent: a pool whose workers are the fuzzer. The whole of the parent's side runs: loop, scheduler, peers,
+ * channels and decoder, over real pipes and a real epoll; the backend makes pipes instead of processes, and what goes
+ * through these, when a process ends, what time it is, which start, write or allocation fails, is the input's to say
+ * (fuzz_parent.h). Whatever it says:
  *
- *   - Every item ends exactly once; all of them when the pool is closed and its workers are dead, and when they are honest.
- *   - An item that succeeded has the result that the one worker sent, or lent, to whom it had been given last, for as long as it is
- *     kept. A second reader, written from the protocol's description, reads what the parent reads and keeps count. What it takes
- *     for garbage ends the worker; what it takes for right does not.
- *   - What the worker reads is what was put into its stream, to the byte; nothing of what has ended is still to be sent.
- *   - What a worker has begun is not taken back from it; and while it has to step over what was, it is sent nothing to run.
+ *   - Every item ends exactly once; all of them when the pool is closed and its workers are dead, and when they are
+ *     honest.
+ *   - An item that succeeded has the result that the one worker sent, or lent, to whom it had been given last, for as
+ *     long as it is kept. A second reader, written from the protocol's description, reads what the parent reads and
+ *     keeps count. What it takes for garbage ends the worker; what it takes for right does not.
+ *   - What the worker reads is what was put into its stream, to the byte; nothing of what has ended is still to be
+ *     sent.
+ *   - What a worker has begun is not taken back from it; and while it has to step over what was, it is sent nothing to
+ *     run.
  *   - Memory that a worker lends it is given back once, when nothing holds it any more.
  *   - No allocation is larger than what has arrived, or was submitted, accounts for.
  *   - No deadline passes unnoticed, nobody is killed without a reason, the timer is set, nothing spins.
  *   - At the end no fd and no memory is left.
  *
- * Nothing depends on time or chance. FUZZ_TRACE=1 in the environment shows what an input does. parent_world.h lists the rooms;
- * they are included below, so that a target is one file for the build, and the functions that they replace are named here for the
- * linker (-Wl,--wrap):
+ * Nothing depends on time or chance. FUZZ_TRACE=1 in the environment shows what an input does. parent_world.h lists the
+ * rooms; they are included below, so that a target is one file for the build, and the functions that they replace are
+ * named here for the linker (-Wl,--wrap):
  * __wrap_callable_describe __wrap_callable_generation __wrap_callable_library_id __wrap_callable_name __wrap_calloc
- * __wrap_chan_put __wrap_chan_put_parts __wrap_clock_gettime __wrap_epoll_ctl __wrap_free __wrap_lane_is_stretched __wrap_malloc
- * __wrap_mmap __wrap_munmap __wrap_peer_abandon_memory __wrap_peer_put_span __wrap_peer_take_back __wrap_poll __wrap_read
- * __wrap_readv __wrap_realloc __wrap_strdup __wrap_timerfd_create __wrap_timerfd_settime __wrap_writev */
+ * __wrap_chan_put __wrap_chan_put_parts __wrap_clock_gettime __wrap_epoll_ctl __wrap_free __wrap_lane_is_stretched
+ * __wrap_malloc __wrap_mmap __wrap_munmap __wrap_peer_abandon_memory __wrap_peer_put_span __wrap_peer_take_back
+ * __wrap_poll __wrap_read __wrap_readv __wrap_realloc __wrap_strdup __wrap_timerfd_create __wrap_timerfd_settime
+ * __wrap_writev */
 #include "fd.h"
 #include "parent_world.h"
 #include <poll.h>

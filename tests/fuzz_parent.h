@@ -1,8 +1,8 @@
 /* fuzz_parent: the form of its input, for the target and for the generator of its seeds.
  *
  * The input is a program: PARENT_SETUP_BYTES of set-up, then operations until it ends. An operation is a byte and its
- * arguments, each a byte; a missing byte is 0. Bytes that select something are taken modulo the number of choices, so that
- * every input is a program. A process is named by its place among those that there are now, and so is a job. */
+ * arguments, each a byte; a missing byte is 0. Bytes that select something are taken modulo the number of choices, so
+ * that every input is a program. A process is named by its place among those that there are now, and so is a job. */
 #ifndef PROCPOOL_TESTS_FUZZ_PARENT_H
 #define PROCPOOL_TESTS_FUZZ_PARENT_H
 
@@ -106,8 +106,9 @@ enum parent_saying {
     SAYING_REFUSAL, /* ERROR with count 0 */
     SAYING_SKIPPED, /* with this count, whatever was taken back */
     SAYING_REPLIES, /* with this count, of whatever spans */
-    SAYING_REGION, /* by this number; HOW_ALL_FAIL: it could shrink; HOW_FIRST_FAILS: it is smaller; HOW_LAST_FAILS: without an fd;
-                     * HOW_LONG_TEXT: with two; HOW_CUT: with no message */
+    /* By this number; HOW_ALL_FAIL: it could shrink; HOW_FIRST_FAILS: it is smaller; HOW_LAST_FAILS: without an fd;
+     * HOW_LONG_TEXT: with two; HOW_CUT: with no message. */
+    SAYING_REGION,
     SAYING_REFERENCE, /* RESULT in the region of this number */
     PARENT_SAYINGS
 };

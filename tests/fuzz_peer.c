@@ -1,12 +1,13 @@
-/* fuzz_peer: a hostile worker. Its bytes come from the fuzzer and go through the channel and the decoder into what the parent
- * believes of them (src/peer.c), with a span in flight. Whatever they are, the outcome is news that fits the span to the item,
- * an end of file, or PEER_GARBAGE, and no byte outside of the items' results is touched.
+/* fuzz_peer: a hostile worker. Its bytes come from the fuzzer and go through the channel and the decoder into what the
+ * parent believes of them (src/peer.c), with a span in flight. Whatever they are, the outcome is news that fits the
+ * span to the item, an end of file, or PEER_GARBAGE, and no byte outside of the items' results is touched.
  *
  * Input: one byte of set-up (bit 0: items of any size; bit 1: before the hello; bit 2: replies are not wanted;
- * bit 3: before it is ready; bit 4: results are in place; bit 5: regions 0 to 3 come through the socket; bit 6: results travel by memory), one for
- * the size of a result, one for the number of items, then what the worker writes.
+ * bit 3: before it is ready; bit 4: results are in place; bit 5: regions 0 to 3 come through the socket; bit 6: results
+ * travel by memory), one for the size of a result, one for the number of items, then what the worker writes.
  *
- * Build: with src/ and backends/ as include paths, all of the library's objects, -fsanitize=fuzzer,address,undefined. */
+ * Build: with src/ and backends/ as include paths, all of the library's objects,
+ * -fsanitize=fuzzer,address,undefined. */
 #include "fd.h"
 #include "memory.h"
 #include "peer.h"

@@ -1,5 +1,6 @@
 /* fuzz_replay: what stands in for libFuzzer in a build without it: every file of the given folders goes through
- * the target once. So the corpus, and every input that was once a finding, is run by each compiler and each sanitizer. */
+ * the target once. So the corpus, and every input that was once a finding, is run by each compiler and each
+ * sanitizer. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
-/* fuzz_wire: any bytes, taken for everything that comes over the wire: a header, the bodies that have a form, and a stream of frames
- * that is read through the channel as the parent does. The decoders read nothing beyond their input, and what they
- * accept is what the encoders make: every accepted input comes back byte for byte.
+/* fuzz_wire: any bytes, taken for everything that comes over the wire: a header, the bodies that have a form, and a
+ * stream of frames that is read through the channel as the parent does. The decoders read nothing beyond their input,
+ * and what they accept is what the encoders make: every accepted input comes back byte for byte.
  *
- * Build: clang -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fsanitize=fuzzer,address,undefined tests/fuzz_wire.c src/chan.c src/wire.c
- *        src/buf.c src/fd.c; without libFuzzer: the same with fuzz_replay.c, which runs the corpus (corpus/fuzz_wire, made
- *        by make_corpus.c). */
+ * Build: clang -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fsanitize=fuzzer,address,undefined tests/fuzz_wire.c src/chan.c
+ *        src/wire.c src/buf.c src/fd.c; without libFuzzer: the same with fuzz_replay.c, which runs the corpus
+ *        (corpus/fuzz_wire, made by make_corpus.c). */
 #include "chan.h"
 #include "fd.h"
 #include "wire.h"

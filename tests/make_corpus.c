@@ -1,6 +1,6 @@
-/* make_corpus: the seeds of the fuzz targets. Of fuzz_wire: one valid frame of each type, the bodies that have a form, and streams as
- * workers send them; of fuzz_peer: what a worker may answer; of fuzz_parent: see make_corpus_parent.c. They are committed; run it again
- * when the protocol, or the form of an input, changes.
+/* make_corpus: the seeds of the fuzz targets. Of fuzz_wire: one valid frame of each type, the bodies that have a form,
+ * and streams as workers send them; of fuzz_peer: what a worker may answer; of fuzz_parent: see make_corpus_parent.c.
+ * They are committed; run it again when the protocol, or the form of an input, changes.
  *
  * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc tests/make_corpus*.c src/wire.c src/buf.c -o make_corpus
  * Run:   make_corpus tests/corpus */

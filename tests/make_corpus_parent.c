@@ -1,4 +1,5 @@
-/* make_corpus_parent: the seeds of fuzz_parent: lives of a pool, each a program as tests/fuzz_parent.h has it. See make_corpus.c. */
+/* make_corpus_parent: the seeds of fuzz_parent: lives of a pool, each a program as tests/fuzz_parent.h has it. See
+ * make_corpus.c. */
 #include "fuzz_parent.h"
 #include "make_corpus.h"
 #include <stdint.h>

@@ -1,8 +1,9 @@
 /* parent_process: what stands in for worker processes: fds, and a record of what was put into the stream to each.
  *
- * The backend makes pipes, a socket pair and eventfds; the "process" at their other ends is this program. Signals end it at once
- * unless its habits say otherwise. What the parent puts into its channel is recorded as it is put, so that what comes out of the pipe
- * can be compared, whatever happens to the memory in between, and so that it is known which answers are due. */
+ * The backend makes pipes, a socket pair and eventfds; the "process" at their other ends is this program. Signals end
+ * it at once unless its habits say otherwise. What the parent puts into its channel is recorded as it is put, so that
+ * what comes out of the pipe can be compared, whatever happens to the memory in between, and so that it is known which
+ * answers are due. */
 #include "fd.h"
 #include "parent_world.h"
 #include <errno.h>
@@ -425,7 +426,8 @@ static void note_return(struct process *process, const struct wire_header *heade
         lent->known = false;
 }
 
-/* Who has to step over what was taken back is sent nothing but its dismissal before it has said that it did; and what is its own again. */
+/* Who has to step over what was taken back is sent nothing but its dismissal before it has said that it did; and what
+ * is its own again. */
 static void note_frame(struct process *process, const struct wire_header *header, const void *start, size_t start_size,
                        const void *rest)
 {
@@ -801,7 +803,8 @@ void draft_send(struct process *process, struct draft *draft, bool as_it_is)
 
 /* ---- a good worker ---- */
 
-/* What it still has it may begin, and what it has begun it keeps. False: the page says otherwise, which is somebody's lie. */
+/* What it still has it may begin, and what it has begun it keeps. False: the page says otherwise, which is somebody's
+ * lie. */
 static bool claim(struct process *process, struct question *question)
 {
     if (question->may_go && process->claims.page && !claims_begin(&process->claims, question->ticket, 1)) {

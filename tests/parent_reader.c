@@ -1,8 +1,8 @@
 /* parent_reader: what the parent hears, read a second time, by the description in docs/wire-protocol.md.
  *
- * It sees the bytes as the parent reads them, and knows what was put into the stream to the worker until then; so it is of one mind
- * with the parent about every frame: what it takes for garbage has to end the worker, and what it believes is what
- * became of the item. Headers are decoded by wire_decode, which fuzz_wire tests. */
+ * It sees the bytes as the parent reads them, and knows what was put into the stream to the worker until then; so it is
+ * of one mind with the parent about every frame: what it takes for garbage has to end the worker, and what it believes
+ * is what became of the item. Headers are decoded by wire_decode, which fuzz_wire tests. */
 #include "parent_world.h"
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* parent_work: maps, tasks and broadcasts: how they are made, what is known of them, and whether they end as they may.
  *
- * Their memory is of exactly their size and is given back as soon as they have ended, as a caller would: whoever still holds a piece of it is
- * seen by a sanitizer, and a body that is still to be sent by check_loans. */
+ * Their memory is of exactly their size and is given back as soon as they have ended, as a caller would: whoever still
+ * holds a piece of it is seen by a sanitizer, and a body that is still to be sent by check_loans. */
 #include "fd.h"
 #include "parent_world.h"
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* parent_world: memory, time and names, as the loop under test sees them.
  *
  * Functions of the C library, and those of the library that would look at this program, are replaced by the linker
- * (-Wl,--wrap): all that is called __wrap_... here and in the other rooms. Allocations are counted, may fail when the input says so, and
- * must not be larger than what has arrived accounts for. Time passes only when the input says so. */
+ * (-Wl,--wrap): all that is called __wrap_... here and in the other rooms. Allocations are counted, may fail when the
+ * input says so, and must not be larger than what has arrived accounts for. Time passes only when the input says so. */
 #include "parent_world.h"
 #include <errno.h>
 #include <poll.h>

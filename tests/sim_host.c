@@ -1,5 +1,5 @@
-/* sim_host: what the pool around the engine does: it submits, cancels and shuts down by the plan or on a whim, carries out what the
- * engine wants, and keeps the lanes as lane.h wants them kept. Each event is told to the model first. */
+/* sim_host: what the pool around the engine does: it submits, cancels and shuts down by the plan or on a whim, carries
+ * out what the engine wants, and keeps the lanes as lane.h wants them kept. Each event is told to the model first. */
 #include "sim.h"
 #include <errno.h>
 #include <signal.h>

@@ -1,9 +1,9 @@
 /* sim_items: what the engine has to do with items, jobs and the broadcast, worked out anew from what it was told.
  *
- * Every item is in one state (enum sim_item_state) and moves only as model_move allows, so that an item which ends twice, or is sent
- * without being pending, is found at once. What is cancelled or refused while it is pending is doomed: it has to be told next. A
- * broadcast has an item for each slot, which is pending while the slot owes it; an item that is left by a worker that is gone is
- * none again. */
+ * Every item is in one state (enum sim_item_state) and moves only as model_move allows, so that an item which ends
+ * twice, or is sent without being pending, is found at once. What is cancelled or refused while it is pending is
+ * doomed: it has to be told next. A broadcast has an item for each slot, which is pending while the slot owes it; an
+ * item that is left by a worker that is gone is none again. */
 #include "sim.h"
 
 #define U(x) ((unsigned long long)(x))

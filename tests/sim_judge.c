@@ -1,5 +1,5 @@
-/* sim_judge: whether each effect of the engine may come, whether one is missing when no more come, and whether the engine and the
- * model are of one mind after every step. */
+/* sim_judge: whether each effect of the engine may come, whether one is missing when no more come, and whether the
+ * engine and the model are of one mind after every step. */
 #include "sim.h"
 #include <errno.h>
 #include <signal.h>
@@ -42,8 +42,9 @@ static unsigned count_idle(const struct sim *sim)
     return count;
 }
 
-/* Whether one more worker is of use: the first ones and those that failed always are, one for a broadcast that nobody takes part in,
- * others when items wait for nobody, that is for none of the `idle` that are ready and none that is starting. */
+/* Whether one more worker is of use: the first ones and those that failed always are, one for a broadcast that nobody
+ * takes part in, others when items wait for nobody, that is for none of the `idle` that are ready and none that is
+ * starting. */
 static bool wants_worker(const struct sim *sim, unsigned idle)
 {
     bool over = sim->refusal || (sim->closing && !sim->unended && !sim->broadcast);
@@ -478,8 +479,8 @@ static bool has_room(const struct sim *sim)
     return empty && sim->sched.slot_count - empty - ending < sim->config.workers;
 }
 
-/* Whether a busy worker takes more, and so short items wait for it. Which job is the first in the queue is the engine's to know; that it is
- * the right one is judged when it is sent. */
+/* Whether a busy worker takes more, and so short items wait for it. Which job is the first in the queue is the engine's
+ * to know; that it is the right one is judged when it is sent. */
 static bool may_wait_for_others(const struct sim *sim)
 {
     const struct sim_job *first = sim->sched.queue ? model_find_job(sim, sim->sched.queue) : NULL;
@@ -530,8 +531,8 @@ static bool is_listened_to(const struct sched_nap *nap, unsigned slot)
     return false;
 }
 
-/* While the parent sleeps all who work have something to go on with, or are listened to, and nobody who has not could be given anything;
- * and nothing falls due. */
+/* While the parent sleeps all who work have something to go on with, or are listened to, and nobody who has not could
+ * be given anything; and nothing falls due. */
 static void judge_nap(const struct sim *sim)
 {
     struct sched_nap nap = sched_nap(&sim->sched);

@@ -1,8 +1,8 @@
 /* sim_model: what the engine has to do with slots, worked out anew from what it was told.
  *
- * With sim_items.c it shares nothing with sched.c but the header. It is told every event together with the engine and follows
- * each slot and each item; sim_judge.c compares. It looks at what workers really did only to judge who is blamed: an item that fails
- * for a death must have caused it, or have run too long. */
+ * With sim_items.c it shares nothing with sched.c but the header. It is told every event together with the engine and
+ * follows each slot and each item; sim_judge.c compares. It looks at what workers really did only to judge who is
+ * blamed: an item that fails for a death must have caused it, or have run too long. */
 #include "sim.h"
 #include <signal.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* sim_plan: what a seed means. Everything random about a schedule comes from one generator; this file draws the settings of the
- * pool, the jobs, and the fate of each item. */
+/* sim_plan: what a seed means. Everything random about a schedule comes from one generator; this file draws the
+ * settings of the pool, the jobs, and the fate of each item. */
 #include "sim.h"
 #include <stdlib.h>
 
@@ -114,8 +114,8 @@ static void plan_map(struct sim *sim, unsigned number)
     job->cancel_at = sim_chance(random, 1, 6) ? job->submit_at + sim_between(random, 0, 20 * SIM_MS) : SIM_NEVER;
 }
 
-/* Tasks come one by one or in bursts. Some are cancelled at a moment of their own, wherever they are by then; and what would never end
- * without a deadline always is. */
+/* Tasks come one by one or in bursts. Some are cancelled at a moment of their own, wherever they are by then; and what
+ * would never end without a deadline always is. */
 static void plan_tasks(struct sim *sim, struct sim_job *lane)
 {
     static const uint64_t pauses[] = {0, 2 * SIM_US, 50 * SIM_US, SIM_MS};
@@ -198,8 +198,8 @@ static void plan_trouble(struct sim *sim)
     sim->sleepy = sim_chance(random, 1, 3);
 }
 
-/* Each is at least as strong as the one before, or changes nothing. The first may be when everything has ended: then it is without
- * a time. */
+/* Each is at least as strong as the one before, or changes nothing. The first may be when everything has ended: then it
+ * is without a time. */
 static void plan_shutdowns(struct sim *sim)
 {
     static const enum pool_shutdown_mode modes[] = {POOL_DRAIN,  POOL_DRAIN,     POOL_DRAIN, POOL_CANCEL,

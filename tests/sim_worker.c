@@ -1,9 +1,10 @@
 /* sim_worker: simulated worker processes: what is true, as opposed to what the engine is told.
  *
- * A worker keeps the protocol as docs/wire-protocol.md has it: items in order; the items of a stepwise span are reported one by one,
- * each before the next begins, and everything is reported before a stepwise span begins; a run that stops on an error ends with
- * its first failure, the rest neither begun nor reported; reports go out in between at the latest after 200 us, but not in
- * the middle of an item; what was not written when it dies is lost. Beside that it does what fate has in store for it. */
+ * A worker keeps the protocol as docs/wire-protocol.md has it: items in order; the items of a stepwise span are
+ * reported one by one, each before the next begins, and everything is reported before a stepwise span begins; a run
+ * that stops on an error ends with its first failure, the rest neither begun nor reported; reports go out in between at
+ * the latest after 200 us, but not in the middle of an item; what was not written when it dies is lost. Beside that it
+ * does what fate has in store for it. */
 #include "sim.h"
 #include <signal.h>
 #include <stdlib.h>
@@ -238,7 +239,8 @@ static void write_reports(struct sim *sim, struct sim_worker *worker)
     worker->flushed_ns = sim->now_ns;
 }
 
-/* True: the write takes a while, and what comes next has to wait. Until it is through, nothing of it is readable as a frame. */
+/* True: the write takes a while, and what comes next has to wait. Until it is through, nothing of it is readable as a
+ * frame. */
 static bool flush(struct sim *sim, struct sim_worker *worker)
 {
     if (!worker->report_count)

@@ -1,22 +1,23 @@
 /* simulator: the engine (src/sched*.c) under random schedules, in virtual time.
  *
- * Each schedule is a pool with random settings; maps, and tasks that come one by one and are cancelled wherever they are, whose
- * items do what fate has decided; broadcasts; shutdowns in every mode; and workers that start late, fail to, die at any point, send
- * garbage, close their pipes, cannot be reached and ignore signals. A seed determines all of it. The host keeps the contract of
- * sched.h: what a worker said is told in its order, that of different workers in any order, and sched_expire is called only when
- * everything that can be read by then was told. After every step the engine is compared with a model of its own (sim_model.c,
- * sim_items.c), which keeps the five rules item by item; that items go in the order in which they were submitted; and that a
- * broadcast comes before what was submitted after it, on every worker. And where the engine, which asks only for what may have
- * changed, has no effect, it must have none when it asks for everything.
+ * Each schedule is a pool with random settings; maps, and tasks that come one by one and are cancelled wherever they
+ * are, whose items do what fate has decided; broadcasts; shutdowns in every mode; and workers that start late, fail to,
+ * die at any point, send garbage, close their pipes, cannot be reached and ignore signals. A seed determines all of it.
+ * The host keeps the contract of sched.h: what a worker said is told in its order, that of different workers in any
+ * order, and sched_expire is called only when everything that can be read by then was told. After every step the engine
+ * is compared with a model of its own (sim_model.c, sim_items.c), which keeps the five rules item by item; that items
+ * go in the order in which they were submitted; and that a broadcast comes before what was submitted after it, on every
+ * worker. And where the engine, which asks only for what may have changed, has no effect, it must have none when it
+ * asks for everything.
  *
- * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Wl,--wrap=malloc -o simulator tests/simulator.c tests/sim_*.c src/sched*.c src/flight.c
- *        src/chunk.c src/job.c src/lane.c src/slot.c
+ * Build: cc -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Wl,--wrap=malloc -o simulator tests/simulator.c tests/sim_*.c
+ *        src/sched*.c src/flight.c src/chunk.c src/job.c src/lane.c src/slot.c
  * Run:   simulator [--schedules N] [--seed S [--trace]] [--from S]
  *        N schedules (10,000), seeds from S (1) on; or the one of seed S, and what happens in it in plain words.
  * Exit status: 0; 1 when a schedule broke a rule: its seed and the way to replay it are printed.
  *
- * Does it find anything? Mutations of the engine, put in one at a time, and the seed from 1 on that finds each are listed
- * at the end of this file. */
+ * Does it find anything? Mutations of the engine, put in one at a time, and the seed from 1 on that finds each are
+ * listed at the end of this file. */
 #include "sim.h"
 #include <errno.h>
 #include <signal.h>
@@ -140,7 +141,8 @@ static void count_step(struct sim *sim)
         sim_fail(sim, "stuck: %llu steps and no end", U(sim->steps));
 }
 
-/* There is no effect, says the engine, which asks only for what may have changed: so it is if it asks for everything. */
+/* There is no effect, says the engine, which asks only for what may have changed: so it is if it asks for
+ * everything. */
 static void ask_everything(struct sim *sim)
 {
     struct sched_effect effect;
@@ -515,5 +517,5 @@ int main(int argc, char **argv)
  *              a broadcast that was not sent is not dropped (sched_shutdown)                       1
  *              who is killed by it counts as crashed (kill_unwanted)                               1
  *
- * Not found here but by test_sched.c: deaths of workers that had not read their items which are not counted, or which are counted
- * for a task that was added later, since such deaths are few in a schedule. */
+ * Not found here but by test_sched.c: deaths of workers that had not read their items which are not counted, or which
+ * are counted for a task that was added later, since such deaths are few in a schedule. */

@@ -1,5 +1,5 @@
-/* smoke: the main path in one small program without a test framework, for platforms where there is none (musl): maps of both
- * kinds, a crash, an initializer, under each start method. The last line is `N passed, N failed`. */
+/* smoke: the main path in one small program without a test framework, for platforms where there is none (musl): maps of
+ * both kinds, a crash, an initializer, under each start method. The last line is `N passed, N failed`. */
 #include <errno.h>
 #include <procpool.h>
 #include <signal.h>

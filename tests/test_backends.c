@@ -35,7 +35,7 @@ enum { COMMAND_BYTES = 64, REPLY_BYTES = 1024, DEADLINE_MS = 60000, MESSAGE_BYTE
 
 extern char **environ;
 
-/* ---- the worker --------------------------------------------------------------------------------------------------- */
+/* ---- the worker -------------------------------------------------------------------------------------------------- */
 
 static int preloaded; /* how often the preload ran in this image */
 
@@ -409,7 +409,7 @@ static void prepare(void)
 static const struct backend_hooks hooks = {
     .prepare_copies = prepare, .run_worker = run_worker, .run_preload = run_preload};
 
-/* ---- driving ------------------------------------------------------------------------------------------------------ */
+/* ---- driving ----------------------------------------------------------------------------------------------------- */
 
 struct rig {
     const struct backend *backend;
@@ -541,7 +541,7 @@ static pid_t server_of(struct backend_child *child)
     return parent;
 }
 
-/* ---- cases for every start method --------------------------------------------------------------------------------- */
+/* ---- cases for every start method -------------------------------------------------------------------------------- */
 
 static void worker_answers_and_leaves(void **prestate)
 {
@@ -902,7 +902,7 @@ static void open_survives_any_shortage_of_fds(void **prestate)
     assert_int_equal(result, 0);
 }
 
-/* ---- a hostile host ------------------------------------------------------------------------------------------------ */
+/* ---- a hostile host ---------------------------------------------------------------------------------------------- */
 
 static void ignored_sigchld_loses_at_most_the_status(void **prestate)
 {
@@ -940,8 +940,8 @@ static void host_that_waits_for_any_child_is_survived(void **prestate)
     sigaction(SIGCHLD, &old, NULL);
 }
 
-/* Runs body in a fork; cmocka's failures do not cross, so it answers by exit code. Ended without libc's or a sanitizer's
- * help, who would flush streams that a case has locked. */
+/* Runs body in a fork; cmocka's failures do not cross, so it answers by exit code. Ended without libc's or a
+ * sanitizer's help, who would flush streams that a case has locked. */
 static int in_host(int (*body)(const struct backend *), const struct backend *backend)
 {
     int status;
@@ -1104,7 +1104,7 @@ static void forked_application_can_let_go(void **prestate)
     assert_int_equal(in_host(abandon_in_a_fork, *prestate), 0);
 }
 
-/* ---- spawn --------------------------------------------------------------------------------------------------------- */
+/* ---- spawn ------------------------------------------------------------------------------------------------------- */
 
 static void restart_gives_back_what_exec_keeps(void **unused)
 {
@@ -1207,7 +1207,7 @@ static void stale_mark_counts_for_nothing(void **unused)
     assert_int_equal(child_adopt(), CHILD_NONE); /* no armed lifeline */
 }
 
-/* ---- forkserver ---------------------------------------------------------------------------------------------------- */
+/* ---- forkserver -------------------------------------------------------------------------------------------------- */
 
 static struct rig open_server(const char *preload)
 {
@@ -1426,7 +1426,7 @@ static void busy_server_says_so_without_failing(void **unused)
     close_rig(&rig);
 }
 
-/* ---- the list ------------------------------------------------------------------------------------------------------ */
+/* ---- the list ---------------------------------------------------------------------------------------------------- */
 
 #define CASE(function)                                                                                                 \
     {                                                                                                                  \

@@ -1,5 +1,5 @@
-/* Functions as bytes, and back: in this process, which loads, unloads and replaces plug-ins so that it is at one time the
- * process that describes and at another the one that resolves. */
+/* Functions as bytes, and back: in this process, which loads, unloads and replaces plug-ins so that it is at one time
+ * the process that describes and at another the one that resolves. */
 #include "callable.h"
 #include "elfid.h"
 #include "procpool.h"
@@ -149,7 +149,7 @@ static void describe_and_unload(struct fixture *fixture, const char *variant)
     unload(fixture);
 }
 
-/* ---- what can be described ----------------------------------------------------------------------------------------- */
+/* ---- what can be described --------------------------------------------------------------------------------------- */
 
 static void static_function(void)
 {
@@ -161,7 +161,8 @@ static void functions_of_the_executable_come_back(void **state)
     assert_comes_back(*state, (callable_fn *)callable_describe);
 }
 
-/* Without PIE `puts` is the executable's own PLT slot, and `memcpy` is an IFUNC in glibc: only the pointer's value counts. */
+/* Without PIE `puts` is the executable's own PLT slot, and `memcpy` is an IFUNC in glibc: only the pointer's value
+ * counts. */
 static void functions_of_shared_libraries_come_back(void **state)
 {
     assert_comes_back(*state, (callable_fn *)puts);
@@ -249,7 +250,7 @@ static void data_cannot_be_described(void **state)
     assert_not_describable(*state, (uintptr_t)*state);
 }
 
-/* ---- loading ------------------------------------------------------------------------------------------------------- */
+/* ---- loading ----------------------------------------------------------------------------------------------------- */
 
 static void a_plugin_that_is_not_loaded_is_loaded_for_good(void **state)
 {
@@ -370,7 +371,7 @@ static void what_is_no_object_of_this_machine_is_not_loaded(void **state)
     assert_fails(fixture, "not an object");
 }
 
-/* ---- malformed bytes ----------------------------------------------------------------------------------------------- */
+/* ---- malformed bytes --------------------------------------------------------------------------------------------- */
 
 static void put_offset(struct fixture *fixture, uint64_t offset)
 {
@@ -487,7 +488,7 @@ static void random_bytes_never_crash(void **state)
     }
 }
 
-/* ---- build-ids ----------------------------------------------------------------------------------------------------- */
+/* ---- build-ids --------------------------------------------------------------------------------------------------- */
 
 /* An object in memory that has nothing but notes. */
 static void identify_notes(const void *notes, size_t size, size_t alignment, struct elfid *id_out)
@@ -594,7 +595,7 @@ static void random_notes_never_crash(void **state)
     }
 }
 
-/* ---- the library, names, the loader --------------------------------------------------------------------------------- */
+/* ---- the library, names, the loader ------------------------------------------------------------------------------ */
 
 static void the_library_has_an_identity(void **state)
 {

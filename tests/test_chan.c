@@ -450,7 +450,8 @@ static void a_blocking_reader_waits_for_the_rest(void **unused)
     close_line(&line);
 }
 
-/* From now on the kernel refuses to read from the pipe without waiting where it may wait (since Linux 6.4; before it always does). */
+/* From now on the kernel refuses to read from the pipe without waiting where it may wait (since Linux 6.4; before it
+ * always does). */
 static void splice_from(int pipe_fd, int write_fd)
 {
     int other[2];

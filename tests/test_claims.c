@@ -1,5 +1,5 @@
-/* claims: each item is begun by the worker or taken back by the parent, and never both; also when the count wraps around, when the page is
- * not there yet, and when its other side writes what it likes.
+/* claims: each item is begun by the worker or taken back by the parent, and never both; also when the count wraps
+ * around, when the page is not there yet, and when its other side writes what it likes.
  * Build: cc -Iinclude -Isrc tests/test_claims.c src/claims.c src/fd.c -lcmocka -lpthread */
 #include "claims.h"
 #include "fd.h"
@@ -207,8 +207,8 @@ enum { TICKETS = 1000000, BATCH = 4096, LOOKS = 50000 };
 /* What has happened to each ticket. */
 enum { BEGUN = 1, STEPPED_OVER = 2, TAKEN_BACK = 4 };
 
-/* How far one side is, for the other to wait for: awake for a moment, in which they meet; then asleep, since a busy machine comes
- * back to who only yields when all others have had their turn. */
+/* How far one side is, for the other to wait for: awake for a moment, in which they meet; then asleep, since a busy
+ * machine comes back to who only yields when all others have had their turn. */
 struct counter {
     _Atomic uint32_t value, awaited; /* awaited: 0: by nobody */
     sem_t reached;                   /* posted whenever awaited becomes 0 */

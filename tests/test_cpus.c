@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-/* ---- quotas -------------------------------------------------------------------------------------------------------- */
+/* ---- quotas ------------------------------------------------------------------------------------------------------ */
 
 static void quotas_are_rounded_up(void **state)
 {
@@ -38,7 +38,7 @@ static void what_is_no_quota_is_no_limit(void **state)
         assert_int_equal(cpus_of_quota(texts[i]), 0);
 }
 
-/* ---- where the group is -------------------------------------------------------------------------------------------- */
+/* ---- where the group is ------------------------------------------------------------------------------------------ */
 
 static const char V1_MOUNTS[] =
     "22 28 0:20 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"
@@ -172,7 +172,7 @@ static void random_text_never_crashes(void **state)
     }
 }
 
-/* ---- groups within groups -------------------------------------------------------------------------------------------- */
+/* ---- groups within groups ---------------------------------------------------------------------------------------- */
 
 struct tree {
     char root[64];
@@ -284,7 +284,7 @@ static void with_both_versions_the_smaller_quota_holds(void **state)
     assert_int_equal(cpus_of_cgroups(cgroups, tree->mounts), 4);
 }
 
-/* ---- this machine ---------------------------------------------------------------------------------------------------- */
+/* ---- this machine ------------------------------------------------------------------------------------------------ */
 
 static void at_least_one_cpu_is_available(void **state)
 {

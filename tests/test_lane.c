@@ -1,5 +1,5 @@
-/* lane: tasks get indices in a ring that grows; what was cancelled is a gap; a lane that is too long for what is in it is noticed.
- * Build: cc -Iinclude -Isrc tests/test_lane.c src/lane.c src/job.c -lcmocka */
+/* lane: tasks get indices in a ring that grows; what was cancelled is a gap; a lane that is too long for what is in it
+ * is noticed. Build: cc -Iinclude -Isrc tests/test_lane.c src/lane.c src/job.c -lcmocka */
 #include "lane.h"
 #include <setjmp.h>
 #include <stdarg.h>

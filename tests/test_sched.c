@@ -1,6 +1,7 @@
 /* sched: the main stories, each as what the engine is told and what it answers, in plain words. The simulator
  * (simulator.c) looks at all the others.
- * Build: cc -Iinclude -Isrc tests/test_sched.c src/sched*.c src/flight.c src/chunk.c src/job.c src/lane.c src/slot.c -lcmocka */
+ * Build: cc -Iinclude -Isrc tests/test_sched.c src/sched*.c src/flight.c src/chunk.c src/job.c src/lane.c src/slot.c
+ * -lcmocka */
 #include "lane.h"
 #include "sched.h"
 #include <errno.h>

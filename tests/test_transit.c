@@ -1,5 +1,5 @@
-/* transit: room comes and goes in order and never overlaps; there is none before the worker has mapped the memory; and what a copy of either
- * side has of it.
+/* transit: room comes and goes in order and never overlaps; there is none before the worker has mapped the memory; and
+ * what a copy of either side has of it.
  * Build: cc -Iinclude -Isrc tests/test_transit.c src/transit.c src/fd.c -lcmocka */
 #include "fd.h"
 #include "transit.h"

@@ -1,5 +1,5 @@
-/* peer: what the peers that are written in C share: how an answer is printed, a clock, the costs of uneven work, and the search
- * for a number of items that takes long enough to be measured.
+/* peer: what the peers that are written in C share: how an answer is printed, a clock, the costs of uneven work, and
+ * the search for a number of items that takes long enough to be measured.
  *
  * The peers in other languages do the same in their own words; see CMakeLists.txt for what is asked of all of them. */
 #ifndef PEER_H
@@ -17,7 +17,8 @@ void peer_spin(double us);
 
 void peer_answer(const char *question, const char *setting, double value, const char *unit, const char *note);
 
-/* run(context, count) for counts that grow until it takes 0.2 s or PEER_MAX_ITEMS are done: items a second of the last. */
+/* run(context, count) for counts that grow until it takes 0.2 s or PEER_MAX_ITEMS are done: items a second of the
+ * last. */
 double peer_rate(void (*run)(void *context, size_t count), void *context);
 
 /* The median and the 99th percentile of single trips, told as the answer to `roundtrip`. */

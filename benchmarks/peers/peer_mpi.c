@@ -1,7 +1,8 @@
-/* A farm over plain MPI: rank 0 hands out pieces of an array and the others send them back, worked on. Everybody polls and nobody
- * sleeps, which is how MPI is fast and what it costs: all CPUs, all the time.
+/* A farm over plain MPI: rank 0 hands out pieces of an array and the others send them back, worked on. Everybody polls
+ * and nobody sleeps, which is how MPI is fast and what it costs: all CPUs, all the time.
  *
- * A worker has at most two pieces at once, and one where they are too large to be sent without waiting for the receiver. */
+ * A worker has at most two pieces at once, and one where they are too large to be sent without waiting for the
+ * receiver. */
 #include "peer.h"
 #include <mpi.h>
 #include <stdbool.h>

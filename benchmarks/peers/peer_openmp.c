@@ -1,5 +1,5 @@
-/* A thread pool as the reference without isolation: what the same questions cost when a crash takes the whole program with it.
- * Threads share memory, so an echo is no question. */
+/* A thread pool as the reference without isolation: what the same questions cost when a crash takes the whole program
+ * with it. Threads share memory, so an echo is no question. */
 #include "peer.h"
 #include <omp.h>
 #include <stdlib.h>

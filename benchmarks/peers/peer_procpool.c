@@ -1,5 +1,5 @@
-/* The library itself, asked what the peers are asked, in the same way and in the same rounds. All by default settings; see
- * benchmarks/bench_*.c for what it does beside the limits. */
+/* The library itself, asked what the peers are asked, in the same way and in the same rounds. All by default settings;
+ * see benchmarks/bench_*.c for what it does beside the limits. */
 #include "peer.h"
 #include <procpool.h>
 #include <stdio.h>
@@ -148,7 +148,7 @@ static void ask_start(void)
     ask_start_of(16, "16 workers");
 }
 
-/* ---- payloads and uneven work ------------------------------------------------------------------------------------- */
+/* ---- payloads and uneven work ------------------------------------------------------------------------------------ */
 
 static int send_back(struct pool_call *call)
 {

@@ -1,5 +1,5 @@
-/* A program of somebody else's, that uses procpool as it is installed: the map of README.md under each start method. The
- * function own_names is in names.c, where this program has functions with the library's own inner names. */
+/* A program of somebody else's, that uses procpool as it is installed: the map of README.md under each start method.
+ * The function own_names is in names.c, where this program has functions with the library's own inner names. */
 #include <procpool.h>
 #include <stdio.h>
 

@@ -1,5 +1,6 @@
-/* Names that the library uses for itself, taken by a program. tests/outside.sh adds all the others that it finds in the library's
- * objects (own_names.h). Were one of them visible to the linker, the program would not link, or the library would call it. */
+/* Names that the library uses for itself, taken by a program. tests/outside.sh adds all the others that it finds in the
+ * library's objects (own_names.h). Were one of them visible to the linker, the program would not link, or the library
+ * would call it. */
 #include <stdlib.h>
 
 int pool_create(void);
