@@ -23,6 +23,9 @@ static const struct {
     {POOL_EAGAIN, "no room now"},
     {POOL_EBUILD, "the worker cannot run this function"},
     {POOL_ENOBACKEND, "no such start method"},
+    {POOL_PENDING, "not ended yet"},
+    {POOL_EMPTY, "there is no task left"},
+    {POOL_ENDED, "it had ended already"},
 };
 
 const char *pool_strerror(int error)

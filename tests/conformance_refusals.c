@@ -478,10 +478,12 @@ static void start_method_without_a_new_image_needs_no_pool_init(void)
 
 /* ---- texts ---- */
 
-static void every_error_has_a_text(void)
+static void every_error_and_outcome_has_a_text(void)
 {
     for (int error = POOL_ENOBACKEND; error <= POOL_ETASK; error++)
         EXPECT(*pool_strerror(error) && !strstr(pool_strerror(error), "nknown"));
+    for (int outcome = POOL_PENDING; outcome <= POOL_ENDED; outcome++)
+        EXPECT(*pool_strerror(outcome) && !strstr(pool_strerror(outcome), "nknown"));
     EXPECT_TEXT(pool_strerror(-ENOMEM), strerror(ENOMEM));
     EXPECT(*pool_strerror(0) && *pool_strerror(-99999) && *pool_strerror(12345) && *pool_strerror(-2147483647 - 1));
 }
@@ -524,7 +526,7 @@ const struct conformance_case refusal_cases[] = {
     {"pool_in_a_constructor_is_no_fork_bomb", pool_in_a_constructor_is_no_fork_bomb, NEEDS_INIT, PRINTS},
     {"start_method_without_a_new_image_needs_no_pool_init", start_method_without_a_new_image_needs_no_pool_init,
      COPIES_PARENT, PRINTS},
-    CASE(every_error_has_a_text),
+    CASE(every_error_and_outcome_has_a_text),
     CASE(message_belongs_to_a_thread),
     {0},
 };
