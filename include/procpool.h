@@ -227,8 +227,9 @@ struct pool_map_options {
  * Returns 0 when every item succeeded; else the error of the failed item with the lowest index (POOL_ETASK,
  *   POOL_ECRASH, POOL_ETIMEOUT, POOL_EPROTO, POOL_EBUILD, POOL_EBROKEN; POOL_ECANCELED only if no other failed), the
  *   others being done all the same. The result of an item that failed is unspecified; that of one that never ran is
- *   untouched. Before anything runs: -EINVAL for NULL or zero arguments (a count of 0 is fine and does nothing),
- *   -EOVERFLOW for sizes that overflow, -ENOMEM, POOL_EBUILD, POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN. */
+ *   untouched. Before anything runs: -EINVAL for NULL or zero arguments (a count of 0 is fine, also where the arrays
+ *   are NULL, and does nothing), -EOVERFLOW for sizes that overflow, -ENOMEM, POOL_EBUILD, POOL_EFORKED, POOL_ECLOSED,
+ *   POOL_EBROKEN. */
 int pool_map(struct pool *pool, pool_map_fn *fn, const void *items, size_t item_size, void *results, size_t result_size,
              size_t count) POOL_API(map);
 

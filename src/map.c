@@ -39,6 +39,8 @@ static int settle_options(struct map *map, const struct pool_map_options *given)
 static int check_arrays(const void *items, size_t item_size, const void *results, size_t result_size, size_t count)
 {
     size_t unused;
+    if (!count)
+        return 0; /* an empty array is often NULL */
     if (!items || !item_size)
         return error_set(-EINVAL, "pool_map: items is NULL or item_size is 0");
     if (!results != !result_size)

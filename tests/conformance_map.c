@@ -115,6 +115,7 @@ static void map_of_no_items_does_nothing(void)
     options.code_out = &code;
     EXPECT_OK(pool_map(pool, negate, &item, sizeof item, &result, sizeof result, 0));
     EXPECT_OK(pool_map_with(pool, negate, &item, sizeof item, &result, sizeof result, 0, &options));
+    EXPECT_OK(pool_map(pool, negate, NULL, sizeof item, NULL, sizeof result, 0)); /* where an empty array is NULL */
     EXPECT(item == 7 && result == 8 && status == 9 && code == 10);
     pool_destroy(pool);
 }
