@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -242,7 +243,7 @@ static enum child_role read_mark(const char *text)
 
 int child_is_unborn(void)
 {
-    const char *text = secure_getenv(MARK_NAME);
+    const char *text = getenv(MARK_NAME);
     return text && read_mark(text) != CHILD_NONE;
 }
 
@@ -253,6 +254,8 @@ int child_is_unborn(void)
 __attribute__((no_sanitize_address, no_sanitize_thread)) int child_execute(const struct child_plan *plan)
 {
     char path[FD_PATH_BYTES];
+    if (syscall(SYS_geteuid) != syscall(SYS_getuid) || syscall(SYS_getegid) != syscall(SYS_getgid))
+        return -EPERM; /* the kernel would set AT_SECURE, under which nobody adopts */
     fd_path(child_exe_place(plan->role), path);
     for (int fd = CHILD_IN_FD; fd <= child_exe_place(plan->role); fd++)
         if (fcntl(fd, F_SETFD, 0))
@@ -392,10 +395,15 @@ void child_settle_copies(void)
 
 enum child_role child_adopt(void)
 {
-    const char *text = secure_getenv(MARK_NAME);
+    const char *text = getenv(MARK_NAME);
     if (!text)
         return CHILD_NONE;
     enum child_role role = read_mark(text);
+    if (getauxval(AT_SECURE)) {
+        if (role != CHILD_NONE)
+            end_now(EXIT_FAILURE); /* and not another main of the program beside its first */
+        return CHILD_NONE;
+    }
     unsetenv(MARK_NAME);
     if (role == CHILD_NONE)
         return CHILD_NONE;

@@ -69,7 +69,9 @@ char **child_make_environment(void);
 
 /* Called by pool_init. Decides from the mark what this process is (a mark with another process's pid counts for
  * nothing), removes the mark from the environment, makes the fixed fds close-on-exec again, ends the process at once if
- * the lifeline is already cut, raises oom_score_adj. Under AT_SECURE always CHILD_NONE. */
+ * the lifeline is already cut, raises oom_score_adj. Under AT_SECURE the environment is whoever's started the program:
+ * where its mark is right, which may be since the executable is a set-user-ID file, the process ends at once, and it is
+ * CHILD_NONE otherwise. */
 enum child_role child_adopt(void);
 
 /* Whether this process was started as a child and child_adopt has not run yet: code before main must not start

@@ -159,6 +159,19 @@ size_t read_output(char *text_out, size_t size)
     return (size_t)got;
 }
 
+void copy_file(const char *from, const char *to)
+{
+    static char bytes[65536];
+    ssize_t size;
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
+    if (in < 0 || out < 0)
+        expectation_failed(__FILE__, __LINE__, "cannot copy %s to %s: %s", from, to, strerror(errno));
+    while ((size = read(in, bytes, sizeof bytes)) > 0)
+        EXPECT_INT(write(out, bytes, (size_t)size), size);
+    close(in);
+    close(out);
+}
+
 unsigned count_text(const char *text, const char *part)
 {
     unsigned count = 0;

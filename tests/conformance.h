@@ -108,6 +108,7 @@ size_t read_output(char *text_out, size_t size);
 /* The contents of a small file, as a string; -1: no such file. */
 ssize_t read_file(const char *path, char *text_out, size_t size);
 unsigned count_text(const char *text, const char *part);
+void copy_file(const char *from, const char *to); /* which must not be there yet; for the owner alone, to execute */
 
 unsigned open_fd_count(void);
 unsigned thread_count(void);

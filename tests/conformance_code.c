@@ -15,19 +15,6 @@
 
 enum { COUNT = 300, UNTOUCHED = 0x5a5a5a5a };
 
-static void copy_file(const char *from, const char *to)
-{
-    static char bytes[65536];
-    ssize_t size;
-    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
-    if (in < 0 || out < 0)
-        expectation_failed(__FILE__, __LINE__, "cannot copy %s to %s: %s", from, to, strerror(errno));
-    while ((size = read(in, bytes, sizeof bytes)) > 0)
-        EXPECT_INT(write(out, bytes, (size_t)size), size);
-    close(in);
-    close(out);
-}
-
 /* A copy of a plug-in in the folder of this case, so that it may be replaced. */
 static const char *copy_plugin(const char *plugin, const char *name, char path_out[static CASE_PATH_BYTES])
 {

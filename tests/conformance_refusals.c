@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -421,14 +422,39 @@ static void no_room_for_processes_is_that_error(void)
     in_another_process(live_without_processes, NULL);
 }
 
+/* ---- users ---- */
+
+/* A program that is started then would be a set-user-ID one, which must not believe that it is a worker. */
+static int live_as_another_user(void *unused)
+{
+    struct pool_options options = method_options(2);
+    if (seteuid(65534))
+        return 0; /* not root */
+    expect_refusal(&options, -EPERM);
+    EXPECT_OK(seteuid(0));
+    EXPECT_OK(setegid(65534));
+    expect_refusal(&options, -EPERM);
+    EXPECT_OK(setgid(65534));
+    EXPECT_OK(setuid(65534)); /* for good */
+    struct pool *pool = make_pool_with(&options);
+    use(pool);
+    EXPECT_OK(pool_destroy(pool));
+    return unused != NULL;
+}
+
+static void effective_user_that_is_not_the_real_one_is_refused(void)
+{
+    in_another_process(live_as_another_user, NULL);
+}
+
 /* ---- pool_init() ---- */
 
-/* Run forgets_init to its end: what it printed. Its images are counted in the log. */
-static unsigned run_forgetful(const char *early, bool late, const char *in_main, char output_out[static 4096])
+/* Run this copy of forgets_init to its end: what it printed. Its images are counted in the log. */
+static unsigned run_copy(const char *program, const char *early, bool late, const char *in_main,
+                         char output_out[static 4096])
 {
-    char program[1024], log[CASE_PATH_BYTES], text[4096];
+    char log[CASE_PATH_BYTES], text[4096];
     size_t before = read_output(output_out, 4096);
-    program_path("forgets_init", program);
     unlink(case_path("log", log));
     pid_t pid = fork();
     if (!pid) {
@@ -445,6 +471,13 @@ static unsigned run_forgetful(const char *early, bool late, const char *in_main,
     strcpy(output_out, text + before);
     EXPECT(read_file(log, text, sizeof text) > 0);
     return count_text(text, "started\n");
+}
+
+static unsigned run_forgetful(const char *early, bool late, const char *in_main, char output_out[static 4096])
+{
+    char program[1024];
+    program_path("forgets_init", program);
+    return run_copy(program, early, late, in_main, output_out);
 }
 
 static void forgotten_pool_init_is_refused_with_what_to_write(void)
@@ -474,6 +507,24 @@ static void start_method_without_a_new_image_needs_no_pool_init(void)
     char output[4096];
     EXPECT_INT(run_forgetful(NULL, false, method->name, output), 1);
     EXPECT_TEXT(output, "main: 0 made");
+}
+
+/* Root's set-user-ID program that gives up being root: its workers would be root again, and have main to themselves. */
+static void workers_that_are_given_other_rights_end_before_main(void)
+{
+    char original[1024], program[CASE_PATH_BYTES], output[4096], log[4096], expected[64];
+    if (getuid())
+        return;
+    program_path("forgets_init", original);
+    copy_file(original, case_path("forgets_init", program));
+    EXPECT_OK(chmod(program, 04755));
+    setenv("FORGETS_INIT_USER", "65534", 1);
+    EXPECT(run_copy(program, NULL, true, method->name, output) >= 2);
+    EXPECT(read_file(case_path("log", program), log, sizeof log) > 0);
+    EXPECT_INT(count_text(log, "in main\n"), 1);
+    snprintf(expected, sizeof expected, "main: %d ", POOL_EBROKEN);
+    if (!strstr(output, "main: 0 made")) /* as on a mount, or under valgrind, where no file is set-user-ID */
+        EXPECT_TEXT(output, expected);
 }
 
 /* ---- texts ---- */
@@ -521,6 +572,9 @@ const struct conformance_case refusal_cases[] = {
     CASE(forty_fds_are_enough),
     CASE(few_fds_are_enough_or_refused),
     CASE(no_room_for_processes_is_that_error),
+    CASE_IF(NEEDS_INIT, effective_user_that_is_not_the_real_one_is_refused),
+    {"workers_that_are_given_other_rights_end_before_main", workers_that_are_given_other_rights_end_before_main,
+     NEEDS_INIT, PRINTS},
     {"forgotten_pool_init_is_refused_with_what_to_write", forgotten_pool_init_is_refused_with_what_to_write, NEEDS_INIT,
      PRINTS},
     {"pool_in_a_constructor_is_no_fork_bomb", pool_in_a_constructor_is_no_fork_bomb, NEEDS_INIT, PRINTS},
