@@ -15,7 +15,6 @@
 #define PROCPOOL_BACKEND_H
 
 #include "child.h"
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 

@@ -9,6 +9,7 @@
 #define PROCPOOL_LOCAL_H
 
 #include "backend.h"
+#include <stdbool.h>
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
 

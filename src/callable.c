@@ -18,7 +18,6 @@
 #include "procpool.h"
 #include <assert.h>
 #include <dlfcn.h>
-#include <errno.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdarg.h>

@@ -13,8 +13,6 @@
 #define PROCPOOL_CHILD_H
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <sys/types.h>
 
 /* The fd numbers that every child has. */
 enum {

@@ -19,7 +19,6 @@
 #ifndef PROCPOOL_CLAIMS_H
 #define PROCPOOL_CLAIMS_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct claims_page;

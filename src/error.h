@@ -3,8 +3,6 @@
 #ifndef PROCPOOL_ERROR_H
 #define PROCPOOL_ERROR_H
 
-#include <stddef.h>
-
 enum { ERROR_MESSAGE_BYTES = 2048 };
 
 /* Set this thread's message and return error. */

@@ -1,12 +1,10 @@
 #include "loop.h"
 #include "bits.h"
-#include "error.h"
 #include "fd.h"
 #include "loop_inner.h"
 #include "procpool.h"
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>

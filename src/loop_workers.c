@@ -1,6 +1,5 @@
 /* loop_workers: one worker's fds, from its start to its end: what is watched of it, what it says, and how it ended. See
  * loop.h. */
-#include "error.h"
 #include "fd.h"
 #include "loop_inner.h"
 #include "procpool.h"
@@ -8,7 +7,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- watching ---- */

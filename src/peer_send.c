@@ -3,7 +3,6 @@
 #include "first.h"
 #include "peer_inner.h"
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

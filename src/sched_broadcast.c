@@ -6,7 +6,6 @@
  * Must not know: other jobs. */
 #include "bits.h"
 #include "sched_inner.h"
-#include <utlist.h>
 
 /* Who starts when it has failed already does without: it would be killed by what has killed others. */
 void sched_take_part(struct sched *sched, struct sched_slot *slot)

@@ -9,7 +9,6 @@
 #include "chunk.h"
 #include "sched_inner.h"
 #include <errno.h>
-#include <utlist.h>
 
 #define SHORT_ITEM_NS UINT64_C(20000) /* to wake a worker costs more */
 /* While a worker is idle short items wait no longer for a busy one than CROWD_NS; and where there is a CPU for the idle

@@ -4,7 +4,6 @@
  * items from the source while there is room, gives results to the sink as they come (or as their turn comes), and
  * drives the pool when neither is possible. Both callbacks run without the pool's lock.
  * Must not know: how tasks run. */
-#include "call.h"
 #include "error.h"
 #include "options.h"
 #include "submit.h"

@@ -5,8 +5,6 @@
 #include "place.h"
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* ---- into the pool; the lock is held ---- */
 

@@ -6,9 +6,7 @@
  * is freed only while nobody is being handed anything. */
 #include "chaos.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>

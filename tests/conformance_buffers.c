@@ -5,8 +5,6 @@
  * while it looks. */
 #include "conformance_deeds.h"
 #include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>

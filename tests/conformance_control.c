@@ -2,10 +2,8 @@
 #include "conformance.h"
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { UNTOUCHED = 0x5a5a5a5a };
 

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 enum { ALLOCATORS = 8, SHORT_MS = 50 };
 

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 enum { LARGE = 1 << 20, MAPS_BYTES = 1 << 20 };
 

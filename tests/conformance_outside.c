@@ -1,7 +1,6 @@
 /* conformance_outside: what others do to the processes of a pool: the host is killed, workers and servers are killed
  * from outside, exit statuses are taken away, signals rain. */
 #include "conformance.h"
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -10,7 +9,6 @@
 #include <string.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Counters of the board. PARENT_PID: of the last worker that told it. */

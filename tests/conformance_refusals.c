@@ -4,7 +4,6 @@
  * Needs the program forgets_init (tests/forgets_init.c) beside this one. */
 #include "conformance.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

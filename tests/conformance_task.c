@@ -4,9 +4,7 @@
 #include "conformance_numbered.h"
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Counters of the board. A task at the gate ends when it is opened. */
 enum { GATE = 1, UNDER_WAY, ENDS };

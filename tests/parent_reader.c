@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 /* A run is read to its end before any of its items is answered, a task before it is. */
 static bool was_sent(const struct process *process)

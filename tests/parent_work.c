@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 enum { MOST_BYTES = 256 << 10, MAX_ITEMS = 200, SHORT_STRETCH = 12 };
 

@@ -14,7 +14,6 @@
 #include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
-#include <unistd.h>
 
 struct world world;
 _Thread_local bool in_world;

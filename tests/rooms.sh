@@ -51,7 +51,7 @@ functions    callable
 peer         backend borrow buffers chan first claims functions job pages transit error fd procpool
 task         borrow lane slab error fd procpool
 lanes        sched task
-loop         sched lanes peer borrow backend bits error fd procpool
+loop         sched lanes peer borrow backend bits fd procpool
 options      backend table cpus error procpool
 drive        loop buffers slab spin error fd procpool
 registry     drive buffers
@@ -59,7 +59,7 @@ place        job call procpool
 pool         drive buffers loop options registry call child cpus error pool_hooks pool_is_initialized procpool
 map          pool options place error procpool
 submit       pool buffers options place call error
-stream       submit options call error
+stream       submit options error
 broadcast    pool error
 share        pool buffers error procpool
 process      pool options error fd
@@ -70,7 +70,7 @@ backend      child
 local        backend child fd
 fork         backend child fd local
 spawn        backend child fd local
-forkserver   backend child memory fd local chan buf procpool
+forkserver   backend child memory fd local buf
 table        backend fork spawn forkserver
 TABLE
 pure='spin buf wire slot job lane flight chunk sched'

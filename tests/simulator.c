@@ -19,7 +19,6 @@
  * Does it find anything? Mutations of the engine, put in one at a time, and the seed from 1 on that finds each are
  * listed at the end of this file. */
 #include "sim.h"
-#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>

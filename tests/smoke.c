@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { ITEM_COUNT = 10000, CRASHING_ITEM = 4321, PAYLOAD_COUNT = 20 };
 
