@@ -74,6 +74,11 @@ struct backend_child {
     size_t greeted;     /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
 };
 
+#define BACKEND_NO_CHILD                                                                                               \
+    {                                                                                                                  \
+        .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1               \
+    }
+
 struct backend {
     const char *name;
     unsigned capabilities;

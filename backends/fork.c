@@ -24,7 +24,7 @@ static int fork_start(void *opaque, const struct backend_greeting *greeting, str
 {
     (void)message;
     struct local_original *state = opaque;
-    struct backend_child child = LOCAL_NO_CHILD;
+    struct backend_child child = BACKEND_NO_CHILD;
     struct local_process process;
     int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
     int error = local_make_channels(&child, greeting, worker_fds);

@@ -176,7 +176,7 @@ static int forkserver_start(void *state, const struct backend_greeting *greeting
                             char *message)
 {
     (void)message;
-    struct backend_child child = LOCAL_NO_CHILD;
+    struct backend_child child = BACKEND_NO_CHILD;
     int fds[FORKSERVER_REQUEST_FDS] = FORKSERVER_NO_FDS;
     int result = local_make_channels(&child, greeting, fds + FORKSERVER_REQUEST_WORKER);
     if (!result)

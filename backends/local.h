@@ -13,11 +13,6 @@
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
 
-#define LOCAL_NO_CHILD                                                                                                 \
-    {                                                                                                                  \
-        .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1               \
-    }
-
 /* Make the three pipes and the socket of a worker: this process's ends go into *child, the worker's into worker_fds in
  * the order of CHILD_IN_FD, and the greeting into the first. 0 or a negative errno; what was made stays in both, to be
  * closed by the two functions below. */

@@ -12,8 +12,7 @@
 
 enum { FIRST_REPLY_BYTES = 1 << 20 };
 
-static const struct backend_child no_child = {
-    .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
+static const struct backend_child no_child = BACKEND_NO_CHILD;
 
 void peer_init(struct peer *peer)
 {
