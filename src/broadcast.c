@@ -12,11 +12,7 @@ static int await_turn(struct pool *pool)
 {
     while (pool->broadcasting && !pool->closing && !pool->loop.broken)
         drive_turn(pool, DRIVE_FOREVER, true);
-    if (pool->closing)
-        return error_set(POOL_ECLOSED, "the pool has been shut down");
-    if (pool->loop.broken)
-        return error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
-    return 0;
+    return drive_check_work(pool);
 }
 
 static int run(struct pool *pool, struct job *job)

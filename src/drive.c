@@ -117,7 +117,7 @@ static int check_fork(const struct pool *pool)
     return error_set(POOL_EFORKED, "this pool belongs to the process that this one was forked from: make a new one");
 }
 
-static int check_work(const struct pool *pool)
+int drive_check_work(const struct pool *pool)
 {
     if (pool->closing)
         return error_set(POOL_ECLOSED, "the pool has been shut down");
@@ -142,7 +142,7 @@ int drive_enter_for_work(struct pool *pool)
     int rc = drive_enter(pool);
     if (rc)
         return rc;
-    rc = check_work(pool);
+    rc = drive_check_work(pool);
     if (rc)
         drive_leave(pool);
     return rc;
@@ -154,7 +154,7 @@ int drive_lock_for_work(struct pool *pool)
     if (rc)
         return rc;
     drive_lock(pool);
-    rc = check_work(pool);
+    rc = drive_check_work(pool);
     if (rc)
         drive_unlock(pool);
     return rc;

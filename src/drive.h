@@ -101,6 +101,10 @@ void drive_leave(struct pool *pool);
  * until drive_unlock. */
 int drive_lock_for_work(struct pool *pool);
 
+/* Whether the pool, whose lock is held, takes work (still): 0; POOL_ECLOSED, POOL_EBROKEN with the thread's message
+ * set. */
+int drive_check_work(const struct pool *pool);
+
 /* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. 0 ms is a time long past,
  * POOL_FOREVER is DRIVE_FOREVER: neither looks at the clock. */
 int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out);

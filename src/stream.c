@@ -132,15 +132,6 @@ static bool wants_item(const struct stream *stream)
     return !stream->error && !stream->at_end && !stream->holds && in_flight(stream) < stream->options.max_in_flight;
 }
 
-static int check_pool(const struct pool *pool)
-{
-    if (pool->closing)
-        return error_set(POOL_ECLOSED, "the pool has been shut down");
-    if (!pool->in_place && pool->loop.broken)
-        return error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
-    return 0;
-}
-
 /* The item has been taken, so the sink is told of it, whatever became of the pool. */
 static void end_unsent(struct stream *stream, struct pool_task *task, int error)
 {
@@ -169,7 +160,7 @@ static void submit_held(struct stream *stream)
     }
     task->item.timeout_ns = (uint64_t)stream->options.timeout_ms * 1000000u;
     put_in_window(stream, task);
-    rc = check_pool(pool);
+    rc = drive_check_work(pool);
     if (!rc && pool->in_place)
         submit_in_place(pool, task, stream->fn, &stream->ended);
     else if (!rc)

@@ -117,10 +117,9 @@ static int await_room(struct pool *pool, size_t size, bool may_wait)
             return error_set(POOL_EAGAIN, "pool_submit: %zu of max_bytes_in_flight (%zu) are in flight",
                              pool->bytes_in_flight, pool->max_bytes_in_flight);
         drive_turn(pool, DRIVE_FOREVER, true);
-        if (pool->closing)
-            return error_set(POOL_ECLOSED, "the pool has been shut down");
-        if (pool->loop.broken)
-            return error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
+        int rc = drive_check_work(pool);
+        if (rc)
+            return rc;
     }
     return 0;
 }
