@@ -18,6 +18,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* Room for the texts that operations give: `message` points to so much. */
+enum { BACKEND_TEXT_BYTES = 256 };
+
 /* What a backend can do, instead of optional operations. */
 enum {
     BACKEND_NEEDS_INIT = 1, /* starts the executable anew: pool_init() must have been called */
@@ -85,7 +88,7 @@ struct backend {
 
     /* Make ready to start workers, with the environment and working directory of this moment. May start a helper
      * process, does not wait for it. On failure *state_out may be set or not: close(NULL or it) is legal either way.
-     * message: at least 256 bytes, written on failure when there is more to say than the error. */
+     * message: written on failure when there is more to say than the error. */
     int (*open)(const struct backend_setup *setup, void **state_out, char *message);
 
     /* Start a worker. Where the greeting is there before the process is, that need not go to sleep for it. 0:
@@ -100,7 +103,7 @@ struct backend {
     int (*kill)(void *state, struct backend_child *child, int signal);
 
     /* exit_fd is readable. 0: it has ended, *exit_out says how, exit_fd and pidfd are closed and -1, the zombie is
-     * gone; message (256 bytes) holds a text, or "", when the backend knows more than the status (a failed preload,
+     * gone; message holds a text, or "", when the backend knows more than the status (a failed preload,
      * say; then pid may still be 0, since there never was a process, and known is 0).
      * BACKEND_RUNNING, BACKEND_MOVED: not ended. May be called at any time. Does not wait for the process; where
      * somebody else reaps it, it may take 2 ms to learn the status from the kernel. */

@@ -273,7 +273,7 @@ static int note_ended(struct backend_child *child, struct buf_reader *report, st
 
 static int note_refused(struct backend_child *child, const struct buf_reader *report, char *message)
 {
-    snprintf(message, FORKSERVER_TEXT_BYTES, "%.*s", (int)(report->end - report->at), (const char *)report->at);
+    snprintf(message, BACKEND_TEXT_BYTES, "%.*s", (int)(report->end - report->at), (const char *)report->at);
     return finish(child);
 }
 
@@ -286,18 +286,18 @@ static void describe_death(struct forkserver *forkserver, char *message)
     if (forkserver->server.process.pidfd >= 0)
         fd_poll(forkserver->server.process.pidfd, POLLIN, DYING_MS);
     server_check(forkserver);
-    int length = snprintf(message, FORKSERVER_TEXT_BYTES, "the forkserver died before it had started this worker");
+    int length = snprintf(message, BACKEND_TEXT_BYTES, "the forkserver died before it had started this worker");
     if (end->known && end->signal)
-        snprintf(message + length, FORKSERVER_TEXT_BYTES - (size_t)length, " (signal %d)", end->signal);
+        snprintf(message + length, BACKEND_TEXT_BYTES - (size_t)length, " (signal %d)", end->signal);
     else if (end->known)
-        snprintf(message + length, FORKSERVER_TEXT_BYTES - (size_t)length, " (exit code %d)", end->exit_code);
+        snprintf(message + length, BACKEND_TEXT_BYTES - (size_t)length, " (exit code %d)", end->exit_code);
 }
 
 /* The server is gone. What is left of the story is told by the worker's pidfd, if we have it. */
 static int note_orphaned(struct forkserver *forkserver, struct backend_child *child, char *message)
 {
     if (!child->pid && child->pending_signal == SIGKILL)
-        snprintf(message, FORKSERVER_TEXT_BYTES, "killed before the forkserver had started this worker");
+        snprintf(message, BACKEND_TEXT_BYTES, "killed before the forkserver had started this worker");
     else if (!child->pid)
         describe_death(forkserver, message);
     if (!child->pid || child->pidfd < 0)

@@ -34,7 +34,7 @@ enum {
     FORKSERVER_REFUSED = 3, /* text to the end of the message */
 };
 
-enum { FORKSERVER_TEXT_BYTES = 256, FORKSERVER_REPORT_BYTES = 1 + FORKSERVER_TEXT_BYTES };
+enum { FORKSERVER_REPORT_BYTES = 1 + BACKEND_TEXT_BYTES };
 
 void forkserver_serve(const struct backend_hooks *hooks);
 

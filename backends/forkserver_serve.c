@@ -49,19 +49,19 @@ static long count_new_threads(long before)
 static int call_preload(const struct backend_hooks *hooks, char *text_out)
 {
     struct stat setup;
-    char said[FORKSERVER_TEXT_BYTES] = "";
+    char said[BACKEND_TEXT_BYTES] = "";
     if (fstat(CHILD_OUT_FD, &setup) || !setup.st_size)
         return 0;
     size_t size = (size_t)setup.st_size;
     void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, CHILD_OUT_FD, 0);
     if (bytes == MAP_FAILED) {
-        snprintf(text_out, FORKSERVER_TEXT_BYTES, "preload failed: no memory for its argument");
+        snprintf(text_out, BACKEND_TEXT_BYTES, "preload failed: no memory for its argument");
         return -ENOMEM;
     }
     int code = hooks->run_preload(bytes, size, said, sizeof said);
     munmap(bytes, size);
     if (code)
-        snprintf(text_out, FORKSERVER_TEXT_BYTES, "preload failed with code %d%s%.200s", code, *said ? ": " : "", said);
+        snprintf(text_out, BACKEND_TEXT_BYTES, "preload failed with code %d%s%.200s", code, *said ? ": " : "", said);
     return code;
 }
 
@@ -83,7 +83,7 @@ static int preload(const struct backend_hooks *hooks, char *text_out)
         return error;
     long left = count_new_threads(threads_before);
     if (left > 0)
-        snprintf(text_out, FORKSERVER_TEXT_BYTES,
+        snprintf(text_out, BACKEND_TEXT_BYTES,
                  "preload left %ld thread%s running, which no copy of the server would have", left,
                  left > 1 ? "s" : "");
     return left > 0 ? -EBUSY : 0;
@@ -172,7 +172,7 @@ static int fork_worker(const struct backend_hooks *hooks, const int fds[FORKSERV
 static void start_worker(const struct backend_hooks *hooks, int fds[FORKSERVER_REQUEST_FDS], size_t fd_count,
                          int epoll_fd)
 {
-    char text[FORKSERVER_TEXT_BYTES];
+    char text[BACKEND_TEXT_BYTES];
     struct local_process process;
     int error = fd_count == FORKSERVER_REQUEST_FDS ? fork_worker(hooks, fds, epoll_fd, &process) : -EMFILE;
     if (error) {
@@ -255,7 +255,7 @@ static _Noreturn void serve(const struct backend_hooks *hooks, int epoll_fd)
 
 void forkserver_serve(const struct backend_hooks *hooks)
 {
-    char text[FORKSERVER_TEXT_BYTES] = "";
+    char text[BACKEND_TEXT_BYTES] = "";
     struct epoll_event requests = {.events = EPOLLIN};
     serving = true;
     pthread_atfork(NULL, NULL, leave_server);

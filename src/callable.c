@@ -25,7 +25,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MESSAGE_BYTES = 256 };
 enum { OBJECT_EXECUTABLE = 0, OBJECT_SHARED = 1 };
 
 _Static_assert((int)CALLABLE_PATH_BYTES == (int)ELFOBJECT_PATH_BYTES, "a path on the wire is a loaded object's path");
@@ -46,7 +45,7 @@ static int fail(char *message, int error, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, MESSAGE_BYTES, format, arguments);
+    vsnprintf(message, CALLABLE_TEXT_BYTES, format, arguments);
     va_end(arguments);
     return error;
 }

@@ -19,12 +19,13 @@ typedef void callable_fn(void); /* any function; cast back before calling */
 enum {
     CALLABLE_PATH_BYTES = 4096,
     CALLABLE_ID_BYTES = 64,
-    CALLABLE_MAX_BYTES = CALLABLE_PATH_BYTES + CALLABLE_ID_BYTES + 64
+    CALLABLE_MAX_BYTES = CALLABLE_PATH_BYTES + CALLABLE_ID_BYTES + 64,
+    CALLABLE_TEXT_BYTES = 256 /* room for what went wrong, in words */
 };
 
 /* Describe fn in `bytes` (at least CALLABLE_MAX_BYTES): the wire form, pure data of *size_out bytes.
- * 0; POOL_EBUILD when fn lies in no executable segment of a loaded object with a file; -ENOMEM. message: 256 bytes,
- * written on failure. */
+ * 0; POOL_EBUILD when fn lies in no executable segment of a loaded object with a file; -ENOMEM. message:
+ * CALLABLE_TEXT_BYTES, written on failure. */
 int callable_describe(callable_fn *fn, uint8_t *bytes, size_t *size_out, char *message);
 
 /* Changes whenever an object is loaded or unloaded: a description made under another generation may be of code that is

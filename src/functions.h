@@ -19,7 +19,7 @@ struct functions {
 
 void functions_clear(struct functions *functions);
 
-/* The number of fn. 0; POOL_EBUILD, -ENOMEM, with a text in message (256 bytes). */
+/* The number of fn. 0; POOL_EBUILD, -ENOMEM, with a text in message (CALLABLE_TEXT_BYTES). */
 int functions_number(struct functions *functions, callable_fn *fn, uint32_t *number_out, char *message);
 
 const uint8_t *functions_bytes(const struct functions *functions, uint32_t number, size_t *size_out);

@@ -69,8 +69,8 @@ struct loop_options {
 int loop_init(struct loop *loop, const struct loop_options *options);
 void loop_clear(struct loop *loop);
 
-/* The number of a function that is to be run, for job->function. 0; POOL_EBUILD, -ENOMEM, with a text in message (256
- * bytes). */
+/* The number of a function that is to be run, for job->function. 0; POOL_EBUILD, -ENOMEM, with a text in message
+ * (CALLABLE_TEXT_BYTES). */
 int loop_number(struct loop *loop, callable_fn *fn, uint32_t *number_out, char *message);
 
 /* Hand a job over and do what can be done at once. It is the loop's until job->ended. */

@@ -113,7 +113,7 @@ static int listen_if_known(struct loop *loop, unsigned slot)
 void loop_discard(struct loop *loop, struct backend_child *child)
 {
     struct child_exit unused;
-    char text[256];
+    char text[BACKEND_TEXT_BYTES];
     fd_close(&child->request_fd);
     fd_close(&child->reply_fd);
     fd_close(&child->socket_fd);
@@ -180,7 +180,7 @@ void loop_start_planned(struct loop *loop)
     unsigned count = loop->start_count;
     memcpy(starts, loop->starts, count * sizeof *starts);
     struct backend_child children[LOOP_STARTS];
-    char text[256] = "";
+    char text[BACKEND_TEXT_BYTES] = "";
     loop->start_count = 0;
     for (unsigned i = 0; i < count; i++) {
         bool goes_on = !i || !starts[i - 1].rc;
@@ -316,7 +316,7 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
     struct child_exit how;
-    char text[256] = "";
+    char text[BACKEND_TEXT_BYTES] = "";
     if (!peer_is_open(peer))
         return;
     stop_watching_end(loop, peer); /* reap closes it */

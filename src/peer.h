@@ -67,7 +67,7 @@ struct peer {
     char text[PEER_TEXT_BYTES];
 
     /* how it ended, in words; kept after peer_close until the slot is used again */
-    char end_text[256];
+    char end_text[BACKEND_TEXT_BYTES];
     struct child_exit end;
     bool explained; /* it said itself why it cannot become ready */
 

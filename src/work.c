@@ -336,7 +336,7 @@ static struct work_function *reserve_function(uint32_t number)
 void work_take_function(const struct wire_header *request)
 {
     const uint8_t *bytes;
-    char text[256] = "";
+    char text[CALLABLE_TEXT_BYTES] = "";
     if (request->body_bytes > CALLABLE_MAX_BYTES)
         work_end(1);
     struct work_function *function = reserve_function(request->function);

@@ -52,7 +52,7 @@ static void decline(int code, const char *text)
 static callable_fn *resolve(struct wire_bytes bytes, const char *what)
 {
     callable_fn *fn = NULL;
-    char text[256] = "", message[CALL_TEXT_BYTES];
+    char text[CALLABLE_TEXT_BYTES] = "", message[CALL_TEXT_BYTES];
     int rc = bytes.size ? callable_resolve(bytes.data, (size_t)bytes.size, &fn, text) : 0;
     if (!rc)
         return fn;
@@ -239,7 +239,7 @@ void worker_prepare_copies(void)
 int worker_preload(const void *bytes, size_t size, char *message_out, size_t message_size)
 {
     struct wire_config config;
-    char text[256] = "";
+    char text[CALLABLE_TEXT_BYTES] = "";
     callable_fn *fn;
     if (wire_decode_config(bytes, size, &config)) {
         snprintf(message_out, message_size, "malformed configuration");
