@@ -31,14 +31,13 @@ static int run(struct pool *pool, struct job *job)
 
 static int broadcast(struct pool *pool, pool_task_fn *fn, struct pool_bytes *input)
 {
-    char text[256] = "";
     struct job job = {.kind = JOB_BROADCAST, .inputs = input};
     int rc = drive_enter_for_work(pool);
     if (rc)
         return rc;
     rc = await_turn(pool);
-    if (!rc && (rc = loop_number(&pool->loop, (callable_fn *)fn, &job.function, text)) != 0)
-        error_set(rc, "%s", text);
+    if (!rc)
+        rc = drive_number(pool, (callable_fn *)fn, &job.function);
     if (!rc)
         rc = run(pool, &job);
     drive_leave(pool);

@@ -1,5 +1,4 @@
 #include "drive.h"
-#include "error.h"
 #include "fd.h"
 #include "procpool.h"
 #include <errno.h>

@@ -13,6 +13,7 @@
 #define PROCPOOL_DRIVE_H
 
 #include "buffers.h"
+#include "error.h"
 #include "loop.h"
 #include "spin.h"
 #include <pthread.h>
@@ -104,6 +105,13 @@ int drive_lock_for_work(struct pool *pool);
 /* Whether the pool, whose lock is held, takes work (still): 0; POOL_ECLOSED, POOL_EBROKEN with the thread's message
  * set. */
 int drive_check_work(const struct pool *pool);
+/* loop_number with the thread's message set on failure; the lock is held. */
+static inline int drive_number(struct pool *pool, callable_fn *fn, uint32_t *number_out)
+{
+    char text[CALLABLE_TEXT_BYTES];
+    int rc = loop_number(&pool->loop, fn, number_out, text);
+    return rc ? error_set(rc, "%s", text) : 0;
+}
 
 /* timeout_ms (0 or more, or POOL_FOREVER) from now: 0; -EINVAL with the message set. 0 ms is a time long past,
  * POOL_FOREVER is DRIVE_FOREVER: neither looks at the clock. */

@@ -46,7 +46,7 @@ struct callable {
 
 static int describe(callable_fn *fn, struct callable *callable, const char *what, struct wire_bytes *bytes_out)
 {
-    char text[256] = "";
+    char text[CALLABLE_TEXT_BYTES] = "";
     *bytes_out = (struct wire_bytes){.data = callable->bytes};
     if (!fn)
         return 0;
@@ -108,7 +108,7 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
     bool recycles = loop.sched.wears_out && loop.sched.restarts;
     unsigned flags =
         (backend->capabilities & BACKEND_PRELOADS ? 0 : WIRE_CONFIG_PRELOAD) | (recycles ? WIRE_CONFIG_RECYCLES : 0);
-    char text[256] = "";
+    char text[BACKEND_TEXT_BYTES] = "";
     int rc = make_config(options, flags, &loop.config, &loop.config_size);
     if (rc)
         return rc;
@@ -312,16 +312,13 @@ static void run(struct pool *pool, struct job *job, const struct pool_progress *
 
 int pool_run(struct pool *pool, struct job *job, callable_fn *fn, const struct pool_progress *progress)
 {
-    char text[256] = "";
     int rc = drive_check_waiting(pool, "pool_map");
     if (!rc)
         rc = drive_enter_for_work(pool);
     if (rc)
         return rc;
-    rc = loop_number(&pool->loop, fn, &job->function, text);
-    if (rc)
-        error_set(rc, "%s", text);
-    else
+    rc = drive_number(pool, fn, &job->function);
+    if (!rc)
         run(pool, job, progress);
     drive_leave(pool);
     return rc;

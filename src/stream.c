@@ -253,21 +253,14 @@ static int settle_options(struct stream *stream, const struct pool_stream_option
     return pool_check_deadline(options->timeout_ms);
 }
 
-/* Before anything is asked of the source. */
-static int check_function(struct stream *stream)
-{
-    char text[256] = "";
-    uint32_t unused;
-    int rc = loop_number(&stream->pool->loop, (callable_fn *)stream->fn, &unused, text);
-    return rc ? error_set(rc, "%s", text) : 0;
-}
-
 static int run(struct stream *stream)
 {
     struct pool *pool = stream->pool;
     size_t *max = &stream->options.max_in_flight;
     *max = *max ? *max : pool->in_place ? 1 : (size_t)pool->loop.sched.config.workers * ITEMS_PER_WORKER;
-    int rc = pool->in_place ? 0 : check_function(stream);
+    uint32_t unused;
+    /* Before anything is asked of the source. */
+    int rc = pool->in_place ? 0 : drive_number(pool, (callable_fn *)stream->fn, &unused);
     if (rc)
         return rc;
     while (step(stream))

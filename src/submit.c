@@ -45,11 +45,10 @@ static void hand_out(struct pool *pool)
 
 int submit_task(struct pool *pool, struct pool_task *task, pool_task_fn *fn, unsigned kind, struct task_queue *queue)
 {
-    char text[256];
     uint32_t function;
-    int rc = loop_number(&pool->loop, (callable_fn *)fn, &function, text);
+    int rc = drive_number(pool, (callable_fn *)fn, &function);
     if (rc)
-        return error_set(rc, "%s", text);
+        return rc;
     count_in(pool, task, queue);
     rc = loop_add_task(&pool->loop, task, function, kind);
     if (rc == LOOP_IS_DUE)
