@@ -54,14 +54,13 @@ static int check_arrays(const void *items, size_t item_size, const void *results
 
 static int check_payloads(const struct pool_bytes *items, size_t count)
 {
-    size_t total = 0;
     if (!items && count)
         return error_set(-EINVAL, "pool_map_bytes: items is NULL");
     for (size_t i = 0; i < count; i++) {
         if (!items[i].data && items[i].size)
             return error_set(-EINVAL, "pool_map_bytes: item %zu is NULL with a size of %zu", i, items[i].size);
-        if (items[i].size > SIZE_MAX / 2 - total)
-            return error_set(-EOVERFLOW, "pool_map_bytes: the items are larger than memory can hold");
+        if (items[i].size > SIZE_MAX / 2)
+            return error_set(-EOVERFLOW, "pool_map_bytes: item %zu has a size of %zu", i, items[i].size);
     }
     return 0;
 }
