@@ -473,7 +473,7 @@ static void malformed_payloads_are_refused(void)
     EXPECT_INT(pool_map_bytes(pool, NULL, items, 1, replies, NULL), -EINVAL);
     EXPECT_INT(pool_map_bytes(pool, reverse, NULL, 1, replies, NULL), -EINVAL);
     EXPECT(replies[0].data == &byte && replies[1].data == &byte);
-    items[0].size = items[1].size = SIZE_MAX / 2 + 1; /* more together than there can be */
+    items[0].size = items[1].size = SIZE_MAX / 2 + 1; /* more than there can be */
     items[1].data = &byte;
     EXPECT_INT(pool_map_bytes(pool, reverse, items, 2, replies, NULL), -EOVERFLOW);
     map_reversed(pool, (size_t[]){3}, 1);
