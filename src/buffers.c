@@ -112,8 +112,7 @@ static int map_private(struct buffer *buffer)
 {
     int errno_before = errno;
     void *data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int rc = data == MAP_FAILED ? -errno : 0;
-    fd_restore_errno(errno_before);
+    int rc = (int)fd_outcome(data == MAP_FAILED ? -1 : 0, errno_before);
     buffer->fd = -1;
     buffer->data = rc ? NULL : data;
     return rc;

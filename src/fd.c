@@ -24,14 +24,6 @@ enum { READ_NOWAIT = 8 }; /* RWF_NOWAIT, which not every libc has */
 #define SYS_close_range 436 /* the same on every architecture but alpha */
 #endif
 
-/* What a system call gave, as a result: the value, or the negative errno, with errno as it was before. */
-static long outcome(long value, int errno_before)
-{
-    long result = value < 0 ? -errno : value;
-    fd_restore_errno(errno_before);
-    return result;
-}
-
 void fd_close(int *fd)
 {
     int errno_before = errno;
@@ -44,13 +36,13 @@ void fd_close(int *fd)
 bool fd_is_open(int fd)
 {
     int errno_before = errno;
-    return outcome(fcntl(fd, F_GETFD), errno_before) >= 0;
+    return fd_outcome(fcntl(fd, F_GETFD), errno_before) >= 0;
 }
 
 static int dup_above_stdio(int fd)
 {
     int errno_before = errno;
-    return (int)outcome(fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD), errno_before);
+    return (int)fd_outcome(fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD), errno_before);
 }
 
 int fd_take_above_stdio(int fd)
@@ -101,7 +93,7 @@ int fd_pipe(int ends_out[2])
 {
     int errno_before = errno;
     int pair[2];
-    long result = outcome(pipe2(pair, O_CLOEXEC), errno_before);
+    long result = fd_outcome(pipe2(pair, O_CLOEXEC), errno_before);
     return result < 0 ? (int)result : take_pair(pair, ends_out);
 }
 
@@ -109,7 +101,7 @@ int fd_socketpair(int ends_out[2])
 {
     int errno_before = errno;
     int pair[2];
-    long result = outcome(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), errno_before);
+    long result = fd_outcome(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), errno_before);
     return result < 0 ? (int)result : take_pair(pair, ends_out);
 }
 
@@ -142,13 +134,13 @@ int fd_set_nonblocking(int fd)
 {
     int errno_before = errno;
     int on = 1;
-    return (int)outcome(ioctl(fd, FIONBIO, &on), errno_before);
+    return (int)fd_outcome(ioctl(fd, FIONBIO, &on), errno_before);
 }
 
 int fd_set_cloexec(int fd, bool cloexec)
 {
     int errno_before = errno;
-    return (int)outcome(fcntl(fd, F_SETFD, cloexec ? FD_CLOEXEC : 0), errno_before);
+    return (int)fd_outcome(fcntl(fd, F_SETFD, cloexec ? FD_CLOEXEC : 0), errno_before);
 }
 
 bool fd_poll(int fd, short events, int timeout_ms)
@@ -180,7 +172,7 @@ void fd_nap(const int *fds, unsigned fd_count, uint64_t ns)
     do                                                                                                                 \
         count = (call);                                                                                                \
     while (count < 0 && errno == EINTR);                                                                               \
-    return outcome(count, errno_before)
+    return fd_outcome(count, errno_before)
 
 ssize_t fd_read(int fd, void *bytes, size_t size)
 {

@@ -22,6 +22,14 @@ static inline void fd_restore_errno(int errno_before)
         errno = errno_before;
 }
 
+/* What a system call gave, as a result: the value, or the negative errno, with errno as it was found. */
+static inline long fd_outcome(long value, int errno_before)
+{
+    long result = value < 0 ? -errno : value;
+    fd_restore_errno(errno_before);
+    return result;
+}
+
 /* Close *fd unless it is -1, and set it to -1. Never fails: on Linux the fd is gone whatever close says. */
 void fd_close(int *fd);
 

@@ -11,27 +11,19 @@
 
 enum { TMPFS_TYPE = 0x01021994 }; /* TMPFS_MAGIC of <linux/magic.h>, which does not come with every libc */
 
-/* What a system call that returned `value` failed with, or 0. */
-static int outcome(int value, int errno_before)
-{
-    int rc = value < 0 ? -errno : 0;
-    fd_restore_errno(errno_before);
-    return rc;
-}
-
 int memory_check_limit(size_t size)
 {
     int errno_before = errno;
     struct rlimit limit;
-    int rc = outcome(getrlimit(RLIMIT_FSIZE, &limit), errno_before);
+    int rc = (int)fd_outcome(getrlimit(RLIMIT_FSIZE, &limit), errno_before);
     return rc ? rc : size > limit.rlim_cur ? -EFBIG : 0;
 }
 
 static int fix_size(int fd, size_t size)
 {
     int errno_before = errno;
-    int rc = outcome(ftruncate(fd, (off_t)size), errno_before);
-    return rc ? rc : outcome(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), errno_before);
+    int rc = (int)fd_outcome(ftruncate(fd, (off_t)size), errno_before);
+    return rc ? rc : (int)fd_outcome(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), errno_before);
 }
 
 int memory_create(const char *name, size_t size)
@@ -65,7 +57,7 @@ int memory_map(int fd, size_t size, int protection, void **data_out)
 {
     int errno_before = errno;
     void *data = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
-    int rc = outcome(data == MAP_FAILED ? -1 : 0, errno_before);
+    int rc = (int)fd_outcome(data == MAP_FAILED ? -1 : 0, errno_before);
     if (!rc)
         *data_out = data;
     return rc;
@@ -78,7 +70,7 @@ int memory_map_alone(int fd, size_t size, int protection, void **data_out)
     int rc = memory_map(fd, size, protection, &data);
     if (rc)
         return rc;
-    rc = outcome(madvise(data, size, MADV_DONTFORK), errno_before);
+    rc = (int)fd_outcome(madvise(data, size, MADV_DONTFORK), errno_before);
     if (rc)
         munmap(data, size);
     else
