@@ -34,13 +34,19 @@ int local_make_lifeline(int ends_out[2])
     return error;
 }
 
+/* That one of a worker's own fds which becomes `number` there. */
+static int *own_fd(int worker_fds[CHILD_FD_COUNT], int number)
+{
+    return &worker_fds[number - CHILD_IN_FD];
+}
+
 static int make_request_pipe(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
 {
     int ends[2];
     int error = fd_pipe(ends);
     if (error)
         return error;
-    worker_fds[0] = ends[0];
+    *own_fd(worker_fds, CHILD_IN_FD) = ends[0];
     int fd = fd_take_unbreakable(ends[1]);
     if (fd < 0)
         return fd;
@@ -55,7 +61,7 @@ static int make_reply_pipe(struct backend_child *child, int worker_fds[CHILD_FD_
     if (error)
         return error;
     child->reply_fd = ends[0];
-    worker_fds[1] = ends[1];
+    *own_fd(worker_fds, CHILD_OUT_FD) = ends[1];
     return fd_set_nonblocking(child->reply_fd);
 }
 
@@ -66,7 +72,7 @@ static int make_socket(struct backend_child *child, int worker_fds[CHILD_FD_COUN
     if (error)
         return error;
     child->socket_fd = ends[0];
-    worker_fds[3] = ends[1];
+    *own_fd(worker_fds, CHILD_SOCKET_FD) = ends[1];
     return fd_set_nonblocking(child->socket_fd);
 }
 
@@ -93,7 +99,7 @@ int local_make_channels(struct backend_child *child, const struct backend_greeti
         error = local_make_lifeline(lifeline);
     if (error)
         return error;
-    worker_fds[2] = lifeline[0];
+    *own_fd(worker_fds, CHILD_LIFELINE_FD) = lifeline[0];
     child->lifeline_fd = lifeline[1];
     return put_greeting(child, greeting);
 }
@@ -188,9 +194,12 @@ void local_image_clear(struct local_image *image)
 
 /* ---- starting ---------------------------------------------------------------------------------------------------- */
 
-static int open_pidfd(pid_t pid)
+/* The pidfd of a new process, above stdio: the one that clone gave, else one by its pid. A negative errno: there is
+ * none. */
+static void settle_pidfd(struct local_process *process)
 {
-    return fd_take_above_stdio((int)syscall(SYS_pidfd_open, pid, 0));
+    int fd = process->pidfd < 0 ? (int)syscall(SYS_pidfd_open, process->pid, 0) : process->pidfd;
+    process->pidfd = fd_take_above_stdio(fd);
 }
 
 /* Valgrind up to 3.19 does not know pidfd_open, but clone gives a pidfd. To libc that is no fork: its atfork handlers
@@ -260,7 +269,7 @@ int local_exec(const struct local_image *image, enum child_role role, const int 
     int error = clone_and_exec(image, &plan, &process);
     if (error)
         return error;
-    process.pidfd = process.pidfd < 0 ? open_pidfd(process.pid) : fd_take_above_stdio(process.pidfd);
+    settle_pidfd(&process);
     if (plan.error)
         return discard(&process, -plan.error);
     if (process.pidfd < 0)
@@ -326,7 +335,7 @@ int local_fork(const struct local_original *original, const int fds[CHILD_FD_COU
     child_restore_signals(&saved);
     fd_close(&place);
     if (!error) {
-        process.pidfd = process.pidfd < 0 ? open_pidfd(process.pid) : fd_take_above_stdio(process.pidfd);
+        settle_pidfd(&process);
         error = process.pidfd < 0 ? discard(&process, process.pidfd) : 0;
     }
     fd_restore_errno(errno_before);

@@ -1,8 +1,8 @@
 /* local: children of this very process.
  *
  * What `fork`, `spawn` and the forkserver (for its server, and within the server for the workers) have in common: the
- * three pipes of a worker, the two ways to make a process, signals by pidfd, and taking the exit status of exactly one
- * process. Not a start method itself; it keeps no state of its own.
+ * three pipes and the socket of a worker, the two ways to make a process, signals by pidfd, and taking the exit status
+ * of exactly one process. Not a start method itself; it keeps no state of its own.
  *
  * Must not know: pools, frames, which start method calls. */
 #ifndef PROCPOOL_LOCAL_H
@@ -15,7 +15,7 @@
 
 /* Make the three pipes and the socket of a worker: this process's ends go into *child, the worker's into worker_fds in
  * the order of CHILD_IN_FD, and the greeting into the first. 0 or a negative errno; what was made stays in both, to be
- * closed by the two functions below. */
+ * closed by local_drop_child and local_close_fds. */
 int local_make_channels(struct backend_child *child, const struct backend_greeting *greeting,
                         int worker_fds[CHILD_FD_COUNT]);
 
