@@ -13,7 +13,7 @@ void loop_aim(struct loop *loop, struct loop_glance *glance_out)
     unsigned busy = loop->sched.busy_count;
     glance_out->count = 0;
     for (unsigned slot = 0; busy <= LOOP_GLANCED && slot < loop->sched.slot_count && glance_out->count < busy; slot++)
-        if (sched_head(&loop->sched, slot) && loop->peers[slot].watched)
+        if (sched_head(&loop->sched, slot) && loop->peers[slot].watches_replies)
             glance_out->slots[glance_out->count++] = slot;
     atomic_store_explicit(&loop->is_glanced_at, glance_out->count > 0, memory_order_release);
 }
@@ -34,7 +34,7 @@ void loop_look_away(struct loop *loop)
 void loop_take_glanced(struct loop *loop, const struct loop_glance *glance)
 {
     for (unsigned i = 0; i < glance->count; i++)
-        if (loop->peers[glance->slots[i]].watched) /* it may be another worker's by now */
+        if (loop->peers[glance->slots[i]].watches_replies) /* it may be another worker's by now */
             loop_take_replies(loop, glance->slots[i]);
 }
 

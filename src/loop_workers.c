@@ -38,9 +38,9 @@ static void watch_output(struct loop *loop, unsigned slot, bool wanted)
 
 static void stop_reading(struct loop *loop, struct peer *peer)
 {
-    if (peer->watched)
+    if (peer->watches_replies)
         unwatch(loop, peer->child.reply_fd);
-    peer->watched = false;
+    peer->watches_replies = false;
 }
 
 /* Nothing more for a worker that is being killed, or cannot answer. */
@@ -102,10 +102,10 @@ static void note_failed_start(struct loop *loop, int error, const struct peer *p
 static int listen_if_known(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
-    if (!peer->child.pid || peer->was_watched)
+    if (!peer->child.pid || peer->was_listened_to)
         return 0;
     int rc = loop_watch(loop, peer->child.reply_fd, slot, ABOUT_REPLIES, EPOLLIN);
-    peer->watched = peer->was_watched = !rc;
+    peer->watches_replies = peer->was_listened_to = !rc;
     return rc;
 }
 
@@ -250,7 +250,7 @@ static bool take_news(struct loop *loop, unsigned slot)
 void loop_take_replies(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
-    if (peer->was_watched && !peer->watched)
+    if (peer->was_listened_to && !peer->watches_replies)
         return; /* its stream has ended */
     while (peer_may_say_more(peer) && take_news(loop, slot))
         ;
@@ -290,7 +290,7 @@ static void describe_failed_start(struct loop *loop, struct peer *peer)
     note_failed_start(loop, POOL_EBROKEN, peer, what);
 }
 
-static void note_end(struct loop *loop, unsigned slot, const struct child_exit *how, const char *backend_text)
+static void record_end(struct loop *loop, unsigned slot, const struct child_exit *how, const char *backend_text)
 {
     struct peer *peer = &loop->peers[slot];
     peer->end = *how;
@@ -332,7 +332,7 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
     if (rc)
         return;
     loop_read_replies(loop, slot); /* everything that it had said */
-    note_end(loop, slot, &how, text);
+    record_end(loop, slot, &how, text);
     describe_failed_start(loop, peer);
     sched_unread(&loop->sched, slot, peer_read_position(peer));
     stop_reading(loop, peer);

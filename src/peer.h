@@ -47,9 +47,10 @@ struct peer {
     bool greets_late; /* starts afresh: what is sent before its hello would be lost with the old image */
     bool large_pipes;
     enum { PEER_EXPECTS_HELLO, PEER_EXPECTS_READY, PEER_EXPECTS_RESULTS } expects;
-    bool watched, watches_output, watches_exit; /* by the loop's epoll: reply_fd; request_fd; exit_fd */
-    bool watches_end;                           /* pidfd, where that is another and the pipe was closed */
-    bool was_watched;                           /* its reply_fd */
+    /* what the loop's epoll watches of it */
+    bool watches_replies, watches_output, watches_exit; /* reply_fd; request_fd; exit_fd */
+    bool watches_end;                                   /* pidfd, where that is another and the pipe was closed */
+    bool was_listened_to;                               /* reply_fd was watched: from when its pid was known */
 
     /* the frame that is being read */
     bool in_body;

@@ -13,7 +13,7 @@
 #define SHORTEST_NAP_NS UINT64_C(200000) /* what it takes to fall asleep and to wake up is small beside this */
 /* What may gather meanwhile: half a small pipe, since a worker waits where it is full. */
 #define REPORT_BYTES UINT64_C(32768)
-enum { HEADER_BYTES = 32 };
+enum { FRAME_BYTES = 32 }; /* of a report beside its results, about: less where small replies go together */
 
 /* In how many frames the worker tells of so many of the span's items: of a run in few. */
 static uint64_t count_frames(const struct span *span, uint64_t items)
@@ -28,7 +28,7 @@ static uint64_t enough_ns(const struct sched_slot *slot)
     for (const struct span *span = slot->flight.head; span; span = span->next) {
         uint64_t behind = span->count - (span == slot->flight.head);
         ns += behind * span->job->least_ns;
-        bytes += behind * span->job->reply_bytes + count_frames(span, behind) * HEADER_BYTES;
+        bytes += behind * span->job->reply_bytes + count_frames(span, behind) * FRAME_BYTES;
     }
     return bytes <= REPORT_BYTES ? ns : ns / (bytes / REPORT_BYTES + 1);
 }

@@ -78,8 +78,8 @@ void sched_note_capacity(struct sched *sched, struct sched_slot *slot)
     bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && has_time && !holds_on &&
                      slot->flight.bytes < SCHED_QUEUED_BYTES && !slot->owes;
     bit_set(sched->idle, i, takes && !head && !slot->owes);
-    bool is_short = head && !head->suspect && !head->job->alone && job_item_ns(head->job);
-    bit_set(sched->room, i, takes && may_queue && is_short);
+    bool has_known_cost = head && !head->suspect && !head->job->alone && job_item_ns(head->job);
+    bit_set(sched->room, i, takes && may_queue && has_known_cost);
     bool is_due = ready && slot->owes && !slot->broadcast.count;
     bit_set(sched->owing, i, is_due);
     if (is_due)
