@@ -65,30 +65,45 @@ void sched_command(struct sched *sched, struct sched_slot *slot, unsigned comman
     sched_ask(sched, QUESTION_COMMANDS);
 }
 
+/* Whether more can wait behind what it has: that is of known cost, and not much in number, time and bytes. A lone item may
+ * take as long as it likes, since what is behind it can be taken back. Not behind the lone one that a worker begins with:
+ * it has no page yet by which it could be asked. */
+static bool may_queue(const struct sched *sched, const struct sched_slot *slot)
+{
+    const struct flight *flight = &slot->flight;
+    const struct span *head = flight->head;
+    if (!head || head->suspect || head->job->alone || !job_item_ns(head->job) || slot->owes)
+        return false;
+    bool is_lone = !head->next && head->count == 1;
+    if (is_lone && !slot->has_ended && sched->config.workers > 1)
+        return false;
+    bool has_time = flight->cost_ns < SCHED_QUEUED_NS || (is_lone && slot->has_ended);
+    return has_time && flight->run_count < SCHED_MAX_RUNS && flight->bytes < SCHED_QUEUED_BYTES;
+}
+
+/* Whether something waits behind its first item that another could have instead. */
+static bool has_tail(const struct sched *sched, const struct sched_slot *slot)
+{
+    const struct span *head = slot->flight.head;
+    return slot->state == SLOT_READY && head && !head->suspect && (head->next || head->count > 1) && !slot->asked &&
+           sched->config.workers > 1;
+}
+
 /* Whether a slot can be sent items now: at once, or behind what it has. */
 void sched_note_capacity(struct sched *sched, struct sched_slot *slot)
 {
     unsigned i = (unsigned)(slot - sched->slots);
     bool ready = slot->state == SLOT_READY && !slot->flight.taken; /* what it has to step over comes first */
     bool takes = ready && !slot->worn && slot->tasks_left;
-    const struct span *head = slot->flight.head;
-    bool is_lone = head && !head->next && head->count == 1;
-    bool holds_on = is_lone && !slot->has_ended && sched->config.workers > 1; /* to all that is behind its first item */
-    bool has_time = slot->flight.cost_ns < SCHED_QUEUED_NS || (is_lone && slot->has_ended);
-    bool may_queue = slot->flight.run_count < SCHED_MAX_RUNS && has_time && !holds_on &&
-                     slot->flight.bytes < SCHED_QUEUED_BYTES && !slot->owes;
-    bit_set(sched->idle, i, takes && !head && !slot->owes);
-    bool has_known_cost = head && !head->suspect && !head->job->alone && job_item_ns(head->job);
-    bit_set(sched->room, i, takes && may_queue && has_known_cost);
     bool is_due = ready && slot->owes && !slot->broadcast.count;
+    bool tail = has_tail(sched, slot);
+    bit_set(sched->idle, i, takes && !slot->flight.head && !slot->owes);
+    bit_set(sched->room, i, takes && may_queue(sched, slot));
     bit_set(sched->owing, i, is_due);
+    bit_set(sched->tails, i, tail);
     if (is_due)
         sched_ask(sched, QUESTION_PARTS);
-    bool has_tail =
-        slot->state == SLOT_READY && head && !head->suspect && (head->next || head->count > 1) && !slot->asked;
-    has_tail = has_tail && sched->config.workers > 1;
-    bit_set(sched->tails, i, has_tail);
-    if (has_tail)
+    if (tail)
         sched_look_at(sched, sched_stalls_ns(slot));
     sched_ask(sched, sched->queue ? QUESTION_SENDS : QUESTION_TAKES);
 }
