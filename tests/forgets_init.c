@@ -5,8 +5,8 @@
  *     FORGETS_INIT_LATE=1                   calls pool_init() in main, so that only the constructor is at fault
  *     FORGETS_INIT_USER=UID                 becomes that user, after pool_init()
  *
- * Appends one line for each image that it runs in to the file $FORGETS_INIT_LOG, so that a fork bomb would show, and one
- * for each that comes to main, or past pool_init() there; prints the errors of pool_create. Needs to be built as
+ * Appends one line for each image that it runs in to the file $FORGETS_INIT_LOG, so that a fork bomb would show, and
+ * one for each that comes to main, or past pool_init() there; prints the errors of pool_create. Needs to be built as
  * `forgets_init` beside `conformance`, linked with procpool. */
 #include <fcntl.h>
 #include <procpool.h>
