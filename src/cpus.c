@@ -268,7 +268,7 @@ unsigned cpus_of_cgroups(const char *cgroups, const char *mounts)
 
 unsigned cpus_available(void)
 {
-    char *cgroups = read_text("/proc/self/cgroup"), *mounts = read_text("/proc/self/mountinfo");
+    char *cgroups = read_text("/proc/thread-self/cgroup"), *mounts = read_text("/proc/thread-self/mountinfo");
     unsigned limit = cgroups && mounts ? cpus_of_cgroups(cgroups, mounts) : 0;
     free(cgroups);
     free(mounts);

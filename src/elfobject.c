@@ -112,7 +112,7 @@ typedef int mapping_fn(void *arg, const struct mapping *mapping);
 
 static int visit_mappings(mapping_fn *visit, void *arg)
 {
-    FILE *maps = fopen("/proc/self/maps", "re");
+    FILE *maps = fopen("/proc/thread-self/maps", "re");
     if (!maps)
         return -errno;
     char *line = NULL;

@@ -61,7 +61,7 @@ int fd_dup(int fd)
     return dup_above_stdio(fd);
 }
 
-int fd_open(const char *path, int flags)
+static int try_open(const char *path, int flags)
 {
     int errno_before = errno;
     int fd;
@@ -71,6 +71,21 @@ int fd_open(const char *path, int flags)
     fd = fd_take_above_stdio(fd);
     fd_restore_errno(errno_before);
     return fd;
+}
+
+/* What the kernel has in /proc/self belongs to the thread of main, and goes when that ends before the others. Not at
+ * once by the second name: valgrind knows some files by their first. */
+int fd_open(const char *path, int flags)
+{
+    static const char self[] = "/proc/self/", thread_self[] = "/proc/thread-self/";
+    char other[64];
+    int fd = try_open(path, flags);
+    size_t rest = strlen(path) - (sizeof self - 1) + 1;
+    if (fd != -ENOENT || strncmp(path, self, sizeof self - 1) || sizeof thread_self - 1 + rest > sizeof other)
+        return fd;
+    memcpy(other, thread_self, sizeof thread_self - 1);
+    memcpy(other + sizeof thread_self - 1, path + sizeof self - 1, rest);
+    return try_open(other, flags);
 }
 
 /* Both of a pair of new fds above stdio, or none. */

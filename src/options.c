@@ -99,7 +99,7 @@ static int workers_by_environment(unsigned *workers_out)
 static unsigned workers_by_fds(void)
 {
     struct rlimit limit;
-    DIR *directory = opendir("/proc/self/fd");
+    DIR *directory = opendir("/proc/thread-self/fd");
     if (!directory || getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY) {
         if (directory)
             closedir(directory);

@@ -1,8 +1,11 @@
 /* conformance_thread: one pool and many threads: they share its tasks and its driving place, and wake each other. */
 #include "conformance_deeds.h"
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { THREADS = 8, EACH = 60, SHORT_MS = 50 };
 
@@ -539,6 +542,47 @@ static void task_of_one_thread_runs_while_another_one_drives(void)
     EXPECT_OK(pool_destroy(scene.pool));
 }
 
+/* ---- without the thread of main ---- */
+
+static int add_one_or_die(const void *item, void *result, void *state)
+{
+    (void)state;
+    if (*(const int *)item == 50)
+        raise(SIGKILL);
+    *(int *)result = *(const int *)item + 1;
+    return 0;
+}
+
+static void *use_pool_without_main(void *unused)
+{
+    char exe[16];
+    int items[100], results[100];
+    for (uint64_t since_ms = now_ms(); readlink("/proc/self/exe", exe, sizeof exe) >= 0;)
+        EXPECT(have_patience(since_ms));
+    struct pool_options options = method_options(0);
+    options.max_tasks_per_worker = 30;
+    struct pool *pool = make_pool_with(&options);
+    for (int i = 0; i < 100; i++)
+        items[i] = i;
+    EXPECT_INT(pool_map(pool, add_one_or_die, items, sizeof *items, results, sizeof *results, 100), POOL_ECRASH);
+    EXPECT_INT(results[99], 100);
+    EXPECT_OK(pool_destroy(pool));
+    _exit(0);
+    return unused;
+}
+
+static int leave_main(void *unused)
+{
+    pthread_t thread;
+    EXPECT_OK(pthread_create(&thread, NULL, use_pool_without_main, unused));
+    pthread_exit(NULL);
+}
+
+static void threads_may_outlive_that_of_main(void)
+{
+    in_another_process(leave_main, NULL);
+}
+
 const struct conformance_case thread_cases[] = {
     CASE(threads_wait_for_their_own_tasks),
     CASE(threads_wait_in_any_order),
@@ -556,5 +600,6 @@ const struct conformance_case thread_cases[] = {
     CASE(threads_in_next_get_a_task_each),
     CASE(thread_in_next_learns_that_there_is_none_left),
     CASE(task_of_one_thread_runs_while_another_one_drives),
+    CASE(threads_may_outlive_that_of_main),
     {0},
 };
