@@ -1,5 +1,6 @@
 #include "error.h"
 #include "procpool.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,25 @@ const char *pool_strerror(int error)
         if (texts[i].error == error)
             return texts[i].text;
     return error < 0 && error > -4096 ? strerror(-error) : "unknown procpool error";
+}
+
+static const struct {
+    int error;
+    const char *text;
+} advice[] = {
+    {-EAGAIN, ": raise the limit on processes (ulimit -u, or pids.max of the container)"},
+    {-EMFILE, ": raise the limit on fds (ulimit -n)"},
+    {-E2BIG, ": the environment is too large to start a program with"},
+    {-ENOENT, ": is /proc mounted, in this root directory?"},
+    {-EPERM, ": the effective user and group must be the real ones, but for \"fork\""},
+};
+
+const char *error_advice(int error)
+{
+    for (size_t i = 0; i < sizeof advice / sizeof *advice; i++)
+        if (advice[i].error == error)
+            return advice[i].text;
+    return "";
 }
 
 const char *pool_message(void)

@@ -11,6 +11,9 @@ int error_set(int error, const char *format, ...) __attribute__((format(printf, 
 /* Set it to what pool_strerror says, with what was being done. */
 int error_system(int error, const char *doing);
 
+/* What to do about an error that the system has given to the start of a process: ": do this", or "". */
+const char *error_advice(int error);
+
 /* Replace what a terminal would act on. Texts may come from a worker. */
 void error_make_printable(char *text);
 

@@ -1,5 +1,6 @@
 /* loop_workers: one worker's fds, from its start to its end: what is watched of it, what it says, and how it ended. See
  * loop.h. */
+#include "error.h"
 #include "fd.h"
 #include "loop_inner.h"
 #include "procpool.h"
@@ -150,7 +151,8 @@ static int adopt(struct loop *loop, const struct loop_start *start, struct backe
 static void refuse_start(struct loop *loop, unsigned slot, int error, const char *text)
 {
     char what[WHAT_BYTES];
-    snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(error), *text ? ": " : "", text);
+    snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(error),
+             *text ? ": " : error_advice(error), text);
     note_failed_start(loop, error, NULL, what);
     loop->start_refused = true;
     sched_not_started(&loop->sched, slot);

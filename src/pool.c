@@ -122,8 +122,8 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
         rc = loop_init(&pool->loop, &loop);
     if (!rc)
         return 0;
-    error_set(rc, "making a pool of start method \"%s\": %s%s%s", backend->name, pool_strerror(rc), *text ? ": " : "",
-              text);
+    error_set(rc, "making a pool of start method \"%s\": %s%s%s", backend->name, pool_strerror(rc),
+              *text ? ": " : error_advice(rc), text);
     backend->close(loop.backend_state);
     free(loop.config);
     return rc;

@@ -413,12 +413,32 @@ static int live_without_processes(void *unused)
         return 0; /* the limit does not hold here */
     }
     expect_refusal(&options, -EAGAIN);
+    EXPECT_TEXT(pool_message(), "ulimit -u");
     return unused != NULL;
 }
 
 static void no_room_for_processes_is_that_error(void)
 {
     in_another_process(live_without_processes, NULL);
+}
+
+static int live_without_proc(void *root)
+{
+    struct pool_options options = method_options(2);
+    struct pool *pool = (struct pool *)&pool;
+    if (chroot(root))
+        return 0; /* not root */
+    EXPECT_INT(pool_create(&options, &pool), -ENOENT);
+    EXPECT(pool == (struct pool *)&pool);
+    EXPECT_TEXT(pool_message(), "/proc");
+    return 0;
+}
+
+static void no_proc_is_that_error(void)
+{
+    char root[CASE_PATH_BYTES];
+    EXPECT_OK(mkdir(case_path("root", root), 0700));
+    in_another_process(live_without_proc, root);
 }
 
 /* ---- users ---- */
@@ -430,6 +450,7 @@ static int live_as_another_user(void *unused)
     if (seteuid(65534))
         return 0; /* not root */
     expect_refusal(&options, -EPERM);
+    EXPECT_TEXT(pool_message(), "effective user");
     EXPECT_OK(seteuid(0));
     EXPECT_OK(setegid(65534));
     expect_refusal(&options, -EPERM);
@@ -571,6 +592,7 @@ const struct conformance_case refusal_cases[] = {
     CASE(forty_fds_are_enough),
     CASE(few_fds_are_enough_or_refused),
     CASE(no_room_for_processes_is_that_error),
+    CASE(no_proc_is_that_error),
     CASE_IF(NEEDS_INIT, effective_user_that_is_not_the_real_one_is_refused),
     {"workers_that_are_given_other_rights_end_before_main", workers_that_are_given_other_rights_end_before_main,
      NEEDS_INIT, PRINTS},
