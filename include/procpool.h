@@ -39,6 +39,7 @@
  *   - Options structs carry their size; initialise them with the matching …_INIT and set fields by name. In every
  *     field zero means the default. A size of 0 or above 4096 is -EINVAL; a struct longer than the library knows, with
  *     something set beyond what it knows, is -E2BIG.
+ *   - A time that is too long for a count of nanoseconds is -EINVAL. Up to 292 years it never is.
  *
  * Links as `procpool` (pkg-config procpool, or CMake's procpool::procpool). MIT licence. */
 #ifndef PROCPOOL_H

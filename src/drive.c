@@ -350,7 +350,8 @@ int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out
 {
     uint64_t now_ns = timeout_ms > 0 ? loop_now_ns() : 0; /* what need not wait need not ask */
     if (timeout_ms < POOL_FOREVER || timeout_ms > (int64_t)((UINT64_MAX - now_ns) / 1000001u))
-        return error_set(-EINVAL, "%s: timeout_ms is %" PRId64 ": 0 or more, or POOL_FOREVER", function, timeout_ms);
+        return error_set(-EINVAL, "%s: timeout_ms is %" PRId64 ": 0 or more, at most 292 years, or POOL_FOREVER",
+                         function, timeout_ms);
     *until_ns_out = timeout_ms == POOL_FOREVER ? DRIVE_FOREVER : now_ns + (uint64_t)timeout_ms * 1000000u;
     return 0;
 }

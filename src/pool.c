@@ -338,7 +338,8 @@ int pool_check_deadline(int64_t timeout_ms)
 {
     if (timeout_ms >= 0 && timeout_ms <= INT64_MAX / 1000000)
         return 0;
-    return error_set(-EINVAL, "timeout_ms is %lld: 0 for none, else a positive number of milliseconds",
+    return error_set(-EINVAL,
+                     "timeout_ms is %lld: 0 for none, else a positive number of milliseconds, at most 292 years",
                      (long long)timeout_ms);
 }
 

@@ -707,6 +707,7 @@ static void malformed_arguments_about_tasks_are_refused(void)
     EXPECT_INT(pool_next(pool, -2, &none), -EINVAL);
     EXPECT_INT(pool_next(pool, INT64_MIN, &none), -EINVAL);
     EXPECT_INT(pool_next(pool, INT64_MAX, &none), -EINVAL); /* more than can be counted in ns */
+    EXPECT_TEXT(pool_message(), "292 years");
     EXPECT(!none);
     EXPECT_INT(pool_wait(NULL, 0), -EINVAL);
     EXPECT_INT(pool_wait(task, -2), -EINVAL);
