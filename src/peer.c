@@ -285,7 +285,8 @@ static enum peer_news take_hello(struct peer *peer, struct peer_report *report)
         return PEER_GARBAGE;
     size_t own_size = callable_library_id(own_id);
     if (hello.version != WIRE_VERSION || hello.id_size != own_size || memcmp(hello.id, own_id, own_size) != 0) {
-        report->text = "the worker runs another build of libprocpool: restart the program";
+        report->text = "the worker runs another build of libprocpool: restart the program, or, if it and its "
+                       "plug-ins have a copy of the library each, link them with the shared one";
         return PEER_FAILED;
     }
     peer->expects = PEER_EXPECTS_READY;
