@@ -1,3 +1,7 @@
+/* borrow: see borrow.h.
+ *
+ * A number that was announced is held by a reply; or owed to the worker: its bit is in `returned`, or in `given_up`
+ * where the memory is unmapped here already; or the worker may use it for its next reply. */
 #include "borrow.h"
 #include "bits.h"
 #include "memory.h"

@@ -1,3 +1,4 @@
+/* buf: see buf.h. Numbers are put together byte by byte: neither the machine's byte order nor alignment matters. */
 #include "buf.h"
 #include <string.h>
 

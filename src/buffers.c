@@ -1,3 +1,8 @@
+/* buffers: see buffers.h.
+ *
+ * They are kept in the order of their addresses, since pointers are looked up far more often than buffers are made. One
+ * that was freed stays mapped, and in the list, until nothing under way lies in it: so its address cannot come again
+ * before. */
 #include "buffers.h"
 #include "bits.h"
 #include "fd.h"

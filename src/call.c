@@ -1,3 +1,5 @@
+/* call: see call.h. A reply is in malloc'd memory or in shared memory, and moves with its bytes when the other kind is
+ * asked for. */
 #include "call.h"
 #include "pages.h"
 #include <stdarg.h>

@@ -1,3 +1,8 @@
+/* chan: see chan.h.
+ *
+ * What goes out is a list of pieces. Those that are copied lie in one array, which moves as it grows: so they are known
+ * by offsets. What comes in goes through the staging buffer, but for bodies that are read to where they belong; that
+ * begins when the staging buffer is empty. */
 #include "chan.h"
 #include "fd.h"
 #include "first.h"

@@ -1,3 +1,4 @@
+/* chunk: see chunk.h. What is wanted comes first, then every bound on it. */
 #include "chunk.h"
 
 #define CHUNK_NS          UINT64_C(500000) /* handing it over costs less than a percent of this */

@@ -1,3 +1,5 @@
+/* claims: see claims.h. Both sides change one word of 64 bits, so that each sees either all or nothing of what the
+ * other did. */
 #include "claims.h"
 #include "fd.h"
 #include "memory.h"

@@ -1,3 +1,5 @@
+/* drive: see drive.h. The object and its lock; who is inside; what is told when tasks have ended; the turn of whoever
+ * waits. */
 #include "drive.h"
 #include "fd.h"
 #include "procpool.h"

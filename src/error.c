@@ -1,3 +1,4 @@
+/* error: see error.h. The message is the thread's own: it needs no lock and nobody has to free it. */
 #include "error.h"
 #include "procpool.h"
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* flight: see flight.h. The sums (runs, cost, bytes) are at any time those of the spans in the queue. */
 #include "flight.h"
 #include <utlist.h>
 

@@ -1,3 +1,8 @@
+/* functions: see functions.h.
+ *
+ * A number means one function for good, but a pointer need not: an object may be unloaded, and another loaded where it
+ * was. So a pointer is described anew when anything has been loaded or unloaded since, and gets another number when it
+ * has come to mean something else; but not one of the executable's own code that was asked for last. */
 #define HASH_NONFATAL_OOM 1 /* uthash would exit the program */
 #include "functions.h"
 #include <errno.h>

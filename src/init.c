@@ -1,4 +1,5 @@
-/* init: pool_init, and what a process becomes by it. */
+/* init: pool_init, and what a process becomes by it. The one place where the pool's side and the worker's meet.
+ * Must not know: what either does. */
 #include "backend.h"
 #include "child.h"
 #include "pool.h"

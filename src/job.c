@@ -1,3 +1,4 @@
+/* job: see job.h. Pending spans stand in the order of their indices and do not overlap. */
 #include "job.h"
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,5 @@
+/* lane: see lane.h. Gaps leave the ring at its front alone, so it is as long as what lies between the oldest item that
+ * has not ended and the newest. */
 #include "lane.h"
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,5 @@
+/* lanes: see lanes.h. A lane begins with its job, and a task with its item: by that a job of the scheduler's leads back
+ * to the lane, and an item of it to the task. */
 #include "lanes.h"
 #include <errno.h>
 #include <stdlib.h>

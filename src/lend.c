@@ -1,3 +1,7 @@
+/* lend: see lend.h.
+ *
+ * A region's number is its place in the array. As long as it lives it keeps its size; when a larger one is needed
+ * another takes its place, and is announced to the parent under the same number. */
 #include "lend.h"
 #include "fd.h"
 #include "memory.h"

@@ -1,3 +1,5 @@
+/* loop: passes over what has happened, the effects that follow, set-up. See loop.h, and loop_inner.h for the other
+ * rooms. */
 #include "loop.h"
 #include "bits.h"
 #include "fd.h"

@@ -1,4 +1,5 @@
-/* map: the map functions. Checks what the caller gave, lays it out as a job, and runs the job in a pool or in place. */
+/* map: the map functions. Checks what the caller gave, lays it out as a job, and runs the job in a pool or in place.
+ * Must not know: workers, how a pool is driven. */
 #include "error.h"
 #include "options.h"
 #include "place.h"

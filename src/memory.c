@@ -1,3 +1,4 @@
+/* memory: see memory.h. What keeps it from shrinking are the seals of a memfd. */
 #include "memory.h"
 #include "fd.h"
 #include <errno.h>

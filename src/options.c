@@ -1,3 +1,5 @@
+/* options: see options.h. First what is the same for every struct, then what pool_options says: numbers, the start
+ * method, how many workers. */
 #include "options.h"
 #include "cpus.h"
 #include "error.h"

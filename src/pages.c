@@ -1,3 +1,4 @@
+/* pages: see pages.h. What madvise says to the hint is of no interest. */
 #include "pages.h"
 #include <errno.h>
 #include <stdint.h>

@@ -1,3 +1,4 @@
+/* place: see place.h. Outcomes are put as loop_items.c puts them, but for the worker in them. */
 #include "place.h"
 #include "call.h"
 #include <inttypes.h>

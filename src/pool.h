@@ -1,5 +1,14 @@
 /* pool: what the rooms of the public API share: a pool from outside.
  *
+ *   pool.c        pools come and go; a job is run to its end; the default pool
+ *   map.c         maps
+ *   submit.c      one task at a time
+ *   stream.c      a source and a sink
+ *   broadcast.c   a task on every worker
+ *   share.c       shared buffers
+ *   process.c     event loops; numbers
+ *   init.c        pool_init
+ *
  * Must not know: how items and results are laid out (map.c, submit.c, stream.c). */
 #ifndef PROCPOOL_POOL_H
 #define PROCPOOL_POOL_H

@@ -1,4 +1,5 @@
-/* process: a pool in a program with an event loop, and its numbers. */
+/* process: a pool in a program with an event loop, and its numbers.
+ * Must not know: whose tasks have ended. */
 #include "error.h"
 #include "fd.h"
 #include "options.h"

@@ -1,3 +1,5 @@
+/* regions: see regions.h. The parent uses small numbers again and again; one that is beyond reason is refused like one
+ * that there is no memory for. */
 #include "regions.h"
 #include "memory.h"
 #include <errno.h>

@@ -1,3 +1,6 @@
+/* registry: see registry.h.
+ *
+ * The order of locks, in all of the library: the default pool's, the registry's, then a pool's own. */
 #include "registry.h"
 #include <utlist.h>
 

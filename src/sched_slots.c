@@ -65,9 +65,9 @@ void sched_command(struct sched *sched, struct sched_slot *slot, unsigned comman
     sched_ask(sched, QUESTION_COMMANDS);
 }
 
-/* Whether more can wait behind what it has: that is of known cost, and not much in number, time and bytes. A lone item may
- * take as long as it likes, since what is behind it can be taken back. Not behind the lone one that a worker begins with:
- * it has no page yet by which it could be asked. */
+/* Whether more can wait behind what it has: that is of known cost, and not much in number, time and bytes. A lone item
+ * may take as long as it likes, since what is behind it can be taken back. Not behind the lone one that a worker begins
+ * with: it has no page yet by which it could be asked. */
 static bool may_queue(const struct sched *sched, const struct sched_slot *slot)
 {
     const struct flight *flight = &slot->flight;

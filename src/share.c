@@ -1,4 +1,5 @@
-/* share: the caller's memory that workers can map. See buffers.h. */
+/* share: the caller's memory that workers can map. See buffers.h.
+ * Must not know: who maps it, what lies in it. */
 #include "error.h"
 #include "pool.h"
 #include <errno.h>

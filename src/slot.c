@@ -1,3 +1,4 @@
+/* slot: see slot.h. The table, and nothing that would need an `if`. */
 #include "slot.h"
 
 struct cell {

@@ -1,3 +1,5 @@
+/* spin: see spin.h. A spin that did not pay doubles how many waits pass without one, a spin that did halves that
+ * again. */
 #include "spin.h"
 
 /* Between two looks there is a system call or two. Another process that had the CPU meanwhile takes more than this; so

@@ -1,3 +1,7 @@
+/* submit: see submit.h.
+ *
+ * Small tasks have a way of their own, there (submit_small) and back (take_ended): the lock is taken once, and there is
+ * no system call but for what is sent. */
 #include "submit.h"
 #include "call.h"
 #include "error.h"

@@ -1,3 +1,5 @@
+/* task: see task.h. What was taken or duplicated for the input goes when the task ends, all the rest when it is
+ * freed. */
 #include "task.h"
 #include "fd.h"
 #include <errno.h>

@@ -1,3 +1,5 @@
+/* transit: see transit.h. Both rings are taken and released together, by counters that the parent alone has: the worker
+ * is told offsets. */
 #include "transit.h"
 #include "fd.h"
 #include "memory.h"

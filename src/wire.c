@@ -1,3 +1,5 @@
+/* wire: see wire.h. Headers are checked against one table; for bodies that have a form there is a check of their
+ * own. */
 #include "wire.h"
 #include "buf.h"
 #include "procpool.h"

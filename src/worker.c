@@ -1,3 +1,5 @@
+/* worker: see worker.h. The handshake, what runs user code before the worker is ready, and a table of handlers for all
+ * requests. */
 #include "worker.h"
 #include "child.h"
 #include "fd.h"
