@@ -2,8 +2,8 @@
  *
  * One mutex covers a pool's loop and its tasks. A thread that waits drives the loop itself; when several wait, one
  * drives and the others sleep until something that they wait for has happened or the place is free. The mutex is
- * released only while epoll waits (and for callbacks, during which one of the others drives). A thread that ends
- * something without driving (a cancellation, say) wakes the one that drives.
+ * released only while the one that drives waits (and for callbacks, during which one of the others drives). A thread
+ * that ends something without driving (a cancellation, say) wakes the one that drives.
  *
  * For programs with an event loop there is one fd (see pool_fd): an epoll of the loop's own epoll and of an eventfd,
  * which is written when tasks have ended. The loop's is taken out while a thread drives, or the event loop would spin
@@ -30,10 +30,10 @@ struct pool {
     unsigned generation; /* of the process that made it */
     bool closing;        /* takes no new work */
     bool gone;           /* was destroyed; its memory goes with its last task */
-    bool driving;
-    struct spin spin;  /* of who drives */
-    unsigned users;    /* threads inside a call */
-    unsigned sleepers; /* threads that wait for `changed` */
+    bool driving;        /* some thread has the place */
+    struct spin spin;    /* of who drives */
+    unsigned users;      /* threads inside a call */
+    unsigned sleepers;   /* threads that wait for `changed` */
 
     /* tasks */
     struct slab small_tasks;
@@ -92,14 +92,14 @@ void drive_reset_thread(void);
 void drive_begin_call(void);
 void drive_end_call(void);
 
-/* Enter for new work, or only to use what there is; both lock, and nothing in between is a cancellation point. 0;
- * POOL_EFORKED, POOL_ECLOSED, POOL_EBROKEN with the thread's message set, and not locked. The last one out tells
- * pool_destroy, the others whose turn it is. */
+/* Enter for new work, or only to use what there is. 0, with the lock taken and no cancellation point until drive_leave;
+ * else POOL_EFORKED or, for new work, POOL_ECLOSED or POOL_EBROKEN, with the thread's message set. Who leaves wakes who
+ * sleeps in the pool: pool_destroy waits for the last to leave, others for the place. */
 int drive_enter_for_work(struct pool *pool);
 int drive_enter(struct pool *pool);
 void drive_leave(struct pool *pool);
-/* drive_enter_for_work for who neither waits nor makes a system call (but between drive_begin_call and drive_end_call)
- * until drive_unlock. */
+/* The same for who neither waits nor, but between drive_begin_call and drive_end_call, makes a system call until
+ * drive_unlock. */
 int drive_lock_for_work(struct pool *pool);
 
 /* Whether the pool, whose lock is held, takes work (still): 0; POOL_ECLOSED, POOL_EBROKEN with the thread's message

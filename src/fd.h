@@ -65,8 +65,8 @@ void fd_nap(const int *fds, unsigned fd_count, uint64_t ns);
 int fd_set_nonblocking(int fd);
 int fd_set_cloexec(int fd, bool cloexec);
 
-/* Number of bytes, 0 at end of file, -EAGAIN, or another negative errno. fd_write never raises SIGPIPE by contract of
- * its callers, not by itself. */
+/* Number of bytes, 0 at end of file, -EAGAIN, or another negative errno. That writing raises no SIGPIPE is for the
+ * caller to see to (fd_take_unbreakable). */
 ssize_t fd_read(int fd, void *bytes, size_t size);
 /* What is there, though the pipe blocks: else -EAGAIN. Pipes can do that since Linux 6.4, unless they were spliced;
  * elsewhere it is another errno, such as -EOPNOTSUPP. */

@@ -152,8 +152,8 @@ uint64_t job_live_run(const struct job *job, uint64_t first, uint64_t count);
 /* A lane's items that were handed to slot, or are JOB_NO_SLOT, JOB_NO_MORE. */
 void job_note_slot(const struct job *job, const struct span *span, unsigned slot);
 
-/* The job's pending spans, by their indices: put one (back) where it belongs, or take up to `count` items off the front
- * into *cut. take_whole moves the front span itself. */
+/* The job's pending spans, by their indices: put one (back) where it belongs; take the front one itself; or cut `count`
+ * items off it, fewer than it has, into *cut_out. */
 void job_push(struct job *job, struct span *span);
 struct span *job_take_whole(struct job *job);
 void job_cut(struct job *job, uint64_t count, struct span *cut_out);

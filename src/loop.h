@@ -1,9 +1,13 @@
 /* loop: the scheduler's hands: performs its effects on real workers and tells it what happens to them.
  *
- * One epoll watches every worker's reply pipe and exit fd, its request pipe while it is full, and one timerfd. A pass
- * reads everything that is readable, tells the scheduler, then lets it act on the time, then performs its effects.
- * Nothing here blocks but loop_wait, which touches nothing but the epoll and so may run without the pool's lock; every
- * other call needs it. What a pass has for a worker is written at its end, in one go.
+ * One epoll watches every worker's reply pipe and exit fd, its request pipe while it is full, its pidfd (if that is
+ * not the exit fd) once its reply pipe is closed, one timerfd and one eventfd. A pass reads everything that is
+ * readable, tells the scheduler, then lets it act on the time, then performs its effects; what it has for a worker is
+ * written at its end, in one go.
+ *
+ * Who waits does so in loop_wait, or where that is cheaper in loop_nap or by loop_glance again and again. These run
+ * without the pool's lock; every other call but loop_wake needs it, and none but loop_clear waits for what a process
+ * does.
  * Must not know: the public API's objects, threads, locks. */
 #ifndef PROCPOOL_LOOP_H
 #define PROCPOOL_LOOP_H
@@ -106,6 +110,7 @@ void loop_boot(struct loop *loop);
 
 /* A line about what the workers still do; "" when they are gone. */
 void loop_describe_rest(const struct loop *loop, char *text_out, size_t size);
+/* Add what was sent to workers, and what came from them. */
 void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in);
 
 /* Let the loop_wait that is under way, or the next, return. Safe without the lock. */

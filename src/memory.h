@@ -12,8 +12,8 @@
 /* `size` bytes, zero, that others may map by the fd and nobody can shrink. Above stdio. The fd or a negative errno. */
 int memory_create(const char *name, size_t size);
 
-/* Whether this process may have a file of that size, which such memory is, too: 0, -EFBIG, another negative errno. To
- * try would raise SIGXFSZ. */
+/* Whether RLIMIT_FSIZE lets this process have such memory, which counts as a file, of that size: 0; -EFBIG; another
+ * negative errno. Asked before, since to try would raise SIGXFSZ. */
 int memory_check_limit(size_t size);
 
 /* Whether fd is such memory, of at least `size` bytes. */

@@ -177,7 +177,7 @@ void sched_eof(struct sched *sched, unsigned slot);
 /* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not
  * begun. */
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
-void sched_gone(struct sched *sched, unsigned slot);   /* after EOF: its process has ended; how it did is told by */
+void sched_gone(struct sched *sched, unsigned slot);   /* after EOF: its process has ended; it is not known yet how */
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
 
 /* Whether what was added just now can wait for company: nobody is idle, nobody is to be started, nothing has ended by

@@ -6,6 +6,7 @@ struct cell {
     enum slot_action action;
 };
 
+/* TO and STAY say the same to the compiler; STAY tells the reader that the state is the row's own. */
 #define STAY(state, action)                                                                                            \
     {                                                                                                                  \
         SLOT_##state, SLOT_##action                                                                                    \

@@ -26,7 +26,7 @@ enum slot_event {
     SLOT_SAYS_ENDED,  /* items have ended */
     SLOT_SAYS_GARBAGE,
     SLOT_EOF,
-    SLOT_GONE, /* after EOF: its process has ended; how is told by the next */
+    SLOT_GONE, /* after EOF: its process has ended; how it did is told by SLOT_EXITED, later */
     SLOT_EXITED,
     SLOT_DUE,       /* the time limit of what it is doing has passed */
     SLOT_RESTART,   /* is worn out, and can start afresh in place */

@@ -22,7 +22,7 @@ struct spin {
     uint64_t last_ns;  /* when it last looked */
     bool first_look;   /* has not been told of yet */
     bool lost_cpu;     /* while it went on */
-    unsigned losses;   /* spins that did not pay less those that did */
+    unsigned losses;   /* spins that did not pay, minus those that did */
     unsigned passes;   /* waits to let pass */
 };
 

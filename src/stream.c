@@ -31,7 +31,7 @@ struct stream {
     struct pool_bytes held; /* taken, and no room for it yet */
     bool holds, at_end;
     int error;    /* why no more is taken: the caller's or ours */
-    bool stopped; /* by the caller: the sink wants no more */
+    bool stopped; /* by the caller, or since the source lied: the sink sees no more */
 };
 
 /* ---- the window ---- */

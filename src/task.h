@@ -43,10 +43,11 @@ struct pool_task {
     bool dropped; /* to be destroyed as soon as it has ended */
 };
 
-/* With a copy of input, or, if it lies in a buffer, with nothing but where it is; or, if owned_input is not NULL, with
- * that memory (input_size bytes), which is taken on success, and duplicates of fds. 0; -ENOMEM; or what duplicating an
- * fd failed with. slab: of task_init_slab, for a task that fits into a place of it; NULL: the task is malloc'd.
- * task_destroy: slab: the pool's. */
+/* The input: a copy of `input`; where that lies in `buffer` (not NULL), only a pointer to it; or owned_input (not
+ * NULL), malloc'd memory of input_size bytes, which is taken on success. fds are duplicated.
+ *   slab: of task_init_slab, for a task that fits into a place of it; NULL: the task is malloc'd. For task_destroy the
+ *   same, or the pool's.
+ * 0; -ENOMEM, -EOVERFLOW; or what duplicating an fd failed with. */
 int task_create(struct slab *slab, const void *input, size_t input_size, struct buffer *buffer, void *owned_input,
                 const int *fds, unsigned fd_count, struct pool_task **task_out);
 void task_destroy(struct slab *slab, struct pool_task *task);
@@ -80,8 +81,7 @@ struct task_outcome {
 };
 void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64_t now_ns);
 
-/* What is not needed any more now that it has ended: fds, and an input of its own. Closes fds only, where the memory
- * may be in use by a copy of this process. */
+/* Its fds alone: for a copy of this process, in which the task never ends. May run twice. */
 void task_close_fds(struct pool_task *task);
 
 /* With the lock or without: once true, the outcome may be read. */

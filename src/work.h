@@ -1,9 +1,9 @@
 /* work: what a worker does with one request: resolve a function, run a task, run a run.
  *
  * Requests are handled one after the other on one thread, so the worker's state is one struct. Results gather while
- * more work is at hand; they go at the latest 200 microseconds after the last report, between items, or a millisecond
- * where they are in place, and a stepwise item is reported before the next begins. The clock is read as often as items
- * warrant.
+ * more work is at hand and go, between items, some time after the last report: those of a run after 200 microseconds,
+ * or a millisecond where they are in place; those of tasks after 20. A stepwise item is reported before the next
+ * begins. The clock is read as often as items warrant.
  * Must not know: the handshake, how the process came about. */
 #ifndef PROCPOOL_WORK_H
 #define PROCPOOL_WORK_H
@@ -96,19 +96,19 @@ void work_next(struct wire_header *header_out);
 void work_read(void *destination, uint64_t size);
 bool work_read_input(const struct wire_header *request);
 
-/* Handlers of WIRE_CLAIMS, WIRE_TRANSIT, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN, WIRE_DISCARD, WIRE_FUNCTION, WIRE_TASK
- * and WIRE_RUN. */
+/* Handlers of WIRE_CLAIMS, WIRE_TRANSIT, WIRE_BUFFER, WIRE_UNMAP, WIRE_RETURN and WIRE_DISCARD, WIRE_FUNCTION,
+ * WIRE_TASK, WIRE_RUN. */
 void work_take_claims(const struct wire_header *request);
 void work_take_transit(const struct wire_header *request);
 void work_take_buffer(const struct wire_header *request);
 void work_take_unmap(const struct wire_header *request);
 void work_take_return(const struct wire_header *request);
-
-/* Memory for a reply, see pool_call.find_shared. */
-void *work_find_shared(size_t size, size_t *capacity_out);
 void work_take_function(const struct wire_header *request);
 void work_run_task(const struct wire_header *request);
 void work_run_run(const struct wire_header *request);
+
+/* Memory for a reply, see pool_call.find_shared. */
+void *work_find_shared(size_t size, size_t *capacity_out);
 
 /* Run a task that is part of becoming ready, and report nothing. What it returned, or an error; with a text. */
 int work_run_replay(const struct wire_header *request, const char **text_out);
