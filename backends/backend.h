@@ -104,7 +104,7 @@ struct backend {
 
     /* exit_fd is readable. 0: it has ended, *exit_out says how, exit_fd and pidfd are closed and -1, the zombie is
      * gone; message holds a text, or "", when the backend knows more than the status (a failed preload,
-     * say; then pid may still be 0, since there never was a process, and known is 0).
+     * say; then pid may still be 0, since there never was a process, and known is false).
      * BACKEND_RUNNING, BACKEND_MOVED: not ended. May be called at any time. Does not wait for the process; where
      * somebody else reaps it, it may take 2 ms to learn the status from the kernel. */
     int (*reap)(void *state, struct backend_child *child, struct child_exit *exit_out, char *message);

@@ -39,7 +39,7 @@ struct forkserver {
     unsigned server_count;
     struct server server;
     struct server leaving;      /* one that takes no more requests and is about to end */
-    struct child_exit last_end; /* of the last server that ended; .known 0: none did, or nobody can tell */
+    struct child_exit last_end; /* of the last server that ended; .known false: none did, or nobody can tell */
 };
 
 static void server_end(struct server *server)

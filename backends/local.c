@@ -387,7 +387,7 @@ enum { PIDFD_INFO_EXIT_BIT = 1 << 3 };
 
 static void set_exit(struct child_exit *exit_out, int wait_status)
 {
-    exit_out->known = 1;
+    exit_out->known = true;
     exit_out->signal = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0;
     exit_out->exit_code = WIFSIGNALED(wait_status) ? -1 : WEXITSTATUS(wait_status);
 }
@@ -425,9 +425,9 @@ int local_collect(int pidfd, struct child_exit *exit_out)
     if (waitid((idtype_t)WAIT_FOR_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) || !info.si_pid)
         ask_kernel(pidfd, exit_out);
     else if (info.si_code == CLD_EXITED)
-        *exit_out = (struct child_exit){.known = 1, .exit_code = info.si_status};
+        *exit_out = (struct child_exit){.known = true, .exit_code = info.si_status};
     else
-        *exit_out = (struct child_exit){.known = 1, .signal = info.si_status, .exit_code = -1};
+        *exit_out = (struct child_exit){.known = true, .signal = info.si_status, .exit_code = -1};
     fd_restore_errno(errno_before);
     return 0;
 }

@@ -310,7 +310,7 @@ void callable_name(callable_fn *fn, char *text_out, size_t text_size)
         snprintf(text_out, text_size, "%s+%#lx", path, (unsigned long)(address - object.base));
 }
 
-int callable_started_by_loader(void)
+bool callable_started_by_loader(void)
 {
     return !elfobject_executable_is_exe();
 }

@@ -54,6 +54,6 @@ void callable_name(callable_fn *fn, char *text_out, size_t text_size);
 
 /* Whether the program was started through its dynamic loader (ld.so ./program): then /proc/self/exe is the loader, and
  * starting this program anew is not possible. */
-int callable_started_by_loader(void);
+bool callable_started_by_loader(void);
 
 #endif

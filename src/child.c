@@ -241,7 +241,7 @@ static enum child_role read_mark(const char *text)
     return is_own && flags >= 0 && flags & O_ASYNC ? role : CHILD_NONE;
 }
 
-int child_is_unborn(void)
+bool child_is_unborn(void)
 {
     const char *text = getenv(MARK_NAME);
     return text && read_mark(text) != CHILD_NONE;

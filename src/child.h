@@ -74,7 +74,7 @@ enum child_role child_adopt(void);
 
 /* Whether this process was started as a child and child_adopt has not run yet: code before main must not start
  * workers. */
-int child_is_unborn(void);
+bool child_is_unborn(void);
 
 /* The same finishing touch for a child made by fork alone (no mark), after child_enter: name, oom_score_adj, and a
  * guard that makes exit() flush stdout and stderr and end the process without the exit handlers it inherited. (Under
@@ -98,9 +98,9 @@ void child_name_worker(unsigned worker_id);
 int child_remember(void);
 int child_restart(void);
 
-/* How a child died. known is 0 when nobody can tell any more (the host program took the status). */
+/* How a child died. known: false when nobody can tell any more (the host program took the status). */
 struct child_exit {
-    int known;
+    bool known;
     int signal;    /* 0: exited */
     int exit_code; /* -1 when killed by a signal or unknown */
 };

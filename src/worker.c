@@ -42,8 +42,7 @@ static int watch_forks(void)
 }
 
 /* Cannot become a worker: say why and end. */
-static void decline(int code, const char *text) __attribute__((noreturn));
-static void decline(int code, const char *text)
+static _Noreturn void decline(int code, const char *text)
 {
     struct wire_header nothing = {0};
     work_put_error(&nothing, code, 0, text);

@@ -1193,7 +1193,7 @@ static void stale_mark_counts_for_nothing(void **unused)
 {
     (void)unused;
     setenv("PROCPOOL_ROLE", "worker:1", 1);
-    assert_int_equal(child_is_unborn(), 0);
+    assert_false(child_is_unborn());
     char **environment = child_make_environment();
     for (char **entry = environment; *entry; entry++)
         assert_true(strncmp(*entry, "PROCPOOL_ROLE", 13) != 0);

@@ -668,7 +668,7 @@ static void a_program_started_through_its_loader_is_recognised(void **state)
 {
     (void)state;
     const char *loader = NULL;
-    assert_int_equal(callable_started_by_loader(), 0);
+    assert_false(callable_started_by_loader());
     assert_int_equal(run_and_report(NULL), REPORTS_DIRECT);
     dl_iterate_phdr(find_loader, &loader);
     if (!loader) /* a static program */
