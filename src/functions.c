@@ -74,6 +74,26 @@ static struct function_entry *find(const struct functions *functions, callable_f
     return entry;
 }
 
+/* Describe fn, and have *entry be what it means now: what it meant before (NULL: nothing), or something new. */
+static int describe(struct functions *functions, callable_fn *fn, struct function_entry **entry, char *message)
+{
+    uint8_t bytes[CALLABLE_MAX_BYTES];
+    size_t size;
+    struct function_entry *before = *entry;
+    int rc = callable_describe(fn, bytes, &size, message);
+    bool same = !rc && before && before->size == size && !memcmp(before->bytes, bytes, size);
+    if (before && !same) /* other code is there now; the number goes on to mean what it meant */
+        HASH_DEL(functions->by_pointer, before);
+    if (rc || same)
+        return rc;
+    rc = add(functions, fn, bytes, size);
+    if (rc)
+        strcpy(message, "no memory to remember the function");
+    else
+        *entry = functions->by_number[functions->count - 1];
+    return rc;
+}
+
 /* Code of the executable cannot be replaced: no need to ask what has been loaded since. */
 static bool is_last(const struct functions *functions, callable_fn *fn)
 {
@@ -89,17 +109,9 @@ int functions_number(struct functions *functions, callable_fn *fn, uint32_t *num
     uint64_t generation = callable_generation();
     struct function_entry *entry = find(functions, fn);
     if (!entry || entry->generation != generation) {
-        uint8_t bytes[CALLABLE_MAX_BYTES];
-        size_t size;
-        int rc = callable_describe(fn, bytes, &size, message);
-        bool same = !rc && entry && entry->size == size && !memcmp(entry->bytes, bytes, size);
-        if (entry && !same) /* other code is there now; the number goes on to mean what it meant */
-            HASH_DEL(functions->by_pointer, entry);
-        if (!rc && !same && (rc = add(functions, fn, bytes, size)) != 0)
-            strcpy(message, "no memory to remember the function");
+        int rc = describe(functions, fn, &entry, message);
         if (rc)
             return rc;
-        entry = same ? entry : functions->by_number[functions->count - 1];
         entry->generation = generation;
     }
     if (callable_is_lasting(entry->bytes))
