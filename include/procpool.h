@@ -137,7 +137,7 @@ struct pool_options {
                                     * also how long a worker may take to end in order; 0: 30,000 */
     int64_t soft_kill_grace_ms;    /* between SIGTERM (with SIGCONT) and SIGKILL; 0: 100; -1: SIGKILL at once */
     /* A worker whose resident memory is above this after a task is replaced; 0: no bound. Pages shared with the parent
-     * count: under `fork` what it had, and everywhere the 1.3 MiB by which large chunks of maps travel. */
+     * count: under `fork` what it had, but not the memory by which large items travel. */
     size_t max_worker_bytes;
     /* For how long a thread that waits in the pool, and a worker that is out of work, may look for news before it
      * sleeps, in microseconds; 0: 50; -1: never; at most 1,000. Only while a CPU is spare (affinity, as it was in

@@ -11,12 +11,14 @@ struct call_place call_place;
 
 static _Alignas(16) const char no_input[16];
 
-void call_begin(struct pool_call *call, const void *input, size_t size)
+void call_begin(struct pool_call *call, const void *input, size_t size, void *room, size_t room_bytes)
 {
     call->input = size ? input : no_input;
     call->input_size = size;
     call->reply_size = 0;
-    call->shared = NULL;
+    call->at = call->shared = NULL;
+    call->room = room;
+    call->room_bytes = room_bytes;
     call->too_large = false;
     call->text[0] = '\0';
 }
@@ -28,47 +30,59 @@ const void *pool_call_input(const struct pool_call *call, size_t *size_out)
     return call->input;
 }
 
-static bool reserve(struct pool_call *call, size_t size)
+/* The reply has so many bytes now, and is there, with what it had before. */
+static void *move(struct pool_call *call, void *to, size_t size)
+{
+    if (call->at && call->at != to && call->reply_size)
+        memcpy(to, call->at, call->reply_size < size ? call->reply_size : size);
+    call->at = to;
+    call->reply_size = size;
+    return to;
+}
+
+/* Memory of this process's own. NULL: there is none. */
+static void *find_own(struct pool_call *call, size_t size)
 {
     if (size <= call->reply_capacity && call->reply)
-        return true;
+        return call->reply;
+    bool is_there = call->at == call->reply;
     void *reply = realloc(call->reply, size ? size : 1);
     if (!reply)
-        return false;
+        return NULL;
     pages_expect(reply, size);
+    call->at = is_there && call->at ? reply : call->at;
     call->reply = reply;
     call->reply_capacity = size;
-    return true;
+    return reply;
 }
 
 /* Twice as much when it grows, so that one that grows by little is not copied again and again. */
-static bool reserve_shared(struct pool_call *call, size_t size)
+static void *find_shared(struct pool_call *call, size_t size)
 {
     size_t asked = size, capacity;
     if (call->shared && size <= call->shared_capacity)
-        return true;
+        return call->shared;
     if (call->shared && size < call->shared_capacity * 2)
         asked = call->shared_capacity * 2 < call->max_reply_bytes ? call->shared_capacity * 2 : call->max_reply_bytes;
     void *shared = call->find_shared ? call->find_shared(asked, &capacity) : NULL;
-    if (!shared)
-        return false;
-    if (call->reply_size)
-        memcpy(shared, call_reply(call), call->reply_size < size ? call->reply_size : size);
-    call->shared = shared;
-    call->shared_capacity = capacity;
-    return true;
+    if (shared) {
+        call->shared = shared;
+        call->shared_capacity = capacity;
+    }
+    return shared;
 }
 
 void *pool_call_reply(struct pool_call *call, size_t size)
 {
     call->too_large = size > call->max_reply_bytes;
-    if (call->too_large || !reserve(call, size))
+    if (call->too_large)
         return NULL;
-    if (call->shared && call->reply_size)
-        memcpy(call->reply, call->shared, call->reply_size < size ? call->reply_size : size);
+    void *memory = call->room && size <= call->room_bytes ? call->room : find_own(call, size);
+    if (!memory)
+        return NULL;
+    move(call, memory, size);
     call->shared = NULL;
-    call->reply_size = size;
-    return call->reply;
+    return memory;
 }
 
 void *pool_call_reply_shared(struct pool_call *call, size_t size)
@@ -76,10 +90,8 @@ void *pool_call_reply_shared(struct pool_call *call, size_t size)
     call->too_large = size > call->max_reply_bytes;
     if (call->too_large)
         return NULL;
-    if (!reserve_shared(call, size))
-        return pool_call_reply(call, size);
-    call->reply_size = size;
-    return call->shared;
+    void *shared = find_shared(call, size);
+    return shared ? move(call, shared, size) : pool_call_reply(call, size);
 }
 
 int pool_call_fd(const struct pool_call *call, unsigned i)

@@ -14,9 +14,13 @@ enum { CALL_TEXT_BYTES = 1024 };
 struct pool_call {
     const void *input;
     size_t input_size;
+    void *at; /* where the reply is: one of the three below; NULL: there is none */
+    size_t reply_size;
     void *reply; /* malloc'd, owned by whoever made the call */
-    size_t reply_size, reply_capacity;
-    void *shared; /* where the reply is instead, if the task asked for that; NULL */
+    size_t reply_capacity;
+    void *room; /* where it may be if it fits; NULL */
+    size_t room_bytes;
+    void *shared; /* where it is if the task asked for that; NULL */
     size_t shared_capacity;
     /* Shared memory for a reply of `size` bytes, other than what it gave in this call before; or NULL. NULL: there is
      * none to be had. */
@@ -38,12 +42,8 @@ struct call_place {
 };
 extern struct call_place call_place;
 
-static inline void *call_reply(const struct pool_call *call)
-{
-    return call->shared ? call->shared : call->reply;
-}
-
-/* Begin a call with what is set in `call` beside input and state: keeps the reply's memory, forgets the rest. */
-void call_begin(struct pool_call *call, const void *input, size_t size);
+/* Begin a call with what is set in `call` beside input and state: keeps the reply's memory, forgets the rest. room: for
+ * a reply of at most so many bytes; NULL: none. */
+void call_begin(struct pool_call *call, const void *input, size_t size, void *room, size_t room_bytes);
 
 #endif

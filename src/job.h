@@ -22,10 +22,11 @@
 struct job;
 struct buffer; /* memory that workers can map; see buffers.h */
 
-/* What of a span does not go through the pipe either, but is copied by memory that is its worker's (see transit.h). */
+/* What of a span does not go through the pipe either, but is copied by memory that is its worker's (see transit.h); the
+ * reply of a task only if it fits. */
 struct span_transit {
     bool items, results;
-    size_t at; /* where the item `first` of the job, and its result, are there */
+    size_t at, size; /* where the item `first` of the job, and its result, are there; and the room for all of them */
     uint64_t first;
     uint64_t end; /* how much of the memory was taken when it was sent */
 };

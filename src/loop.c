@@ -11,8 +11,9 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
-enum { CONGESTED_SENDS = 2 };         /* for one item, before it fails of that */
-#define UNDRIVEN_NS UINT64_C(1000000) /* after this long everything is looked at before anything else */
+enum { CONGESTED_SENDS = 2 };           /* for one item, before it fails of that */
+#define IDLE_NS     UINT64_C(100000000) /* then the workers' memory for what is large is given up */
+#define UNDRIVEN_NS UINT64_C(1000000)   /* after this long everything is looked at before anything else */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers
  * would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
@@ -24,9 +25,15 @@ uint64_t loop_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void set_timer(struct loop *loop)
+static uint64_t wake_ns_of(const struct loop *loop)
 {
     uint64_t wake_ns = sched_wake_ns(&loop->sched);
+    return wake_ns < loop->trim_ns ? wake_ns : loop->trim_ns;
+}
+
+static void set_timer(struct loop *loop)
+{
+    uint64_t wake_ns = wake_ns_of(loop);
     if (wake_ns == loop->timer_ns)
         return;
     struct itimerspec when = {0}; /* disarmed */
@@ -67,7 +74,42 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
         return;
     }
     note_sent(peer, effect->span);
+    loop->has_transit |= peer->transit.memory != NULL;
     bit_set(loop->unsent, effect->slot, true);
+}
+
+/* ---- memory for what is large ---- */
+
+/* When all are out of work: once for as long as there is such memory and nothing to do, and not for every little
+ * pause. */
+static void plan_trim(struct loop *loop)
+{
+    if (!loop->has_transit)
+        return;
+    if (sched_busy_count(&loop->sched))
+        loop->busy_ns = loop->sched.now_ns;
+    else if (loop->trim_ns == SCHED_NEVER)
+        loop->trim_ns = loop->sched.now_ns + IDLE_NS;
+}
+
+static void trim(struct loop *loop)
+{
+    for (unsigned i = 0; i < loop->sched.slot_count; i++) {
+        if (sched_state(&loop->sched, i) != SLOT_READY || !loop->peers[i].transit.memory)
+            continue;
+        peer_trim(&loop->peers[i]);
+        bit_set(loop->unsent, i, true);
+    }
+    loop->has_transit = false;
+}
+
+static void trim_if_idle(struct loop *loop)
+{
+    if (loop->sched.now_ns < loop->trim_ns)
+        return;
+    loop->trim_ns = SCHED_NEVER;
+    if (!sched_busy_count(&loop->sched) && loop->sched.now_ns - loop->busy_ns >= IDLE_NS)
+        trim(loop);
 }
 
 /* The tasks among the last `count` items that slot has in flight were not tried there. */
@@ -159,6 +201,7 @@ static void perform(struct loop *loop)
     while (flush_unsent(loop));
     loop->gathered_tasks = 0;
     loop->gathered_bytes = 0;
+    plan_trim(loop);
     set_timer(loop);
 }
 
@@ -235,6 +278,7 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
         count = loop_wait(loop, events, 0); /* nothing may be unread when time is acted on */
     }
     sched_expire(&loop->sched);
+    trim_if_idle(loop);
     perform(loop);
 }
 
@@ -447,6 +491,7 @@ int loop_init(struct loop *loop, const struct loop_options *options)
                           .timer_fd = -1,
                           .wake_fd = -1,
                           .timer_ns = SCHED_NEVER,
+                          .trim_ns = SCHED_NEVER,
                           .start_error = POOL_EBROKEN};
     int rc = sched_init(&loop->sched, &options->sched);
     if (rc)

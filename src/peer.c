@@ -212,9 +212,14 @@ static int read_results(struct peer *peer, const struct span *head)
                           header->count * head->job->result_size, &peer->results_done);
 }
 
+static bool wants_reply(const struct job *job)
+{
+    return job->kind == JOB_LANE || job->replies;
+}
+
 static int read_reply(struct peer *peer, const struct span *head)
 {
-    bool wanted = head->job->replies || head->job->kind == JOB_LANE || peer->header.code;
+    bool wanted = wants_reply(head->job) || peer->header.code;
     if (!peer->body_done) { /* the reply is handed over: it gets memory of its own */
         free(peer->body);
         peer->body = NULL;
@@ -311,17 +316,38 @@ static enum peer_news take_ready(struct peer *peer)
     return PEER_READY;
 }
 
-/* What a map gives to the caller is the caller's own, and so it is copied. */
-static void copy_reply(const struct job *job, struct peer_report *report)
+/* From where it lies now to memory of the caller's own. */
+static void copy_reply(const uint8_t *from, struct peer_report *report)
 {
-    if (job->replies) {
-        report->reply = malloc(report->reply_size);
-        report->reply_error = report->reply ? 0 : -ENOMEM;
-    }
-    if (report->reply)
-        memcpy(report->reply, report->region->data, report->reply_size);
+    report->reply = malloc(report->reply_size);
+    report->reply_error = report->reply ? 0 : -ENOMEM;
+    if (!report->reply)
+        return;
+    pages_expect(report->reply, report->reply_size);
+    memcpy(report->reply, from, report->reply_size);
+}
+
+/* What a map gives to the caller is the caller's own. */
+static void copy_region(const struct job *job, struct peer_report *report)
+{
+    if (wants_reply(job))
+        copy_reply(report->region->data, report);
     borrow_give_back(report->region);
     report->region = NULL;
+}
+
+static enum peer_news take_from_transit(struct peer *peer, const struct span *head, struct peer_report *report)
+{
+    const struct wire_reference *reference = &peer->reference;
+    bool fits = head->transit.results && reference->offset == head->transit.at && reference->size &&
+                reference->size <= head->transit.size && reference->size <= peer->setup->max_result_bytes;
+    if (!fits)
+        return PEER_GARBAGE;
+    report->reply_size = (size_t)reference->size;
+    peer->bytes_in += reference->size;
+    if (wants_reply(head->job))
+        copy_reply(transit_results(&peer->transit, head->transit.at), report);
+    return PEER_RESULT;
 }
 
 static enum peer_news take_reference(struct peer *peer, const struct job *job, struct peer_report *report)
@@ -335,7 +361,7 @@ static enum peer_news take_reference(struct peer *peer, const struct job *job, s
     report->reply_error = rc;
     report->reply_size = rc ? 0 : (size_t)reference->size;
     if (!rc && job->kind != JOB_LANE)
-        copy_reply(job, report);
+        copy_region(job, report);
     return PEER_RESULT;
 }
 
@@ -354,10 +380,11 @@ static enum peer_news take_region(struct peer *peer)
     return fits ? PEER_NOTHING : PEER_GARBAGE;
 }
 
-static enum peer_news take_result(struct peer *peer, const struct job *job, struct peer_report *report)
+static enum peer_news take_result(struct peer *peer, const struct span *head, struct peer_report *report)
 {
     if (peer->header.flags & WIRE_REFERENCE)
-        return take_reference(peer, job, report);
+        return peer->reference.buffer == WIRE_IN_TRANSIT ? take_from_transit(peer, head, report)
+                                                         : take_reference(peer, head->job, report);
     report->reply_error = peer->out_of_memory ? -ENOMEM : 0;
     if (peer->header.code) {
         fill_text(peer, report);
@@ -385,8 +412,10 @@ static enum peer_news take_results(struct peer *peer, const struct span *head, s
 static enum peer_news take_skipped(struct peer *peer)
 {
     peer->taken -= peer->header.count;
-    if (!peer->taken)
+    if (!peer->taken) {
         claims_lift_stop(&peer->claims);
+        transit_release(&peer->transit, peer->transit.end); /* nothing is in flight */
+    }
     return PEER_SKIPPED;
 }
 
@@ -432,7 +461,7 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
     case WIRE_READY:
         return take_ready(peer);
     case WIRE_RESULT:
-        return take_result(peer, head->job, report);
+        return take_result(peer, head, report);
     case WIRE_RESULTS:
         return take_results(peer, head, report);
     case WIRE_SKIPPED:

@@ -84,8 +84,8 @@ struct peer {
     uint64_t first_told[PEER_FIRST_TOLD];
     uint8_t *shared; /* by buffer number: whether it has that, enum peer_sharing */
     uint32_t shared_count;
-    struct transit transit; /* memory for large runs */
-    bool transit_told;      /* or it cannot be had, and they go through the pipes */
+    struct transit transit; /* memory for what is large */
+    size_t transit_told;    /* of which size; or that cannot be had, and what is larger goes through the pipes */
     struct borrow borrow;   /* memory of the worker's for its replies */
     bool announced;         /* some of it, and no answer since */
 };
@@ -141,6 +141,9 @@ void peer_put_returns(struct peer *peer);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory
  * may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
+/* Of the memory that its large items travel by, if nothing is under way there: it is given up, until the next of
+ * these. */
+void peer_trim(struct peer *peer);
 /* In a forked child, which has neither what is shared with the worker nor what it lends. */
 void peer_abandon_memory(struct peer *peer);
 /* A buffer goes away, which no item under way lies in. -ENOMEM: the worker cannot be told. */

@@ -27,9 +27,15 @@ bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t co
 void peer_share_span(struct peer *peer, struct span *span);
 /* `count` items of head were run: their results, from where they travel by to where they belong. */
 void peer_take_out(struct peer *peer, const struct span *head, uint64_t count);
+/* How much there must be room for, if the span is to travel by memory of its worker's; what it says of a reply is a
+ * guess. 0: it is not to. */
+size_t peer_transit_bytes(const struct span *span);
 /* The body of a run as far as it says where things are. How many bytes that takes. */
 enum { PEER_PLACES_BYTES = 2 * WIRE_REFERENCE_BYTES };
 size_t peer_refer_run(struct peer *peer, const struct span *span, uint8_t places[PEER_PLACES_BYTES]);
+/* The same of a task, whose input is copied to where the worker finds it. */
+size_t peer_refer_task(struct peer *peer, const struct span *span, const struct job_item *item,
+                       uint8_t places[PEER_PLACES_BYTES]);
 /* Say where `size` bytes at `data` are, as their place in the buffer. How many bytes that takes. */
 size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES]);
 /* The worker has no buffers any more, and lends nothing: it starts afresh. */

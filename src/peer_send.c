@@ -116,30 +116,36 @@ static int send_fds(const struct peer *peer, const struct job_item *item)
     return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
 }
 
-static int put_task(struct peer *peer, const struct span *span, uint64_t i, uint8_t flags)
+/* Whether the input of item i is where the worker finds it. */
+static bool refers(const struct span *span, uint64_t i)
 {
-    struct job_item item = job_item(span->job, i);
-    bool refers = span->by_reference && item.buffer;
-    uint8_t place[WIRE_REFERENCE_BYTES];
-    if (refers)
-        peer_refer(item.buffer, item.data, item.size, place);
-    struct wire_header header = {.type = WIRE_TASK,
-                                 .flags =
-                                     (uint8_t)(flags | (item.fd_count ? WIRE_FDS : 0) | (refers ? WIRE_REFERENCE : 0)),
-                                 .id = item.index,
-                                 .extra = item.fd_count,
-                                 .count = 1,
-                                 .function = span->job->function,
-                                 .body_bytes = refers ? sizeof place : item.size};
-    int rc = item.fd_count ? send_fds(peer, &item) : 0;
-    return rc ? rc : chan_put(&peer->chan, &header, refers ? place : item.data);
+    return span->transit.items || (span->by_reference && job_is_shared(span->job, i));
 }
 
 /* What of item i went, or goes, through the pipe. */
 static size_t body_bytes(const struct span *span, uint64_t i)
 {
-    bool refers = span->by_reference && job_is_shared(span->job, i);
-    return refers ? WIRE_REFERENCE_BYTES : job_input_size(span->job, i);
+    size_t places = span->transit.results ? WIRE_REFERENCE_BYTES : 0;
+    return places + (refers(span, i) ? WIRE_REFERENCE_BYTES : job_input_size(span->job, i));
+}
+
+/* The body: where its reply may be put, and where its input is, or that itself. */
+static int put_task(struct peer *peer, const struct span *span, uint64_t i, uint8_t flags)
+{
+    struct job_item item = job_item(span->job, i);
+    uint8_t places[PEER_PLACES_BYTES];
+    size_t places_size = peer_refer_task(peer, span, &item, places);
+    struct wire_header header = {.type = WIRE_TASK,
+                                 .flags = (uint8_t)(flags | (item.fd_count ? WIRE_FDS : 0) |
+                                                    (refers(span, i) ? WIRE_REFERENCE : 0) |
+                                                    (span->transit.results ? WIRE_IN_PLACE : 0)),
+                                 .id = item.index,
+                                 .extra = item.fd_count,
+                                 .count = 1,
+                                 .function = span->job->function,
+                                 .body_bytes = body_bytes(span, i)};
+    int rc = item.fd_count ? send_fds(peer, &item) : 0;
+    return rc ? rc : chan_put_parts(&peer->chan, &header, places, places_size, item.data);
 }
 
 static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
@@ -147,7 +153,7 @@ static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
     size_t bytes = 0;
     for (uint64_t i = span->first; i < span->first + span->count; i++)
         bytes += body_bytes(span, i);
-    int rc = chan_reserve(&peer->chan, (size_t)span->count, bytes);
+    int rc = chan_reserve(&peer->chan, (size_t)span->count + span->transit.results, bytes);
     for (uint64_t i = span->first; !rc && i < span->first + span->count; i++)
         rc = put_task(peer, span, i, flags); /* there is room; and fds come with a lone item only */
     return rc;
@@ -156,9 +162,9 @@ static int put_tasks(struct peer *peer, const struct span *span, uint8_t flags)
 /* ---- memory that the worker alone has as well ---- */
 
 /* There is room in the channel. Closes fd. */
-static int send_memory(struct peer *peer, enum wire_type type, int fd)
+static int send_memory(struct peer *peer, enum wire_type type, size_t size, int fd)
 {
-    struct wire_header header = {.type = (uint8_t)type};
+    struct wire_header header = {.type = (uint8_t)type, .extra = size};
     const uint64_t number = 0;
     int rc = fd_send(peer->child.socket_fd, &number, sizeof number, &fd, 1);
     fd_close(&fd);
@@ -172,20 +178,29 @@ static void tell_claims(struct peer *peer)
     peer->claims_told = true;
     if (chan_reserve(&peer->chan, 1, 0) || claims_create(&peer->claims, &fd))
         return;
-    if (send_memory(peer, WIRE_CLAIMS, fd))
+    if (send_memory(peer, WIRE_CLAIMS, 0, fd))
         claims_clear(&peer->claims);
     peer->tickets = 0;
 }
 
-/* Without memory, fds or a socket that takes them large runs go through the pipes. */
-static void tell_transit(struct peer *peer)
+/* Without memory, fds or a socket that takes them what is large goes through the pipes. */
+static void tell_transit(struct peer *peer, size_t ring_bytes)
 {
     int fd = -1;
-    peer->transit_told = true;
-    if (chan_reserve(&peer->chan, 1, 0) || transit_create(&peer->transit, &fd))
+    peer->transit_told = ring_bytes;
+    if (chan_reserve(&peer->chan, 1, 0) || transit_create(&peer->transit, ring_bytes, &fd))
         return;
-    if (send_memory(peer, WIRE_TRANSIT, fd))
+    if (send_memory(peer, WIRE_TRANSIT, ring_bytes, fd))
         transit_clear(&peer->transit);
+}
+
+void peer_trim(struct peer *peer)
+{
+    struct wire_header header = {.type = WIRE_TRANSIT};
+    if (peer->transit.memory && transit_is_unused(&peer->transit) && !chan_put(&peer->chan, &header, NULL)) {
+        transit_clear(&peer->transit);
+        peer->transit_told = 0;
+    }
 }
 
 /* ---- taking back ---- */
@@ -212,13 +227,13 @@ static void enlarge_pipes(struct peer *peer)
     fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
 }
 
-/* For large spans that follow. What is larger than the memory goes through the pipes, too. */
+/* For large spans that follow. What is too large for the memory goes through the pipes, too. */
 static void make_way(struct peer *peer, const struct span *span)
 {
-    bool fits = span->job->kind == JOB_FIXED && span->bytes <= TRANSIT_RING_BYTES;
-    if (fits && !peer->transit_told)
-        tell_transit(peer);
-    if (!fits || !peer->transit.memory)
+    size_t room = peer_transit_bytes(span), ring_bytes = transit_ring_for(room);
+    if (room > PEER_LARGE_BYTES && ring_bytes > peer->transit_told && transit_is_unused(&peer->transit))
+        tell_transit(peer, ring_bytes);
+    if (span->bytes > PEER_LARGE_BYTES && (peer->transit.ring_bytes < ring_bytes || !ring_bytes))
         enlarge_pipes(peer);
 }
 
@@ -244,7 +259,7 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     span->begin_position = span->sent_position;
     if (job->kind != JOB_FIXED)
         span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
-    if (span->bytes > PEER_LARGE_BYTES)
+    if (!span->transit.results && !span->transit.items)
         make_way(peer, span); /* by what follows the span, and is no part of it */
     return 0;
 }
@@ -292,7 +307,8 @@ int peer_put_command(struct peer *peer, enum wire_type type)
     memset(peer->told, 0, peer->told_count / 8);
     claims_clear(&peer->claims);
     transit_clear(&peer->transit);
-    peer->claims_told = peer->transit_told = peer->has_worked = false;
+    peer->transit_told = 0;
+    peer->claims_told = peer->has_worked = false;
     peer_forget_shared(peer);
     return 0;
 }

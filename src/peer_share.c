@@ -71,21 +71,60 @@ static bool share_inputs(struct peer *peer, const struct span *span)
     return all;
 }
 
-/* What is to travel of a large run does so by memory, if there is room. */
-static void take_transit(struct peer *peer, struct span *span)
+/* ---- what is copied by memory ---- */
+
+/* How much of a span travels there and back. */
+struct load {
+    size_t out, in;
+};
+
+static struct load load_of_run(const struct span *span)
 {
     const struct job *job = span->job;
-    size_t item_size = span->by_reference ? 0 : job->item_size, result_size = span->in_place ? 0 : job->result_size;
-    size_t size = (size_t)span->count * (item_size > result_size ? item_size : result_size);
+    return (struct load){.out = span->by_reference ? 0 : (size_t)span->count * job->item_size,
+                         .in = span->in_place ? 0 : (size_t)span->count * job->result_size};
+}
+
+/* Of a lone task. Its reply is taken to be as large as those of others were, and may be as large as its input. */
+static struct load load_of_task(const struct span *span)
+{
+    const struct job *job = span->job;
+    if (span->count != 1 || job->kind == JOB_BROADCAST)
+        return (struct load){0};
+    bool refers = span->by_reference && job_is_shared(job, span->first);
+    return (struct load){.out = refers ? 0 : job_input_size(job, span->first), .in = (size_t)job->reply_bytes};
+}
+
+static struct load load_of(const struct span *span)
+{
+    return span->job->kind == JOB_FIXED ? load_of_run(span) : load_of_task(span);
+}
+
+static size_t larger(struct load load)
+{
+    return load.out > load.in ? load.out : load.in;
+}
+
+size_t peer_transit_bytes(const struct span *span)
+{
+    return larger(load_of(span));
+}
+
+/* If it is large, and there is room. */
+static void take_transit(struct peer *peer, struct span *span)
+{
+    bool is_task = span->job->kind != JOB_FIXED;
+    struct load load = load_of(span);
     struct transit_room room;
-    if (size <= PEER_LARGE_BYTES || !transit_take(&peer->transit, size, &room))
-        return;
-    span->transit.items = item_size;
-    span->transit.results = result_size;
-    span->by_reference = true;
-    span->in_place = job->result_size;
-    span->transit.at = room.offset;
-    span->transit.first = span->first;
+    span->transit = (struct span_transit){.first = span->first, .size = larger(load)};
+    if (larger(load) > PEER_LARGE_BYTES && transit_take(&peer->transit, larger(load), &room)) {
+        span->transit.at = room.offset;
+        span->transit.items = load.out > (is_task ? CHAN_COPY_BYTES : 0);
+        span->transit.results = is_task || load.in;
+        span->by_reference |= span->transit.items;
+        span->in_place |= span->transit.results;
+    }
+    span->transit.end = peer->transit.end;
 }
 
 /* The results first: who has a buffer for them can read what else is in it. */
@@ -95,10 +134,7 @@ void peer_share_span(struct peer *peer, struct span *span)
     bool fixed = job->kind == JOB_FIXED;
     span->in_place = job->results_in && share(peer, job->results_in, SHARES_TO_WRITE);
     span->by_reference = fixed ? job->items_in && share(peer, job->items_in, SHARES_TO_READ) : share_inputs(peer, span);
-    span->transit.items = span->transit.results = false;
-    if (fixed)
-        take_transit(peer, span);
-    span->transit.end = peer->transit.end;
+    take_transit(peer, span);
 }
 
 void peer_take_out(struct peer *peer, const struct span *head, uint64_t count)
@@ -131,7 +167,14 @@ static size_t refer_results(const struct span *span, uint8_t *place)
     return span->in_place ? peer_refer(job->results_in, job->results + span->first * job->result_size, size, place) : 0;
 }
 
-/* They are copied to where they travel by. */
+/* `size` bytes of the span's items are copied to where they travel by. */
+static size_t put_in_transit(struct peer *peer, const struct span *span, const void *items, size_t size, uint8_t *place)
+{
+    memcpy(transit_items(&peer->transit, span->transit.at), items, size);
+    peer->transit_bytes_out += size;
+    return refer(WIRE_IN_TRANSIT, span->transit.at, size, place);
+}
+
 static size_t refer_items(struct peer *peer, const struct span *span, uint8_t *place)
 {
     const struct job *job = span->job;
@@ -139,9 +182,20 @@ static size_t refer_items(struct peer *peer, const struct span *span, uint8_t *p
     size_t size = (size_t)span->count * job->item_size;
     if (!span->transit.items)
         return span->by_reference ? peer_refer(job->items_in, items, size, place) : 0;
-    memcpy(transit_items(&peer->transit, span->transit.at), items, size);
-    peer->transit_bytes_out += size;
-    return refer(WIRE_IN_TRANSIT, span->transit.at, size, place);
+    return put_in_transit(peer, span, items, size, place);
+}
+
+size_t peer_refer_task(struct peer *peer, const struct span *span, const struct job_item *item,
+                       uint8_t places[PEER_PLACES_BYTES])
+{
+    size_t size = 0;
+    if (span->transit.results)
+        size = refer(WIRE_IN_TRANSIT, span->transit.at, span->transit.size, places);
+    if (span->transit.items)
+        return size + put_in_transit(peer, span, item->data, item->size, places + size);
+    if (span->by_reference && item->buffer)
+        size += peer_refer(item->buffer, item->data, item->size, places + size);
+    return size;
 }
 
 size_t peer_refer_run(struct peer *peer, const struct span *span, uint8_t places[PEER_PLACES_BYTES])

@@ -41,7 +41,7 @@ int place_run(pool_task_fn *fn, const struct job_item *item, char *text_out, str
     uint64_t outer_index = call_place.item_index;
     if (item->fd_count)
         memcpy(call.fds, item->fds, item->fd_count * sizeof *call.fds);
-    call_begin(&call, item->data, item->size);
+    call_begin(&call, item->data, item->size, NULL, 0);
     call_place.item_index = item->index;
     int code = fn(&call);
     call_place.item_index = outer_index;

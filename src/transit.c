@@ -10,67 +10,89 @@
 
 enum { ALIGNMENT = 64 };
 
-/* Each ring begins with a page, however large these are. */
-struct transit_memory {
-    uint8_t items[TRANSIT_RING_BYTES];
-    uint8_t results[TRANSIT_RING_BYTES];
-    _Atomic uint32_t mapped; /* by the worker */
-};
+typedef _Atomic uint32_t mapped_word;
+
+/* Behind both rings, each of which begins with a page, however large these are. */
+static mapped_word *mapped(const struct transit *transit)
+{
+    return (mapped_word *)(void *)(transit->memory + 2 * transit->ring_bytes);
+}
+
+static size_t total_bytes(size_t ring_bytes)
+{
+    return 2 * ring_bytes + sizeof(mapped_word);
+}
 
 /* ---- the parent ---- */
 
+size_t transit_ring_for(size_t size)
+{
+    size_t ring_bytes = TRANSIT_LEAST_BYTES;
+    if (2 * size > TRANSIT_MOST_BYTES)
+        return 0;
+    if (2 * size > ring_bytes)
+        for (ring_bytes = 1 << 20; ring_bytes < 2 * size; ring_bytes *= 2)
+            ;
+    return ring_bytes;
+}
+
 /* All of it now, when it can be refused: who touches a page that there is no memory for is killed. */
-static int allocate(int fd)
+static int allocate(int fd, size_t size)
 {
     int rc;
     do
-        rc = fallocate(fd, 0, 0, sizeof(struct transit_memory)) ? -errno : 0;
+        rc = fallocate(fd, 0, 0, (off_t)size) ? -errno : 0;
     while (rc == -EINTR);
     return rc;
 }
 
-int transit_create(struct transit *transit, int *fd_out)
+int transit_create(struct transit *transit, size_t ring_bytes, int *fd_out)
 {
-    int fd = memory_create("pool-transit", sizeof *transit->memory);
+    size_t size = total_bytes(ring_bytes);
+    transit_clear(transit);
+    int fd = memory_create("pool-transit", size);
     if (fd < 0)
         return fd;
     void *memory;
-    int rc = allocate(fd);
+    int rc = allocate(fd, size);
     if (!rc)
-        rc = memory_map_alone(fd, sizeof *transit->memory, PROT_READ | PROT_WRITE, &memory);
+        rc = memory_map_alone(fd, size, PROT_READ | PROT_WRITE, &memory);
     if (rc) {
         fd_close(&fd);
         return rc;
     }
-    *transit = (struct transit){.memory = memory};
+    transit->memory = memory;
+    transit->ring_bytes = ring_bytes;
     *fd_out = fd;
     return 0;
 }
 
+/* The counters go on: what is told of later may name what was taken before. */
 void transit_clear(struct transit *transit)
 {
     if (transit->memory)
-        munmap(transit->memory, sizeof *transit->memory);
-    *transit = (struct transit){0};
+        munmap(transit->memory, total_bytes(transit->ring_bytes));
+    *transit = (struct transit){.begin = transit->end, .end = transit->end};
 }
 
 /* Where nothing is under way, at the start again: fewer pages, and those that the caches have. Else no room reaches
  * over the end. */
 bool transit_take(struct transit *transit, size_t size, struct transit_room *room_out)
 {
-    if (!transit->memory || size > TRANSIT_RING_BYTES || !atomic_load(&transit->memory->mapped))
+    size_t ring_bytes = transit->ring_bytes;
+    if (!transit->memory || size > ring_bytes || !atomic_load(mapped(transit)))
         return false;
     size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    bool empty = transit->begin == transit->end;
-    uint64_t at = transit->end, offset = at % TRANSIT_RING_BYTES;
-    if (offset && (empty || size > TRANSIT_RING_BYTES - offset))
-        at += TRANSIT_RING_BYTES - offset;
-    uint64_t begin = empty ? at : transit->begin;
-    if (at + size - begin > TRANSIT_RING_BYTES)
+    bool unused = transit_is_unused(transit);
+    uint64_t at = transit->end, offset = at % ring_bytes;
+    if (offset && (unused || size > ring_bytes - offset))
+        at += ring_bytes - offset;
+    uint64_t begin = unused ? at : transit->begin;
+    if (at + size - begin > ring_bytes)
         return false;
     transit->begin = begin;
     transit->end = at + size;
-    *room_out = (struct transit_room){.offset = (size_t)(at % TRANSIT_RING_BYTES), .end = transit->end};
+    *room_out = (struct transit_room){.offset = (size_t)(at % ring_bytes), .end = transit->end};
     return true;
 }
 
@@ -81,33 +103,37 @@ void transit_release(struct transit *transit, uint64_t end)
 
 uint8_t *transit_items(const struct transit *transit, size_t offset)
 {
-    return transit->memory->items + offset;
+    return transit->memory + offset;
 }
 
 uint8_t *transit_results(const struct transit *transit, size_t offset)
 {
-    return transit->memory->results + offset;
+    return transit->memory + transit->ring_bytes + offset;
 }
 
 /* ---- the worker ---- */
 
-int transit_map(struct transit *transit, int fd)
+int transit_map(struct transit *transit, size_t ring_bytes, int fd)
 {
     void *memory;
-    int rc = memory_map(fd, sizeof *transit->memory, PROT_READ | PROT_WRITE, &memory);
+    transit_clear(transit);
+    if (ring_bytes > TRANSIT_MOST_BYTES)
+        return -EINVAL;
+    int rc = memory_map(fd, total_bytes(ring_bytes), PROT_READ | PROT_WRITE, &memory);
     if (rc)
         return rc;
-    *transit = (struct transit){.memory = memory};
-    if (madvise(transit->memory->results, sizeof *transit->memory - TRANSIT_RING_BYTES, MADV_DONTFORK)) {
+    transit->memory = memory;
+    transit->ring_bytes = ring_bytes;
+    if (madvise(transit_results(transit, 0), total_bytes(ring_bytes) - ring_bytes, MADV_DONTFORK)) {
         rc = -errno;
         transit_clear(transit);
         return rc;
     }
-    atomic_store(&transit->memory->mapped, 1);
+    atomic_store(mapped(transit), 1);
     return 0;
 }
 
 bool transit_has(const struct transit *transit, uint64_t offset, uint64_t size)
 {
-    return transit->memory && offset <= TRANSIT_RING_BYTES && size <= TRANSIT_RING_BYTES - offset;
+    return transit->memory && offset <= transit->ring_bytes && size <= transit->ring_bytes - offset;
 }

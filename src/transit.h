@@ -1,17 +1,18 @@
-/* transit: memory of one worker and the parent alone, through which the arrays of maps travel that lie in no shared
- * buffer.
+/* transit: memory of one worker and the parent alone, through which travels what is large and lies in no shared buffer:
+ * the arrays of maps, the inputs and replies of tasks.
  *
- * A large run costs two copies by it, in and out, where two pipes take four, and new pages for all of them. The parent
- * copies the items there before it sends the run, which says where they are; the worker puts the results beside them;
- * and as it tells of them the parent copies them to where they belong. Spans take room in the order in which they are
- * sent, and give it back in the same order: a ring.
+ * It costs two copies that way, in and out, where two pipes take four, and new pages for all of them. The parent copies
+ * items there before it sends them, and says where they are; the worker puts the results beside them; and as it tells
+ * of them the parent copies them to where they belong. Spans take room in the order in which they are sent, and give it
+ * back in the same order: a ring.
  *
  *     | items: a ring | results: the same places in another | mapped |
  *
  * It is not used before the worker says, in that memory, that it has mapped it: a worker that cannot is sent its items
- * through the pipe. The memory is the worker's as much as the parent's, so a hostile one can spoil what it is sent and
- * what it answers, and that is all. What a task forks has the items, as it would have had them from the pipe, but
- * cannot write results there after its worker's time.
+ * through the pipe. While nothing is under way it may be replaced by a larger one, or be given up. The memory is the
+ * worker's as much as the parent's, so a hostile one can spoil what it is sent and what it answers, and that is all.
+ * What a task forks has the items, as it would have had them from the pipe, but cannot write results there after its
+ * worker's time.
  * Must not know: spans, frames. */
 #ifndef PROCPOOL_TRANSIT_H
 #define PROCPOOL_TRANSIT_H
@@ -20,13 +21,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TRANSIT_RING_BYTES = 640 << 10 }; /* as much as may be under way, and a chunk */
-
-struct transit_memory;
+enum {
+    TRANSIT_LEAST_BYTES = 640 << 10, /* of a ring: as much of small items as may be under way, and a chunk */
+    TRANSIT_MOST_BYTES = 8 << 20,
+};
 
 struct transit {
-    struct transit_memory *memory; /* NULL: none */
-    uint64_t begin, end;           /* what is taken, counted from the beginning on and never reset */
+    uint8_t *memory; /* NULL: none */
+    size_t ring_bytes;
+    uint64_t begin, end; /* what is taken, counted from the beginning on and never reset */
 };
 
 /* Some room. `end` names it to transit_release. */
@@ -35,21 +38,35 @@ struct transit_room {
     uint64_t end;
 };
 
-/* The parent's side. *fd_out is to be sent to the worker, and closed. A forked child of this process does not have the
- * memory. 0 or a negative errno, with nothing to clear; transit_clear may run twice. */
-int transit_create(struct transit *transit, int *fd_out);
+/* How large a ring has to be for one room of `size` bytes to be in use and another to be filled. 0: none is. */
+size_t transit_ring_for(size_t size);
+
+/* The parent's side: in place of what there was, in which nothing is under way. *fd_out is to be sent to the worker,
+ * and closed. A forked child of this process does not have the memory. 0 or a negative errno, with nothing to clear;
+ * transit_clear may run twice. */
+int transit_create(struct transit *transit, size_t ring_bytes, int *fd_out);
 void transit_clear(struct transit *transit);
 
 /* Room for `size` bytes of items and as many of results, aligned to 64. false: there is none at present. */
 bool transit_take(struct transit *transit, size_t size, struct transit_room *room_out);
 /* That room is free again, and whatever was taken before it. */
 void transit_release(struct transit *transit, uint64_t end);
+static inline bool transit_is_unused(const struct transit *transit)
+{
+    return transit->begin == transit->end;
+}
 
 uint8_t *transit_items(const struct transit *transit, size_t offset);
 uint8_t *transit_results(const struct transit *transit, size_t offset);
+/* Which offset these are at. */
+static inline size_t transit_offset(const struct transit *transit, const void *results)
+{
+    return (size_t)((const uint8_t *)results - transit->memory) - transit->ring_bytes;
+}
 
-/* The worker's side, with what it was sent. 0 or a negative errno. */
-int transit_map(struct transit *transit, int fd);
+/* The worker's side, with what it was sent; in place of what there was. 0 or a negative errno, with nothing to
+ * clear. */
+int transit_map(struct transit *transit, size_t ring_bytes, int fd);
 /* `size` bytes at `offset` of either ring are there. */
 bool transit_has(const struct transit *transit, uint64_t offset, uint64_t size);
 

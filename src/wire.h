@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    WIRE_VERSION = 6,
+    WIRE_VERSION = 7,
     WIRE_HEADER_BYTES = 40,
     WIRE_TEXT_BYTES = 1023,        /* longest text in an error */
     WIRE_FAILURE_BYTES = 8,        /* one entry of the list of failed items in a WIRE_RESULTS body */
@@ -45,7 +45,7 @@ enum wire_type {
     WIRE_REGION,   /* worker: memory for its replies comes through the socket; from now on it is known by its number */
     WIRE_RETURN,   /* parent: the reply there is not needed any more */
     WIRE_DISCARD,  /* parent: the same, and the number means nothing any more */
-    WIRE_TRANSIT,  /* parent: memory through which runs may travel comes through the socket */
+    WIRE_TRANSIT,  /* parent: memory by which what is large may travel comes through the socket, or is given up */
     WIRE_TYPE_COUNT
 };
 
@@ -56,9 +56,11 @@ enum {
     WIRE_FDS = 8,      /* TASK: `extra` fds come with it, through the socket */
     WIRE_REPLAY = 16,  /* TASK: a broadcast from before this worker's time; not answered, but part of becoming ready */
     WIRE_SPIN = 32,    /* TASK, RUN: a CPU is spare: who is out of work afterwards may look for more before it sleeps */
-    /* TASK, RUN: the input is in a shared buffer; RESULT: the reply is in a region; and the body says where. */
+    /* TASK, RUN: the input is in memory that both have; RESULT: so is the reply; and the body says where. */
     WIRE_REFERENCE = 64,
-    WIRE_IN_PLACE = 128, /* RUN: so are the results, and the body begins with where. BUFFER: it is for results, too */
+    /* RUN: so are the results, TASK: so may the reply be, and the body begins with where. BUFFER: it is for results,
+     * too. */
+    WIRE_IN_PLACE = 128,
 };
 
 enum wire_side { WIRE_FROM_PARENT = 1, WIRE_FROM_WORKER = 2 };
@@ -69,7 +71,7 @@ struct wire_header {
      * the region's. */
     uint64_t id;
     /* TASK: number of fds. RUN: size of one result. RESULT, RESULTS, ERROR: nanoseconds spent on these items. BUFFER,
-     * REGION: its size */
+     * REGION: its size. TRANSIT: of its halves, or 0 */
     uint64_t extra;
     uint32_t count;    /* items. CONFIG: tasks to be replayed */
     uint32_t function; /* FUNCTION, TASK, RUN: its number. RESULTS: entries in the list of failed items */
@@ -140,7 +142,7 @@ int wire_check_replies(const uint8_t *bytes, size_t size, uint32_t count, uint64
 /* Instead of a number: in the memory of WIRE_TRANSIT, among the items or the results. */
 #define WIRE_IN_TRANSIT UINT64_MAX
 
-/* Memory in a shared buffer, or in a region: what stands in a body for bytes that do not travel. */
+/* Memory that both have: what stands in a body for bytes that do not go through the pipe. */
 struct wire_reference {
     uint64_t buffer; /* its number, or WIRE_IN_TRANSIT */
     uint64_t offset, size;

@@ -99,7 +99,7 @@ void work_flush_if_late(void)
         work_flush();
 }
 
-/* WIRE_WORN when this worker holds more memory than it may. */
+/* WIRE_WORN when this worker holds more memory than it may, beside what large items travel by. */
 uint8_t work_weigh(uint64_t elapsed_ns)
 {
     if (!work.max_worker_bytes || (elapsed_ns < LOOK_NS && work.clock_ns - work.weighed_ns < WEIGH_NS))
@@ -111,7 +111,8 @@ uint8_t work_weigh(uint64_t elapsed_ns)
     if (statm >= 0 && fd_read(statm, text, sizeof text - 1) > 0 && sscanf(text, "%lu %lu", &size, &resident) != 2)
         resident = 0;
     fd_close(&statm);
-    return resident * (size_t)sysconf(_SC_PAGESIZE) > work.max_worker_bytes ? WIRE_WORN : 0;
+    size_t bytes = resident * (size_t)sysconf(_SC_PAGESIZE), used = work.transit_used[0] + work.transit_used[1];
+    return bytes > used && bytes - used > work.max_worker_bytes ? WIRE_WORN : 0;
 }
 
 void work_put_error(const struct wire_header *request, int error, uint64_t elapsed_ns, const char *text)
@@ -381,7 +382,7 @@ static void gather_reply(uint64_t id, uint64_t elapsed_ns)
         replies->first_id = id;
     wire_encode_reply(&reply, work.reply_bytes + replies->size);
     if (call->reply_size)
-        memcpy(work.reply_bytes + replies->size + WIRE_REPLY_BYTES, call_reply(call), call->reply_size);
+        memcpy(work.reply_bytes + replies->size + WIRE_REPLY_BYTES, call->at, call->reply_size);
     replies->size += WIRE_REPLY_BYTES + call->reply_size;
 }
 
@@ -394,7 +395,7 @@ static void put_result(const struct wire_header *request, int code, uint64_t ela
         gather_reply(request->id, elapsed_ns);
         return;
     }
-    if (!code && call->reply_size > SMALL_REPLY_BYTES && work_lend_reply(request, elapsed_ns, flags))
+    if (!code && call->reply_size > SMALL_REPLY_BYTES && work_refer_to_reply(request, elapsed_ns, flags))
         return;
     size_t text_size = strnlen(call->text, WIRE_TEXT_BYTES);
     struct wire_header header = {.type = WIRE_RESULT,
@@ -404,7 +405,7 @@ static void put_result(const struct wire_header *request, int code, uint64_t ela
                                  .code = code,
                                  .extra = elapsed_ns,
                                  .body_bytes = code ? text_size : call->reply_size};
-    work_put(&header, code ? call->text : call_reply(call));
+    work_put(&header, code ? call->text : call->at);
 }
 
 /* The fds that come with the request, which were sent before it. */
@@ -438,7 +439,7 @@ static void skip_task(const struct wire_header *request)
 
 static int call_task(const struct wire_header *request, pool_task_fn *fn, const struct work_places *places)
 {
-    call_begin(&work.call, places->input, places->input_size);
+    call_begin(&work.call, places->input, places->input_size, places->results, places->results_size);
     call_place.item_index = request->id;
     int code = fn(&work.call);
     work_end_copy();

@@ -61,7 +61,8 @@ struct work {
     uint32_t ticket;             /* of the next item */
     uint32_t look_items;         /* that share a look at the clock */
     struct regions regions;      /* shared buffers */
-    struct transit transit;      /* memory for large runs */
+    struct transit transit;      /* memory for what is large */
+    size_t transit_used[2];      /* of its items and of its results: up to where this process has touched them */
     struct lend_region *lending; /* where the task at hand has its reply */
     uint32_t replays_left;       /* before it is ready */
     volatile int is_copy;        /* this is a fork that a task made of the worker */

@@ -38,7 +38,7 @@ void work_release_if_outgrown(struct work_buffer *buffer, size_t used);
  * process's table is full. */
 int work_receive_fd(uint64_t number);
 
-/* Where the input of a request is, and the results of a run that are to stay where they are. */
+/* Where the input of a request is, and where the results of a run are to be left, or the reply of a task may be. */
 struct work_places {
     const uint8_t *input;
     size_t input_size;
@@ -48,7 +48,7 @@ struct work_places {
 /* The request's body. false: what it asks for is not to be had here; the body was skipped and the error put. */
 bool work_take_places(const struct wire_header *request, struct work_places *places_out);
 
-/* Have the reply of the task at hand referred to: false, when it has to travel. */
-bool work_lend_reply(const struct wire_header *request, uint64_t elapsed_ns, uint8_t flags);
+/* Tell where the reply of the task at hand is: false, when it has to travel. */
+bool work_refer_to_reply(const struct wire_header *request, uint64_t elapsed_ns, uint8_t flags);
 
 #endif

@@ -33,9 +33,13 @@ void work_take_unmap(const struct wire_header *request)
 
 void work_take_transit(const struct wire_header *request)
 {
+    transit_clear(&work.transit);
+    work.transit_used[0] = work.transit_used[1] = 0;
+    if (!request->extra)
+        return;
     int fd = work_receive_fd(request->id);
     if (fd >= 0) /* else nothing will travel by it */
-        transit_map(&work.transit, fd);
+        transit_map(&work.transit, (size_t)request->extra, fd);
     fd_close(&fd);
 }
 
@@ -43,6 +47,8 @@ static uint8_t *find_in_transit(const struct wire_reference *reference, bool wri
 {
     if (!transit_has(&work.transit, reference->offset, reference->size))
         work_end(1);
+    size_t *used = &work.transit_used[writable], end = (size_t)(reference->offset + reference->size);
+    *used = *used > end ? *used : end;
     return writable ? transit_results(&work.transit, (size_t)reference->offset)
                     : transit_items(&work.transit, (size_t)reference->offset);
 }
@@ -124,12 +130,28 @@ static bool announce(struct lend_region *region)
     return true;
 }
 
-bool work_lend_reply(const struct wire_header *request, uint64_t elapsed_ns, uint8_t flags)
+/* The parent copies it from the room for it, and lets a region be where it is. */
+static bool find_reply(struct wire_reference *reference_out)
+{
+    const struct pool_call *call = &work.call;
+    *reference_out = (struct wire_reference){.buffer = WIRE_IN_TRANSIT, .size = call->reply_size};
+    if (call->at == call->room) {
+        reference_out->offset = transit_offset(&work.transit, call->room);
+        return true;
+    }
+    if (!call->shared || !announce(work.lending))
+        return false;
+    reference_out->buffer = lend_number(&work.lend, work.lending);
+    work.lending->lent = true;
+    return true;
+}
+
+bool work_refer_to_reply(const struct wire_header *request, uint64_t elapsed_ns, uint8_t flags)
 {
     uint8_t place[WIRE_REFERENCE_BYTES];
-    if (!work.call.shared || !announce(work.lending))
+    struct wire_reference reference;
+    if (!find_reply(&reference))
         return false;
-    struct wire_reference reference = {.buffer = lend_number(&work.lend, work.lending), .size = work.call.reply_size};
     struct wire_header header = {.type = WIRE_RESULT,
                                  .flags = (uint8_t)(flags | WIRE_REFERENCE),
                                  .id = request->id,
@@ -137,7 +159,6 @@ bool work_lend_reply(const struct wire_header *request, uint64_t elapsed_ns, uin
                                  .extra = elapsed_ns,
                                  .body_bytes = sizeof place};
     wire_encode_reference(reference, place);
-    work.lending->lent = true;
     work_put(&header, place);
     return true;
 }

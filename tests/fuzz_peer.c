@@ -54,17 +54,19 @@ static int lending_socket(struct scene *scene)
     return ends[0];
 }
 
-/* As peer_put_span does, and the worker has written there. */
+/* As peer_put_span does, and the worker has written there. Tasks travel so one by one. */
 static void put_in_transit(struct scene *scene)
 {
     struct transit worker = {0};
     struct transit_room room;
     int fd = -1;
-    assert(!transit_create(&scene->peer.transit, &fd) && !transit_map(&worker, fd));
+    assert(!transit_create(&scene->peer.transit, TRANSIT_LEAST_BYTES, &fd) &&
+           !transit_map(&worker, TRANSIT_LEAST_BYTES, fd));
     assert(transit_take(&scene->peer.transit, scene->result_bytes + 1, &room));
     memset(transit_results(&worker, room.offset), 0xa5, scene->result_bytes);
     scene->span->in_place = scene->span->transit.results = true;
     scene->span->transit.at = room.offset;
+    scene->span->transit.size = scene->result_bytes;
     scene->span->transit.end = room.end;
     transit_clear(&worker);
     fd_close(&fd);
@@ -98,7 +100,7 @@ static void set_up(struct scene *scene, const uint8_t *data, size_t size)
     scene->span = job->pending ? job_take_whole(job) : NULL;
     if (scene->span)
         scene->span->in_place = data[0] & 16;
-    if (scene->span && data[0] & 64)
+    if (scene->span && data[0] & 64 && (job->kind == JOB_FIXED || job->count == 1))
         put_in_transit(scene);
 }
 

@@ -264,6 +264,12 @@ static void save_answers(void)
     put_answer(WIRE_RESULTS, 0, 1, "");
     put_answer(WIRE_RESULTS, 1, 3, "");
     save("results-in-transit");
+    put_setup(1 | 64, 200, 1);
+    put_lent(0, false, WIRE_IN_TRANSIT, 0, 150);
+    save("reply-in-transit");
+    put_setup(1 | 64, 200, 1);
+    put_lent(0, false, WIRE_IN_TRANSIT, 0, 201);
+    save("reply-beyond-its-room");
     put_setup(1 | 32, 0, 4);
     put_lent(0, true, 0, 0, 5000);
     put_lent(1, false, 0, 0, 1); /* not given back */

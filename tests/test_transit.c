@@ -21,14 +21,14 @@ static struct transit parent, worker;
 static void open_parent(int *fd_out)
 {
     parent = worker = (struct transit){0};
-    assert_int_equal(transit_create(&parent, fd_out), 0);
+    assert_int_equal(transit_create(&parent, TRANSIT_LEAST_BYTES, fd_out), 0);
 }
 
 static void open_both(void)
 {
     int fd;
     open_parent(&fd);
-    assert_int_equal(transit_map(&worker, fd), 0);
+    assert_int_equal(transit_map(&worker, TRANSIT_LEAST_BYTES, fd), 0);
     fd_close(&fd);
 }
 
@@ -55,7 +55,7 @@ static void there_is_no_room_before_the_worker_has_mapped_it(void **unused)
     assert_false(transit_take(&(struct transit){0}, 1, &room));
     open_parent(&fd);
     assert_false(transit_take(&parent, 1, &room));
-    assert_int_equal(transit_map(&worker, fd), 0);
+    assert_int_equal(transit_map(&worker, TRANSIT_LEAST_BYTES, fd), 0);
     assert_true(transit_take(&parent, 1, &room));
     fd_close(&fd);
     close_both();
@@ -117,9 +117,9 @@ static void what_is_empty_begins_at_the_start(void **unused)
         assert_int_equal(room.offset, 0);
         transit_release(&parent, room.end);
     }
-    assert_int_equal(take(TRANSIT_RING_BYTES).offset, 0);
+    assert_int_equal(take(TRANSIT_LEAST_BYTES).offset, 0);
     assert_false(transit_take(&parent, 1, &more));
-    assert_false(transit_take(&parent, TRANSIT_RING_BYTES + 1, &more));
+    assert_false(transit_take(&parent, TRANSIT_LEAST_BYTES + 1, &more));
     close_both();
 }
 
@@ -159,10 +159,10 @@ static void nothing_lies_outside(void **unused)
     (void)unused;
     assert_false(transit_has(&(struct transit){0}, 0, 0));
     open_both();
-    assert_true(transit_has(&worker, 0, TRANSIT_RING_BYTES));
-    assert_true(transit_has(&worker, TRANSIT_RING_BYTES, 0));
-    assert_false(transit_has(&worker, 1, TRANSIT_RING_BYTES));
-    assert_false(transit_has(&worker, TRANSIT_RING_BYTES + 1, 0));
+    assert_true(transit_has(&worker, 0, TRANSIT_LEAST_BYTES));
+    assert_true(transit_has(&worker, TRANSIT_LEAST_BYTES, 0));
+    assert_false(transit_has(&worker, 1, TRANSIT_LEAST_BYTES));
+    assert_false(transit_has(&worker, TRANSIT_LEAST_BYTES + 1, 0));
     assert_false(transit_has(&worker, UINT64_MAX, 2));
     assert_false(transit_has(&worker, 2, UINT64_MAX));
     close_both();

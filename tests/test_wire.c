@@ -26,8 +26,8 @@ static const struct type {
     {WIRE_CONFIG, WIRE_FROM_PARENT, 1, 0, 1, 0, 0, 0, ANY_BODY},
     {WIRE_READY, WIRE_FROM_WORKER, 0, 0, 0, 0, 0, 0, 0},
     {WIRE_FUNCTION, WIRE_FROM_PARENT, 0, 0, 0, 1, 0, 0, 65536},
-    {WIRE_TASK, WIRE_FROM_PARENT, 1, 1, 1, 1, 0, WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY | WIRE_SPIN | WIRE_REFERENCE,
-     ANY_BODY},
+    {WIRE_TASK, WIRE_FROM_PARENT, 1, 1, 1, 1, 0,
+     WIRE_STEPWISE | WIRE_FDS | WIRE_REPLAY | WIRE_SPIN | WIRE_REFERENCE | WIRE_IN_PLACE, ANY_BODY},
     {WIRE_RUN, WIRE_FROM_PARENT, 1, 1, 1, 1, 0, WIRE_STEPWISE | WIRE_STOP | WIRE_SPIN | WIRE_REFERENCE | WIRE_IN_PLACE,
      ANY_BODY},
     {WIRE_RESULT, WIRE_FROM_WORKER, 1, 1, 1, 0, 1, WIRE_WORN | WIRE_REFERENCE, MAX_RESULT},
@@ -43,7 +43,7 @@ static const struct type {
     {WIRE_REGION, WIRE_FROM_WORKER, 1, 1, 0, 0, 0, 0, 0},
     {WIRE_RETURN, WIRE_FROM_PARENT, 1, 0, 0, 0, 0, 0, 0},
     {WIRE_DISCARD, WIRE_FROM_PARENT, 1, 0, 0, 0, 0, 0, 0},
-    {WIRE_TRANSIT, WIRE_FROM_PARENT, 0, 0, 0, 0, 0, 0, 0},
+    {WIRE_TRANSIT, WIRE_FROM_PARENT, 0, 1, 0, 0, 0, 0, 0},
 };
 
 static int decode(const struct wire_header *header, enum wire_side from, struct wire_header *header_out)
