@@ -45,8 +45,8 @@ struct forkserver {
 static void server_end(struct server *server)
 {
     fd_close(&server->control_fd);
+    fd_close(&server->lifeline_fd); /* which kills it where this process, another user's by now, may not */
     local_end(&server->process);
-    fd_close(&server->lifeline_fd);
 }
 
 static int server_start(struct forkserver *forkserver)
@@ -200,6 +200,7 @@ static void give_up(struct forkserver *forkserver, struct backend_child *child)
     if (server->process.pidfd < 0 || server->number != child->server)
         return;
     local_kill(server->process, SIGKILL);
+    fd_close(&server->lifeline_fd);
     server_dismiss(forkserver);
 }
 

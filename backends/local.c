@@ -447,7 +447,11 @@ void local_end(struct local_process *process)
 int local_kill_child(void *state, struct backend_child *child, int signal)
 {
     (void)state;
-    return local_kill((struct local_process){.pid = child->pid, .pidfd = child->pidfd}, signal);
+    int error = local_kill((struct local_process){.pid = child->pid, .pidfd = child->pidfd}, signal);
+    if (error != -EPERM || signal != SIGKILL)
+        return error;
+    fd_close(&child->lifeline_fd); /* this process is another user's by now; the signal of that is the child's own */
+    return 0;
 }
 
 int local_reap_child(void *state, struct backend_child *child, struct child_exit *exit_out, char *message)

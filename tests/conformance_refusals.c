@@ -462,6 +462,48 @@ static int live_as_another_user(void *unused)
     return unused != NULL;
 }
 
+static int hang_at_9(const void *item, void *result, void *state)
+{
+    (void)result, (void)state;
+    while (*(const int *)item == 9)
+        pause();
+    return 0;
+}
+
+static int hang(struct pool_call *call)
+{
+    (void)call;
+    return hang_at_9(&(int){9}, NULL, NULL);
+}
+
+/* Its workers are still root's, and it may send them no signal. */
+static int give_up_being_root(void *unused)
+{
+    int items[2] = {1, 9}, status[2];
+    struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
+    struct pool *pool = make_pool(1), *other = make_pool(1);
+    struct pool_task *task;
+    if (setgid(65534) || setuid(65534))
+        return 0; /* not root */
+    map.timeout_ms = 50;
+    map.status_out = status;
+    EXPECT_INT(pool_map_with(pool, hang_at_9, items, sizeof *items, NULL, 0, 2, &map), POOL_ETIMEOUT);
+    EXPECT(status[0] == 0 && status[1] == POOL_ETIMEOUT);
+    use(pool);
+    EXPECT_OK(pool_destroy(pool));
+    EXPECT_OK(pool_submit(other, hang, NULL, 0, NULL, &task));
+    EXPECT_INT(pool_wait(task, 100), POOL_PENDING);
+    EXPECT_OK(pool_shutdown(other, POOL_KILL, PATIENCE_MS));
+    EXPECT_OK(pool_destroy(other));
+    pool_task_free(task);
+    return unused != NULL;
+}
+
+static void workers_of_another_user_are_killed_too(void)
+{
+    in_another_process(give_up_being_root, NULL);
+}
+
 static void effective_user_that_is_not_the_real_one_is_refused(void)
 {
     in_another_process(live_as_another_user, NULL);
@@ -593,6 +635,7 @@ const struct conformance_case refusal_cases[] = {
     CASE(few_fds_are_enough_or_refused),
     CASE(no_room_for_processes_is_that_error),
     CASE(no_proc_is_that_error),
+    CASE(workers_of_another_user_are_killed_too),
     CASE_IF(NEEDS_INIT, effective_user_that_is_not_the_real_one_is_refused),
     {"workers_that_are_given_other_rights_end_before_main", workers_that_are_given_other_rights_end_before_main,
      NEEDS_INIT, PRINTS},
