@@ -261,6 +261,8 @@ static int clone_and_exec(const struct local_image *image, struct child_plan *pl
 int local_exec(const struct local_image *image, enum child_role role, const int fds[CHILD_FD_COUNT],
                struct local_process *process_out)
 {
+    if (geteuid() != getuid() || getegid() != getgid())
+        return -EPERM; /* the kernel would set AT_SECURE, under which nobody adopts */
     struct child_plan plan = {.exe_fd = image->exe_fd, .cwd_fd = image->cwd_fd, .role = role};
     memcpy(plan.fds, fds, sizeof plan.fds);
     plan.argv = image->argv;
