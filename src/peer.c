@@ -419,6 +419,13 @@ static enum peer_news take_skipped(struct peer *peer)
     return PEER_SKIPPED;
 }
 
+/* Nothing more is put where these items were before they are told of. */
+static void release_room(struct peer *peer, const struct span *head, uint64_t count)
+{
+    if (count == head->count)
+        transit_release(&peer->transit, head->transit.end);
+}
+
 /* As many as are for this span; the others are for those behind it. */
 static enum peer_news take_replies(struct peer *peer, const struct span *head, struct peer_report *report)
 {
@@ -427,6 +434,7 @@ static enum peer_news take_replies(struct peer *peer, const struct span *head, s
     report->count = fits && head->count < peer->replies_left ? head->count : peer->replies_left;
     if (!fits || !peer_was_sent(peer, head, report->count))
         return PEER_GARBAGE;
+    release_room(peer, head, report->count);
     report->replies = peer->replies;
     for (uint64_t i = 0; i < report->count; i++) {
         peer->replies = wire_decode_reply(peer->replies, &reply);
@@ -453,8 +461,8 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
     if (header->type == WIRE_REGION)
         return take_region(peer);
     peer->announced = false;
-    if (head && header->count == head->count)
-        transit_release(&peer->transit, head->transit.end); /* nothing more is put there before this is told */
+    if (head)
+        release_room(peer, head, header->count);
     switch (header->type) {
     case WIRE_HELLO:
         return take_hello(peer, report);

@@ -2,7 +2,9 @@
  * where there is such memory and they are not larger than that may be, and nobody can tell but by looking for it. */
 #include "conformance_numbered.h"
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -101,6 +103,19 @@ static int tell_mappings(struct pool_call *call)
     return reply_number(call, count_mappings());
 }
 
+/* Whether the input is in such memory. */
+static int tell_whether_it_travelled(struct pool_call *call)
+{
+    static char text[MIB];
+    uintptr_t input = (uintptr_t)pool_call_input(call, NULL), begin, end;
+    if (read_file("/proc/self/maps", text, sizeof text) < 0)
+        return 1;
+    for (const char *line = text; *line; line = strchr(line, '\n') + 1)
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &begin, &end) == 2 && input >= begin && input < end)
+            return reply_number(call, count_text(strtok((char *)(uintptr_t)line, "\n"), "pool-transit"));
+    return 2;
+}
+
 static int use_all_fds(struct pool_call *call)
 {
     struct rlimit limit = {.rlim_cur = 3, .rlim_max = 3};
@@ -171,6 +186,23 @@ static void large_inputs_and_replies_travel_by_memory_of_their_worker(void)
     EXPECT(stats.bytes_in >= 20 * MIB && stats.bytes_in < 21 * MIB);
     EXPECT_OK(pool_destroy(pool));
     EXPECT_INT(count_mappings(), 0);
+}
+
+/* However many there are: the room of one is free again when it is replied to. */
+static void large_inputs_with_small_replies_do_too(void)
+{
+    static unsigned char input[200 * KIB];
+    struct pool *pool = make_pool(1);
+    uint64_t travelled = 0;
+    for (int i = 0; i < 50; i++) {
+        struct pool_task *task;
+        EXPECT_OK(pool_submit(pool, tell_whether_it_travelled, input, sizeof input, NULL, &task));
+        EXPECT_OK(end_of(task).status);
+        travelled += reply_of(task);
+        pool_task_free(task);
+    }
+    EXPECT(travelled >= 25); /* but the first, and any while the worker has not mapped the memory */
+    EXPECT_OK(pool_destroy(pool));
 }
 
 /* When it is known that its kind replies with much. */
@@ -399,6 +431,7 @@ static void recycled_worker_has_it_anew(void)
 
 const struct conformance_case large_cases[] = {
     CASE(large_inputs_and_replies_travel_by_memory_of_their_worker),
+    CASE(large_inputs_with_small_replies_do_too),
     CASE(large_replies_of_small_inputs_do_too),
     CASE(sizes_come_and_go),
     CASE(many_are_under_way_at_once),
