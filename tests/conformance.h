@@ -55,15 +55,15 @@ struct conformance_case {
 
 #define CASE(function)                                                                                                 \
     {                                                                                                                  \
-#function, function, 0, 0                                                                                      \
+        .name = #function, .run = function                                                                             \
     }
-#define CASE_THAT(flags, function)                                                                                     \
+#define CASE_THAT(that, function)                                                                                      \
     {                                                                                                                  \
-#function, function, 0, flags                                                                                  \
+        .name = #function, .run = function, .flags = that                                                              \
     }
-#define CASE_IF(needs, function)                                                                                       \
+#define CASE_IF(traits, function)                                                                                      \
     {                                                                                                                  \
-#function, function, needs, 0                                                                                  \
+        .name = #function, .run = function, .needs = traits                                                            \
     }
 
 /* One table for each theme, ended by an entry without a name. */
