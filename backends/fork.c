@@ -19,25 +19,16 @@ static int fork_open(const struct backend_setup *setup, void **state_out, char *
     return state->cwd_fd < 0 ? state->cwd_fd : 0;
 }
 
-static int fork_start(void *opaque, const struct backend_greeting *greeting, struct backend_child *child_out,
+static int make_copy(const void *state, const int fds[CHILD_FD_COUNT], struct local_process *process_out)
+{
+    return local_fork(state, fds, process_out);
+}
+
+static int fork_start(void *state, const struct backend_greeting *greeting, struct backend_child *child_out,
                       char *message)
 {
     (void)message;
-    struct local_original *state = opaque;
-    struct backend_child child = BACKEND_NO_CHILD;
-    struct local_process process;
-    int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
-    int error = local_make_channels(&child, greeting, worker_fds);
-    if (!error)
-        error = local_fork(state, worker_fds, &process);
-    local_close_fds(worker_fds, CHILD_FD_COUNT);
-    if (error) {
-        local_drop_child(&child);
-        return error;
-    }
-    local_adopt_process(&child, process);
-    *child_out = child;
-    return 0;
+    return local_start(greeting, make_copy, state, child_out);
 }
 
 static void fork_abandon(void *opaque)

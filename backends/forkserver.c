@@ -355,8 +355,7 @@ static void forkserver_abandon(void *state)
         fd_close(&servers[i]->process.pidfd);
     }
     fd_close(&forkserver->setup_fd);
-    fd_close(&forkserver->image.exe_fd);
-    fd_close(&forkserver->image.cwd_fd);
+    local_image_close_fds(&forkserver->image);
 }
 
 static void forkserver_close(void *state)

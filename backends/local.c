@@ -128,13 +128,6 @@ void local_drop_child(struct backend_child *child)
     close_exit_fds(child);
 }
 
-void local_adopt_process(struct backend_child *child, struct local_process process)
-{
-    child->pid = process.pid;
-    child->pidfd = process.pidfd;
-    child->exit_fd = process.pidfd;
-}
-
 /* ---- the image --------------------------------------------------------------------------------------------------- */
 
 enum { STACK_BYTES = 128 * 1024, GUARD_BYTES = 64 * 1024, ARGUMENT_BYTES = 4096 };
@@ -181,10 +174,15 @@ int local_image_init(struct local_image *image)
     return image->argv[0] && image->envp && image->stack ? 0 : -ENOMEM;
 }
 
-void local_image_clear(struct local_image *image)
+void local_image_close_fds(struct local_image *image)
 {
     fd_close(&image->exe_fd);
     fd_close(&image->cwd_fd);
+}
+
+void local_image_clear(struct local_image *image)
+{
+    local_image_close_fds(image);
     free(image->argv[0]);
     free(image->envp);
     if (image->stack)
@@ -344,6 +342,32 @@ int local_fork(const struct local_original *original, const int fds[CHILD_FD_COU
     if (!error)
         *process_out = process;
     return error;
+}
+
+static void adopt_process(struct backend_child *child, struct local_process process)
+{
+    child->pid = process.pid;
+    child->pidfd = process.pidfd;
+    child->exit_fd = process.pidfd;
+}
+
+int local_start(const struct backend_greeting *greeting, local_make_fn *make, const void *state,
+                struct backend_child *child_out)
+{
+    struct backend_child child = BACKEND_NO_CHILD;
+    struct local_process process;
+    int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
+    int error = local_make_channels(&child, greeting, worker_fds);
+    if (!error)
+        error = make(state, worker_fds, &process);
+    local_close_fds(worker_fds, CHILD_FD_COUNT);
+    if (error) {
+        local_drop_child(&child);
+        return error;
+    }
+    adopt_process(&child, process);
+    *child_out = child;
+    return 0;
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------------ */

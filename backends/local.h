@@ -49,6 +49,8 @@ struct local_image {
 /* 0 or a negative errno, then to be cleared all the same. Clearing may run twice. */
 int local_image_init(struct local_image *image);
 void local_image_clear(struct local_image *image);
+/* In a forked child: see the operation `abandon`. */
+void local_image_close_fds(struct local_image *image);
 
 /* An fd of the current working directory, for fchdir in a child; or a negative errno. */
 int local_open_cwd(void);
@@ -69,6 +71,11 @@ struct local_original {
 /* Fork; the copy becomes a worker with the same fds. 0 or a negative errno. */
 int local_fork(const struct local_original *original, const int fds[CHILD_FD_COUNT], struct local_process *process_out);
 
+/* The operation `start` by either of these: `make` makes the process, with its own fds, from the backend's state. */
+typedef int local_make_fn(const void *state, const int fds[CHILD_FD_COUNT], struct local_process *process_out);
+int local_start(const struct backend_greeting *greeting, local_make_fn *make, const void *state,
+                struct backend_child *child_out);
+
 /* Its programs have a thread that nobody made, from the first thread or fork on. */
 bool local_under_thread_sanitizer(void);
 
@@ -85,8 +92,5 @@ void local_end(struct local_process *process);
 /* The operations `kill` and `reap` for a child that local_exec or local_fork made, whose exit_fd is its pidfd. */
 int local_kill_child(void *state, struct backend_child *child, int signal);
 int local_reap_child(void *state, struct backend_child *child, struct child_exit *exit_out, char *message);
-
-/* Hand a process and its pipes to the caller of `start`. */
-void local_adopt_process(struct backend_child *child, struct local_process process);
 
 #endif

@@ -2,7 +2,6 @@
  *
  * Created as by vfork, so the size of the calling process does not matter and its threads do no harm. The image, the
  * environment and the working directory are those of open's moment, however late a worker starts. */
-#include "fd.h"
 #include "local.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -18,31 +17,21 @@ static int spawn_open(const struct backend_setup *setup, void **state_out, char 
     return local_image_init(image);
 }
 
+static int make_image(const void *state, const int fds[CHILD_FD_COUNT], struct local_process *process_out)
+{
+    return local_exec(state, CHILD_WORKER, fds, process_out);
+}
+
 static int spawn_start(void *state, const struct backend_greeting *greeting, struct backend_child *child_out,
                        char *message)
 {
     (void)message;
-    struct backend_child child = BACKEND_NO_CHILD;
-    struct local_process process;
-    int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
-    int error = local_make_channels(&child, greeting, worker_fds);
-    if (!error)
-        error = local_exec(state, CHILD_WORKER, worker_fds, &process);
-    local_close_fds(worker_fds, CHILD_FD_COUNT);
-    if (error) {
-        local_drop_child(&child);
-        return error;
-    }
-    local_adopt_process(&child, process);
-    *child_out = child;
-    return 0;
+    return local_start(greeting, make_image, state, child_out);
 }
 
 static void spawn_abandon(void *state)
 {
-    struct local_image *image = state;
-    fd_close(&image->exe_fd);
-    fd_close(&image->cwd_fd);
+    local_image_close_fds(state);
 }
 
 static void spawn_close(void *state)

@@ -69,7 +69,7 @@ init         backend table child pool worker procpool
 backend      child
 local        backend child fd
 fork         backend child fd local
-spawn        backend child fd local
+spawn        backend child local
 forkserver   backend child memory fd local buf
 table        backend fork spawn forkserver
 TABLE
