@@ -50,7 +50,9 @@ static bool is_due_to_fault(int error)
     if (!fault_is_felt())
         return false;
     bool lacks_fds = plan->fault == FAULT_FDS || fault_forms[plan->fault].group == FAULT_FDS;
-    return error == -plan->error || (lacks_fds && error == -EMFILE) || (plan->lasting && error == POOL_EBROKEN);
+    bool lacks_memory = plan->fault == FAULT_MEMORY; /* which fallocate calls by another name */
+    return error == -plan->error || (lacks_fds && error == -EMFILE) || (lacks_memory && error == -ENOMEM) ||
+           (plan->lasting && error == POOL_EBROKEN);
 }
 
 /* Whether a call did what it was asked to. If not, the fault has to be why, and there has to be a text. */
