@@ -266,7 +266,7 @@ int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], i
     return count < 0 ? 0 : count;
 }
 
-void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
+static void handle_all(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
 {
     sched_clock(&loop->sched, loop_now_ns());
     loop->looked_ns = loop->sched.now_ns;
@@ -278,6 +278,11 @@ void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int 
         count = loop_wait(loop, events, 0); /* nothing may be unread when time is acted on */
     }
     sched_expire(&loop->sched);
+}
+
+void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
+{
+    handle_all(loop, events, count);
     trim_if_idle(loop);
     perform(loop);
 }
@@ -329,7 +334,8 @@ static void catch_up(struct loop *loop, uint64_t now_ns)
 {
     struct epoll_event events[LOOP_EVENTS];
     if (is_undriven(loop, now_ns) && !atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire)) {
-        loop_handle(loop, events, loop_wait(loop, events, 0));
+        handle_all(loop, events, loop_wait(loop, events, 0));
+        perform(loop); /* and nothing is given up for want of work, which comes */
         now_ns = loop_now_ns();
     }
     sched_clock(&loop->sched, now_ns);

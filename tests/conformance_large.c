@@ -406,13 +406,16 @@ static void await_no_mappings(void)
 /* While somebody drives. */
 static void idle_pool_gives_the_memory_up(void)
 {
-    struct pool_options options = method_options(2);
+    struct pool_options options = method_options(1);
     options.progress_thread = 1;
     struct pool *pool = make_pool_with(&options);
     for (unsigned char i = 0; i < 3; i++) {
-        do_order(pool, (struct order){.reply_size = MIB, .seed = i}, MIB);
-        do_order(pool, (struct order){.reply_size = MIB, .seed = i}, MIB);
-        EXPECT(count_mappings());
+        struct order order = {.reply_size = MIB, .seed = i};
+        struct pool_task *first = submit_order(pool, &order, MIB, NULL), *teller = submit(pool, tell_mappings, 0);
+        expect_done(first, &order);
+        EXPECT_OK(end_of(teller).status);
+        EXPECT_INT(reply_of(teller), 2); /* which it was sent behind the first */
+        pool_task_free(teller);
         await_no_mappings();
         EXPECT_INT(number_from(pool, tell_mappings), 0);
     }
