@@ -253,7 +253,8 @@ typedef int pool_task_fn(struct pool_call *call);
 const void *pool_call_input(const struct pool_call *call, size_t *size_out) POOL_API(call_input);
 
 /* Room for the reply: size bytes aligned to 16, uninitialised. Calling it again resizes the reply and keeps its bytes
- * up to the smaller size; the address may change. A task that never calls it replies with 0 bytes.
+ * up to the smaller size; the address may change. A task that never calls it replies with 0 bytes. A child that the
+ * task forks may not have it.
  * NULL: no memory, or size is above max_result_bytes (then the task ends with -EMSGSIZE, unless a smaller reply is
  * made after all). */
 void *pool_call_reply(struct pool_call *call, size_t size) POOL_API(call_reply);
