@@ -419,10 +419,10 @@ static enum peer_news take_skipped(struct peer *peer)
     return PEER_SKIPPED;
 }
 
-/* Nothing more is put where these items were before they are told of. */
-static void release_room(struct peer *peer, const struct span *head, uint64_t count)
+/* Nothing more is put where these items were before they are told of. With a failure others may end as well. */
+static void release_room(struct peer *peer, const struct span *head, uint64_t count, bool failed)
 {
-    if (count == head->count)
+    if (count == head->count || (failed && head->job->stop_on_error))
         transit_release(&peer->transit, head->transit.end);
 }
 
@@ -434,7 +434,7 @@ static enum peer_news take_replies(struct peer *peer, const struct span *head, s
     report->count = fits && head->count < peer->replies_left ? head->count : peer->replies_left;
     if (!fits || !peer_was_sent(peer, head, report->count))
         return PEER_GARBAGE;
-    release_room(peer, head, report->count);
+    release_room(peer, head, report->count, false);
     report->replies = peer->replies;
     for (uint64_t i = 0; i < report->count; i++) {
         peer->replies = wire_decode_reply(peer->replies, &reply);
@@ -462,7 +462,7 @@ static enum peer_news take_frame(struct peer *peer, const struct span *head, str
         return take_region(peer);
     peer->announced = false;
     if (head)
-        release_room(peer, head, header->count);
+        release_room(peer, head, header->count, header->type == WIRE_ERROR || header->code || header->function);
     switch (header->type) {
     case WIRE_HELLO:
         return take_hello(peer, report);
