@@ -12,6 +12,8 @@
  *     sent.
  *   - What a worker has begun is not taken back from it; and while it has to step over what was, it is sent nothing to
  *     run.
+ *   - What travels by memory is where the stream says, as long as it is under way, and nothing else is; when all are out
+ *     of work that memory is given up.
  *   - Memory that a worker lends it is given back once, when nothing holds it any more.
  *   - No allocation is larger than what has arrived, or was submitted, accounts for.
  *   - No deadline passes unnoticed, nobody is killed without a reason, the timer is set, nothing spins.
@@ -245,12 +247,33 @@ static void change(struct draft *draft, uint8_t field, uint8_t value)
     }
 }
 
+/* As it should be in a frame. */
+static size_t size_of_result(const struct question *head, size_t size)
+{
+    const struct work *work = head ? work_of(head) : NULL;
+    if (!work)
+        return size % 64;
+    return head->in_run && head->in_place ? 0 : work->job.result_size;
+}
+
+/* A lie unless it is 0 bytes beside the place, and fits. */
+static void draft_lie_in_transit(struct draft *draft, struct process *process, uint8_t items, size_t size)
+{
+    static const struct question none;
+    const struct question *head = has_questions(process) ? head_of(process) : &none;
+    size_t beside = (size_t)(int8_t)items * 64;
+    if (size == size_of(255))
+        size = head->results_size;
+    else if (size == size_of(254))
+        size = head->results_size + 1;
+    draft_in_transit(draft, process, head, beside, size);
+}
+
 /* What would be right to say about the items that are due, as far as there are any. */
 static void draft_saying(struct draft *draft, struct process *process, uint8_t saying, uint8_t items, size_t size,
                          unsigned how)
 {
     const struct question *head = has_questions(process) ? head_of(process) : NULL;
-    const struct work *work = head ? work_of(head) : NULL;
     uint64_t id = head ? head->id : 0, left = head ? left_in_span(process) : 1;
     uint32_t count = items < left ? items : (uint32_t)left;
     count = count ? count : 1;
@@ -267,7 +290,12 @@ static void draft_saying(struct draft *draft, struct process *process, uint8_t s
         draft_result(draft, id, size, how);
         break;
     case SAYING_RESULTS:
-        draft_results(draft, id, count, work ? work->job.result_size : size % 64, how);
+        if (head && head->in_run && head->in_place)
+            write_results(process, head, count);
+        draft_results(draft, id, count, size_of_result(head, size), how);
+        break;
+    case SAYING_IN_TRANSIT:
+        draft_lie_in_transit(draft, process, items, size);
         break;
     case SAYING_REPLIES:
         draft_replies(draft, id, items, size);
@@ -413,6 +441,13 @@ static void op_tamper(void)
     tamper(process, word);
 }
 
+static void op_spoil(void)
+{
+    struct process *process = take_process();
+    uint8_t at = take(), size = take(), value = take();
+    spoil(process, at, size_of(size), value);
+}
+
 static void op_free(void)
 {
     struct kept *kept = &world.kept[take() % MAX_KEPT];
@@ -464,6 +499,7 @@ static void do_operation(uint8_t op)
         [OP_CROWD] = {op_crowd, "crowd"},
         [OP_TAMPER] = {op_tamper, "tamper"},
         [OP_FREE] = {op_free, "free"},
+        [OP_SPOIL] = {op_spoil, "spoil"},
     };
     bool driven = !(op & PARENT_UNDRIVEN);
     unsigned number = (op & ~(unsigned)PARENT_UNDRIVEN) % PARENT_OPS;
@@ -548,7 +584,7 @@ static bool all_work_ended(void)
 static void relieve(void)
 {
     world.scarce_count = 0;
-    world.habits = 0;
+    world.habits &= HABIT_MAPS;
     world.refusal = REFUSAL_NONE;
     for (unsigned i = 0; i < world.process_count; i++) {
         struct process *process = &world.processes[i];
@@ -621,6 +657,20 @@ static void do_one_more_job(void)
     REQUIRE(world.loop.counts.succeeded == succeeded + 8);
 }
 
+/* Of those who have nothing to do for long enough. */
+static void rest(void)
+{
+    enum { PAUSES = 4 };
+    for (unsigned i = 0; i < PAUSES; i++) {
+        pass_time(UINT64_C(110000000));
+        drive();
+        check_world(true);
+    }
+    for (unsigned i = 0; i < world.loop.sched.slot_count; i++)
+        if (!sched_busy_count(&world.loop.sched) && sched_state(&world.loop.sched, i) == SLOT_READY)
+            REQUIRE(!world.loop.peers[i].transit.memory || world.was_scarce);
+}
+
 static void shut_down(void)
 {
     unsigned rounds = 0;
@@ -640,6 +690,8 @@ static void end_honestly(void)
     while (!(all_work_ended() && all_sane()) && ++rounds < LAST_ROUNDS)
         round_of_honesty();
     REQUIRE(all_work_ended());
+    if (!world.closing && !world.loop.broken)
+        rest();
     if (!world.closing && !world.loop.broken)
         do_one_more_job();
     shut_down();
@@ -738,5 +790,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #include "parent_check.c"
 #include "parent_process.c"
 #include "parent_reader.c"
+#include "parent_transit.c"
 #include "parent_work.c"
 #include "parent_world.c"

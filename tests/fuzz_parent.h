@@ -72,6 +72,7 @@ enum parent_op {
     OP_CROWD,           /* count, function: so many tasks (% 32), each cancelled at once */
     OP_TAMPER,          /* p, 8 bytes: the word that says what it has begun, if it has the page */
     OP_FREE,            /* task: one of those that have ended and are kept */
+    OP_SPOIL,           /* p, at, size, value: what travels by memory: in 256ths of it; 255: that it is mapped */
     PARENT_OPS
 };
 
@@ -89,6 +90,7 @@ enum parent_task_flags {
     TASK_ONCE = 1,
     TASK_FDS = 2,        /* with (flags / 8 % 4 + 1) fds */
     TASK_OWNS = 4,       /* its input is memory of its own */
+    TASK_LARGE = 32,     /* eight times the size */
     TASK_OF_STREAM = 64, /* its index is not its number */
     TASK_KEPT = 128,     /* when it has ended, with its reply, until OP_FREE */
 };
@@ -110,6 +112,9 @@ enum parent_saying {
      * HOW_LONG_TEXT: with two; HOW_CUT: with no message. */
     SAYING_REGION,
     SAYING_REFERENCE, /* RESULT in the region of this number */
+    /* RESULT where the task named room for it, 64 bytes behind that for each item, which is signed; size 255: all of it,
+     * 254: a byte more. */
+    SAYING_IN_TRANSIT,
     PARENT_SAYINGS
 };
 
@@ -151,6 +156,7 @@ enum parent_habits {
     HABIT_UNKNOWN = 4,    /* nobody can tell how it ended */
     HABIT_KEEPS_PIPE = 8, /* its reply pipe is held open by somebody else */
     HABIT_UNNAMED = 16,   /* of processes to come: its pid is known only when its exit fd is looked at */
+    HABIT_MAPS = 32,      /* what is large may travel by memory */
 };
 
 enum parent_refusal { REFUSAL_NONE, REFUSAL_BUSY, REFUSAL_AGAIN, REFUSAL_BUILD, PARENT_REFUSALS };

@@ -42,7 +42,15 @@
 #define KEPT_TASKS                                                                                                     \
     TASK(TASK_KEPT, 4, 0, 1), TASK(TASK_KEPT, 4, 0, 1), TASK(TASK_KEPT, 4, 0, 1), TASK(0, 4, 0, 1), TASK(0, 4, 0, 1),  \
         OP_READ, 0, 255
-#define QUIETLY(op) ((op) | PARENT_UNDRIVEN)
+/* Processes that map what large things travel by; the second large item is sent when the first has been answered. */
+#define MAPS                  OP_HABITS, 0, HABIT_MAPS
+#define LARGE_TASK(flags)     TASK(flags, K2_5(30), 0, 1)
+#define TRANSIT_OPEN          GREET(0), MAPS, LARGE_TASK(0), ANSWER(0), ANSWER(0)
+#define IN_TRANSIT(by, size)  SAY(0, SAYING_IN_TRANSIT, by, 0, size)
+#define ALL_THE_ROOM          255
+#define BEYOND_THE_ROOM       254
+#define SPOIL(p, at, size, v) OP_SPOIL, (p), (at), (size), (v)
+#define QUIETLY(op)           ((op) | PARENT_UNDRIVEN)
 /* Sizes in steps of 2500 bytes. */
 #define K2_5(n) (PARENT_SIZE_STEPS_FROM - 1 + (n))
 
@@ -92,7 +100,7 @@ static const struct {
          OP_BROADCAST, 1, 1),
     /* A run is answered before the frame behind it, by which large ones may travel, was written. */
     SEED("large-answered-early", 1, 0, 0, 0, 5, 10, 64, 0, 0, 6, 4, 3, 2, 0, 4, 1, 1, 0, 16, 0, 6, 0, 2, 6, 0, 4, 16, 0,
-         45, 2, 0, 93, 1, 255, 6, 0, 0, 7, 4, 201),
+         45, 2, 0, 93, 1, 255, 6, 0, 0, 7, 4, SAYING_ERROR),
     SEED("many-starts-refused", 255, 255, 127, 60, 1, 0, 0, 0, ENDING_DEATH, TASK(0, 255, 255, 6), LATER,
          QUIETLY(OP_MAP), 255, 255),
     SEED("many-die", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_DEATH, MAP(100, 1, 1)),
@@ -158,6 +166,61 @@ static const struct {
     SEED("lie-lends-elsewhere", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, KEPT_TASKS, MAP(9, 4, 4), REGION(0, 0, 0, 100),
          LIE(0, SAYING_REFERENCE, 0, 0, 10, FIELD_RAW_BODY, 8), REGION(1, 0, 0, 100), REFERENCE(1, 0, 0, 10), LATER),
     SEED("wake", LIFE(1, 0, 0, ENDING_HONEST), OP_WAKE, QUIETLY(OP_WAKE), OP_DRIVE),
+
+    /* ---- what is large travels by memory, right and wrong ---- */
+    SEED("transit-tasks", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), ANSWER(0), LARGE_TASK(TASK_OWNS),
+         LARGE_TASK(TASK_OF_STREAM), LARGE_TASK(0), LARGE_TASK(0), ANSWER(0), ANSWER(0), ANSWER(0), ANSWER(0)),
+    SEED("transit-maps", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAPS, CHUNKS(32, 8, K2_5(3)), ANSWER(0), ANSWER(0),
+         ANSWER(0), OP_MAP, 0, 32, 4, K2_5(3), 0, 8, 1, OP_NEXT, 0, 3, ANSWER(0), OP_NEXT, 0, 2, ANSWER(0), OP_MAP, 0,
+         14, K2_5(3), K2_5(3), 0, 7, 2, SAY(0, SAYING_ANSWER, 3, HOW_FIRST_FAILS, 0), ANSWER(0), ANSWER(0)),
+    SEED("transit-map-of-bytes", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, MAP_WITH(MAP_BYTES, 3, K2_5(30), 0, 0),
+         ANSWER(0), ANSWER(0), ANSWER(0), MAP_WITH(MAP_BYTES | MAP_NO_RESULTS, 3, K2_5(30), 0, 0), ANSWER(0),
+         ANSWER(0)),
+    SEED("transit-stops", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, OP_MAP, MAP_STOP, 16, K2_5(3), 4, 0, 8, 1,
+         SAY(0, SAYING_ANSWER, 2, HOW_LAST_FAILS, 0), MS_130, MS_130),
+    SEED("transit-replies", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         SAY(0, SAYING_REPLIES, 1, 0, 7), MS_130, MS_130),
+    SEED("transit-large-replies", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAPS, TASK(0, 9, 0, 1), ANSWER(0),
+         TASK(0, 9, 0, 1), OP_READ, 0, 255, SAY(0, SAYING_ANSWER, 1, 0, K2_5(40)), TASK(0, 9, 0, 1), ANSWER(0),
+         TASK(0, 9, 0, 1), ANSWER(0), TASK(0, K2_5(2), 0, 1), ANSWER(0)),
+    SEED("transit-grows", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), ANSWER(0),
+         TASK(TASK_LARGE, K2_5(35), 0, 1), ANSWER(0), TASK(TASK_LARGE, K2_5(35), 0, 1), ANSWER(0),
+         TASK(TASK_LARGE, K2_5(55), 0, 1), ANSWER(0), TASK(TASK_LARGE, K2_5(55), 0, 1), ANSWER(0)),
+    SEED("transit-trimmed", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, MS_130, MS_130, LARGE_TASK(0), ANSWER(0),
+         LARGE_TASK(0), MS_130, MS_130, ANSWER(0), MS_130, MS_130),
+    SEED("transit-unmapped", HUGE_REPLIES(2, ENDING_HONEST), TWO_READY, OP_HABITS, 1, HABIT_MAPS, LARGE_TASK(0),
+         LARGE_TASK(0), ANSWER(0), ANSWER(1), LARGE_TASK(0), LARGE_TASK(0), ANSWER(0), ANSWER(1), MS_130, MS_130),
+    SEED("transit-starts-afresh", 0, PARENT_RESTARTS, 3, 0, 5, 10, 255, 0, ENDING_HONEST, TRANSIT_OPEN, LARGE_TASK(0),
+         ANSWER(0), LARGE_TASK(0), ANSWER(0), OP_READ, 0, 255, GREET(0), LARGE_TASK(0), ANSWER(0), LARGE_TASK(0),
+         ANSWER(0)),
+    SEED("transit-dies", HUGE_REPLIES(1, ENDING_HONEST), OP_HABITS_FROM_NOW, HABIT_MAPS, TRANSIT_OPEN, LARGE_TASK(0),
+         OP_READ, 0, 255, QUIETLY(OP_SAY), 0, SAYING_IN_TRANSIT, 0, HOW_HELD, 200, 0, 0, OP_EXIT, 0, EXIT_SIGNAL, LATER,
+         GREET(0), ANSWER(0)),
+    SEED("transit-taken", HUGE_REPLIES(2, ENDING_HONEST), TRANSIT_OPEN, CHUNKS(3, 0, K2_5(30)), OP_READ, 0, 255, MS,
+         GREET(1), LATER, ANSWER(1), ANSWER(0)),
+    SEED("transit-cancelled", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_HABITS, 0,
+         HABIT_MAPS | HABIT_IGNORES_TERM, OP_CANCEL, 0, OP_READ, 0, 255, IN_TRANSIT(0, 100), LATER),
+    SEED("transit-abandoned", HUGE_REPLIES(1, ENDING_ABANDON), TRANSIT_OPEN, LARGE_TASK(0)),
+    SEED("transit-without-memory", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         OP_SCARCE, 0, 1, IN_TRANSIT(0, ALL_THE_ROOM), LARGE_TASK(0), ANSWER(0)),
+    SEED("transit-spoiled", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         SPOIL(0, 0, K2_5(50), 1), IN_TRANSIT(0, ALL_THE_ROOM), LARGE_TASK(0), OP_READ, 0, 255, QUIETLY(OP_SAY), 0,
+         SAYING_IN_TRANSIT, 0, 0, 100, 0, 0, QUIETLY(OP_SPOIL), 0, 128, 90, 7, OP_DRIVE, SPOIL(0, 255, 0, 0),
+         LARGE_TASK(0), ANSWER(0), LARGE_TASK(0), ANSWER(0)),
+    SEED("lie-transit-offset", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         IN_TRANSIT(1, 100), LATER),
+    SEED("lie-transit-before", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         IN_TRANSIT(255, 100), LATER),
+    SEED("lie-transit-size", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         IN_TRANSIT(0, BEYOND_THE_ROOM), LATER),
+    SEED("lie-transit-empty", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         IN_TRANSIT(0, 0), LATER),
+    SEED("lie-transit-most", LIFE(1, 0, 0, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
+         IN_TRANSIT(0, K2_5(2)), LATER),
+    SEED("lie-transit-unasked", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(0, 9, 0, 1), OP_BROADCAST, 9, 3, OP_READ,
+         0, 255, OP_READ, 1, 255, IN_TRANSIT(0, 9), SAY(1, SAYING_IN_TRANSIT, 0, 0, 9), LATER),
+    SEED("lie-transit-of-run", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, CHUNKS(8, 8, K2_5(3)), OP_READ, 0, 255,
+         LIE(0, SAYING_ANSWER, 3, HOW_FIRST_FAILS, 0, FIELD_BODY, 4), LATER),
 
     /* ---- answers in pieces, answers that say no ---- */
     SEED("pieces", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), CHUNKS(8, 4, 8), SAY(0, SAYING_ANSWER, 1, HOW_HELD, 0),

@@ -102,6 +102,7 @@ static void bury(struct process *process)
 {
     give_back(process);
     claims_clear(&process->claims);
+    transit_clear(&process->transit);
     bytes_clear(&process->asked);
     bytes_clear(&process->outbox);
     bytes_clear(&process->heard);
@@ -324,25 +325,26 @@ int __real_peer_put_span(struct peer *peer, struct span *span, bool stepwise, bo
 uint64_t __real_peer_take_back(struct peer *peer, uint64_t most);
 ssize_t __real_writev(int fd, const struct iovec *parts, int count);
 
-static void ask(struct process *process, const struct wire_header *header, uint64_t index, uint64_t id)
+static struct question *ask(struct process *process, const struct wire_header *header, uint64_t index, uint64_t id)
 {
     struct work *work = work_of_item(process->putting, index);
     bool in_job = work->kind == WORK_MAP;
     process->questions =
         own_more(process->questions, process->question_count, &process->question_room, sizeof *process->questions);
-    process->questions[process->question_count++] = (struct question){.work = (unsigned)(work - world.works),
-                                                                      .serial = work->serial,
-                                                                      .index = in_job ? index : 0,
-                                                                      .id = id,
-                                                                      .end = process->asked.size,
-                                                                      .span = process->span_count,
-                                                                      .in_run = header->type == WIRE_RUN,
-                                                                      .may_go = process->page_at != 0,
-                                                                      .ticket = process->tickets++};
+    struct question *question = &process->questions[process->question_count++];
+    *question = (struct question){.work = (unsigned)(work - world.works),
+                                  .serial = work->serial,
+                                  .index = in_job ? index : 0,
+                                  .id = id,
+                                  .end = process->asked.size,
+                                  .span = process->span_count,
+                                  .in_run = header->type == WIRE_RUN,
+                                  .may_go = process->page_at != 0,
+                                  .ticket = process->tickets++};
     if (process->question_count - process->first_question == 1)
         process->since_ns = world.now_ns;
     if (work->kind == WORK_BROADCAST)
-        return;
+        return question;
     struct item *item = &work->items_known[in_job ? index : 0];
     REQUIRE(item->fate == ITEM_WAITS ||
             world.was_scarce); /* an answer that there was no memory for counts as garbage */
@@ -350,6 +352,7 @@ static void ask(struct process *process, const struct wire_header *header, uint6
     item->fate = ITEM_IS_AWAY;
     item->process = number_of(process);
     item->times_sent++;
+    return question;
 }
 
 static void lend(struct process *process, const struct work *work)
@@ -359,7 +362,8 @@ static void lend(struct process *process, const struct work *work)
         (struct loan){(unsigned)(work - world.works), work->serial, process->asked.size};
 }
 
-static void note_items(struct process *process, const struct wire_header *header)
+static void note_items(struct process *process, const struct wire_header *header, const uint8_t *start,
+                       size_t start_size)
 {
     const struct span *span = process->putting;
     REQUIRE(span);
@@ -368,9 +372,13 @@ static void note_items(struct process *process, const struct wire_header *header
         for (size_t i = process->question_count; i && process->questions[i - 1].span == process->span_count; i--)
             first++;
     REQUIRE(header->type == WIRE_TASK ? header->count == 1 : header->count == span->count);
-    for (uint32_t i = 0; i < header->count; i++)
-        ask(process, header, first + i, header->id + i);
-    if (header->body_bytes > CHAN_COPY_BYTES)
+    struct places places = places_of(process, header, start);
+    for (uint32_t i = 0; i < header->count; i++) {
+        struct question *question = ask(process, header, first + i, header->id + i);
+        note_places(question, &places, header, i);
+        check_item_in_transit(process, question);
+    }
+    if (header->body_bytes - start_size > CHAN_COPY_BYTES)
         lend(process, work_of_item(span, first));
     if (header->flags & WIRE_FDS)
         process->fd_numbers[process->fd_tasks++ % 8] = header->id;
@@ -413,6 +421,9 @@ static void note_recycle(struct process *process)
     process->broadcast = 0;
     process->page_at = 0;
     claims_clear(&process->claims);
+    process->transit_at = 0;
+    process->transit_bytes = 0;
+    transit_clear(&process->transit);
     memset(process->lents, 0, sizeof process->lents);
 }
 
@@ -449,13 +460,15 @@ static void note_frame(struct process *process, const struct wire_header *header
         if (header->flags & WIRE_REPLAY)
             note_replay(process, header, rest);
         else
-            note_items(process, header);
+            note_items(process, header, start, start_size);
         break;
     case WIRE_CLAIMS:
         note_claims(process);
         break;
     case WIRE_TRANSIT:
-        note_memory(process); /* which this one never maps: all goes through the pipe */
+        if (header->extra)
+            note_memory(process);
+        note_transit(process, header);
         break;
     case WIRE_RETURN:
     case WIRE_DISCARD:
@@ -485,12 +498,21 @@ int __wrap_chan_put(struct chan *chan, const struct wire_header *header, const v
     return rc;
 }
 
+/* It is in memory before the frame is put, which there may be no room for. */
+static void note_carried(const struct wire_header *header, const uint8_t *start)
+{
+    if (header->flags & WIRE_REFERENCE)
+        world.carried_out +=
+            wire_decode_reference(start + (header->flags & WIRE_IN_PLACE ? WIRE_REFERENCE_BYTES : 0)).size;
+}
+
 int __wrap_chan_put_parts(struct chan *chan, const struct wire_header *header, const void *start, size_t start_size,
                           const void *rest)
 {
     int rc = __real_chan_put_parts(chan, header, start, start_size, rest);
     struct process *process = PROCESS_BY(put_fd, chan->out_fd);
     REQUIRE(process);
+    note_carried(header, start);
     if (!rc)
         note_frame(process, header, start, start_size, rest);
     return rc;
@@ -622,6 +644,7 @@ static void receive_fds(struct process *process)
             REQUIRE(process->fd_numbers[process->fd_received % 8] == number);
         process->fd_received++;
         receive_page(process, fds[0]);
+        receive_transit(process, fds[0]);
         while (count)
             fd_close(&fds[--count]);
         count = POOL_TASK_FDS;
@@ -663,7 +686,7 @@ void draft_hello(struct draft *draft)
     draft->header = (struct wire_header){.type = WIRE_HELLO};
 }
 
-static void draft_reply(struct draft *draft, size_t size)
+void draft_reply(struct draft *draft, size_t size)
 {
     uint8_t pattern[64];
     world.next_answer++;
@@ -811,6 +834,7 @@ static bool claim(struct process *process, struct question *question)
         REQUIRE(process->tampered);
         return false;
     }
+    check_item_in_transit(process, question);
     question->claimed = true;
     return true;
 }
@@ -819,7 +843,7 @@ static bool claim(struct process *process, struct question *question)
 static bool goes_with_others(const struct question *question)
 {
     const struct work *work = work_of(question);
-    return !question->in_run && work && work->kind != WORK_BROADCAST;
+    return !question->in_run && work && work->kind != WORK_BROADCAST && !replies_in_transit(question);
 }
 
 static bool are_together(const struct question *first, const struct question *other)
@@ -884,8 +908,12 @@ static void answer(struct process *process, unsigned most)
         most -= count;
         if (count == 1 && !first->in_run && first->id % 4 == 3 && lend_reply(process, first->id))
             return; /* whether it is free afterwards, the parent has to say */
+        if (first->in_place && first->in_run)
+            write_results(process, first, count);
         if (first->in_run)
-            draft_results(&draft, first->id, count, work ? work->job.result_size : 0, 0);
+            draft_results(&draft, first->id, count, work && !first->in_place ? work->job.result_size : 0, 0);
+        else if (replies_in_transit(first) && good_reply_size(first))
+            draft_in_transit(&draft, process, first, 0, good_reply_size(first));
         else if (count > 1 || (first->id % 2 && goes_with_others(first)))
             draft_replies(&draft, first->id, count, 0);
         else

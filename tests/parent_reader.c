@@ -21,9 +21,10 @@ static bool answers_head(const struct process *process)
            header->id == head_of(process)->id && header->count && header->count <= left_in_span(process);
 }
 
+/* Of what comes with the frame. */
 static size_t result_size_of_head(const struct process *process)
 {
-    return work_of(head_of(process))->job.result_size;
+    return head_of(process)->in_place ? 0 : work_of(head_of(process))->job.result_size;
 }
 
 static bool takes_replies(const struct process *process)
@@ -85,7 +86,7 @@ static struct item outcome_of(const struct process *process, const uint8_t *body
         if (failure.offset == i)
             return failed;
     }
-    succeeded.reply_size = result_size_of_head(process);
+    succeeded.reply_size = work_of(head_of(process))->job.result_size;
     return succeeded;
 }
 
@@ -138,11 +139,19 @@ static void forget_span(struct process *process, unsigned span, struct work *wor
     }
 }
 
+static void note_carried_in(uint64_t bytes)
+{
+    world.carried_in += bytes;
+    world.believed += bytes;
+}
+
 static bool believe_answer(struct process *process, const uint8_t *body)
 {
     const struct wire_header *header = &process->header;
     if (!was_sent(process))
         return false;
+    if (header->type == WIRE_RESULTS && head_of(process)->in_place)
+        note_carried_in(head_of(process)->results_size * header->count);
     if (header->type == WIRE_RESULTS && wire_check_failures(body, header->function, header->count))
         return false;
     unsigned slot = slot_of(process), span = head_of(process)->span;
@@ -153,9 +162,10 @@ static bool believe_answer(struct process *process, const uint8_t *body)
     const uint8_t *reply = body + (in_run ? (size_t)header->function * WIRE_FAILURE_BYTES : 0);
     for (uint32_t i = 0; i < header->count; i++) {
         struct item outcome = outcome_of(process, body, i);
-        end_item(process, outcome, reply);
+        end_item(process, outcome,
+                 in_run && head_of(process)->in_place ? results_of(process, head_of(process)) : reply);
         failed |= outcome.fate == ITEM_FAILED;
-        reply += in_run ? work->job.result_size : 0;
+        reply += in_run && !head_of(process)->in_place ? work->job.result_size : 0;
         forget_question(process);
     }
     if (failed && work->stops)
@@ -237,9 +247,28 @@ static void end_lent_item(struct process *process, struct lent *lent, const stru
     disown(content);
 }
 
+/* Where the task said, from the beginning of that place on. */
+static bool believe_in_transit(struct process *process, const struct wire_reference *reference)
+{
+    const struct question *head = head_of(process);
+    if (!was_sent(process) || !head->in_place || reference->offset != head->results_at || !reference->size ||
+        reference->size > head->results_size || reference->size > world.max_result_bytes)
+        return false;
+    note_carried_in(reference->size);
+    if (!work_of(head) || sched_state(&world.loop.sched, slot_of(process)) != SLOT_READY)
+        return true; /* it is being killed: too late, whatever it says */
+    struct item outcome = {
+        .fate = ITEM_SUCCEEDED, .run_ns = process->header.extra, .reply_size = (size_t)reference->size};
+    end_item(process, outcome, results_of(process, head));
+    forget_question(process);
+    return true;
+}
+
 static bool believe_reference(struct process *process, const uint8_t *body)
 {
     struct wire_reference reference = wire_decode_reference(body);
+    if (reference.buffer == WIRE_IN_TRANSIT)
+        return believe_in_transit(process, &reference);
     if (!was_sent(process) || reference.offset || reference.size > world.max_result_bytes ||
         reference.buffer >= BORROW_REGIONS)
         return false;
@@ -314,6 +343,7 @@ static bool take_next(struct process *process)
     process->in_frame = false;
     process->heard_at += (size_t)process->header.body_bytes;
     process->garbage = !believe(process, bytes);
+    world.believed += WIRE_HEADER_BYTES + process->header.body_bytes;
     return !process->garbage;
 }
 

@@ -23,7 +23,7 @@ static struct work *new_work(enum work_kind kind)
     unsigned i = 0;
     while (i < MAX_WORKS && world.works[i].exists)
         i++;
-    if (i == MAX_WORKS || world.closing || world.loop.broken || world.submitted > 4 * MOST_BYTES)
+    if (i == MAX_WORKS || world.closing || world.loop.broken || world.submitted > 16 * MOST_BYTES)
         return NULL;
     world.works[i] = (struct work){.kind = kind, .serial = ++world.next_serial};
     return &world.works[i];
@@ -113,7 +113,7 @@ void give_map(const struct map_wish *wish)
 /* As pool_submit and pool_stream do. */
 static int make_task(const struct task_wish *wish, struct pool_task **task_out)
 {
-    size_t size = size_of(wish->size);
+    size_t size = size_of(wish->size) * (wish->flags & TASK_LARGE ? 8 : 1);
     unsigned fd_count = wish->flags & TASK_FDS ? wish->flags / 8 % 4 + 1u : 0;
     int fds[4];
     uint8_t *input = own(size, 1);

@@ -4,6 +4,7 @@
  *   fuzz_parent.h      the form of an input
  *   parent_world.c     memory and time, which are the input's to say
  *   parent_process.c   what stands in for processes: the backend, what is sent to them, what they say
+ *   parent_transit.c   memory by which what is large travels to them and back
  *   parent_reader.c    what the parent hears, read by the protocol's description
  *   parent_work.c      maps, tasks and broadcasts: what is known of them, and whether they end as they may
  *   parent_check.c     what holds between two operations */
@@ -16,6 +17,7 @@
 #include "fuzz_parent.h"
 #include "loop.h"
 #include "procpool.h"
+#include "transit.h"
 
 /* What the linker puts in another function's place is declared nowhere. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
@@ -105,6 +107,17 @@ struct lent {
     unsigned serial;
 };
 
+/* What is taken of the memory by which what is large travels, for all items of a frame: of both halves. */
+struct room {
+    size_t at, size; /* 0: none */
+};
+
+struct places {
+    bool has_items, has_results;
+    struct wire_reference items, results;
+    struct room room;
+};
+
 /* An item that a process was asked to run and has not answered. */
 struct question {
     unsigned work, serial;
@@ -115,6 +128,9 @@ struct question {
     bool may_go; /* it came after the page, with this ticket */
     bool claimed;
     uint32_t ticket;
+    struct room room;
+    bool in_place; /* its result is, or may be, in that memory */
+    size_t results_at, results_size, items_at, items_size;
 };
 
 /* Memory of a work that the channel was lent until its bytes are written. */
@@ -154,6 +170,11 @@ struct process {
     uint32_t tickets;
     uint64_t to_skip; /* items behind all questions that were taken back */
     bool tampered;    /* with the page */
+
+    struct transit transit; /* mapped as soon as its message is received */
+    unsigned transit_at;    /* the place of that message, from 1 on; 0: there is none */
+    size_t transit_bytes;   /* of its halves */
+    bool spoiled;           /* the process wrote to it as it should not */
 
     struct bytes outbox; /* said, but not delivered */
     size_t outbox_at;
@@ -206,8 +227,10 @@ struct world {
     bool was_scarce; /* some allocation has failed, which excuses much */
     bool any_exit, any_fds;
     size_t allocations, mappings;
-    size_t said, submitted; /* bytes, of all processes and works */
-    uint64_t written, read; /* by the parent; by processes */
+    size_t said, submitted;           /* bytes, of all processes and works */
+    uint64_t carried_out, carried_in; /* bytes that did not go through pipes */
+    uint64_t believed;                /* bytes of whole frames, with what they carried */
+    uint64_t written, read;           /* by the parent; by processes */
     uint64_t succeeded;
 
     struct work works[MAX_WORKS];
@@ -251,6 +274,7 @@ struct draft {
     struct bytes body;
 };
 void draft_hello(struct draft *draft);
+void draft_reply(struct draft *draft, size_t size);
 void draft_result(struct draft *draft, uint64_t id, size_t size, unsigned how);
 void draft_results(struct draft *draft, uint64_t id, uint32_t count, size_t result_size, unsigned how);
 void draft_replies(struct draft *draft, uint64_t id, uint32_t count, size_t size);
@@ -260,6 +284,20 @@ void draft_region(struct draft *draft, struct process *process, uint64_t number,
 void draft_reference(struct draft *draft, uint64_t id, uint64_t number, size_t size);
 void fill_lent(uint8_t *bytes, size_t size, unsigned serial);
 void draft_send(struct process *process, struct draft *draft, bool as_it_is);
+
+/* parent_transit.c */
+void note_transit(struct process *process, const struct wire_header *header);
+void receive_transit(struct process *process, int fd);
+struct places places_of(const struct process *process, const struct wire_header *header, const uint8_t *start);
+void note_places(struct question *question, const struct places *places, const struct wire_header *header, uint32_t i);
+void check_item_in_transit(const struct process *process, const struct question *question);
+const uint8_t *results_of(const struct process *process, const struct question *question);
+void write_results(struct process *process, const struct question *first, uint32_t count);
+void draft_in_transit(struct draft *draft, struct process *process, const struct question *question, size_t beside,
+                      size_t size);
+bool replies_in_transit(const struct question *question);
+size_t good_reply_size(const struct question *question);
+void spoil(struct process *process, uint8_t at, size_t size, uint8_t value);
 
 /* parent_reader.c */
 void hear(struct process *process, const void *bytes, size_t size);
