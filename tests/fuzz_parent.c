@@ -657,11 +657,13 @@ static void do_one_more_job(void)
     REQUIRE(world.loop.counts.succeeded == succeeded + 8);
 }
 
-/* Of those who have nothing to do for long enough. */
+/* Of those who have nothing to do for long enough. Not while one is about to start: that would be too long for it. */
 static void rest(void)
 {
     enum { PAUSES = 4 };
     for (unsigned i = 0; i < PAUSES; i++) {
+        if (!all_sane() || world.loop.sched.state_count[SLOT_STARTING])
+            return;
         pass_time(UINT64_C(110000000));
         drive();
         check_world(true);

@@ -117,8 +117,8 @@ static int make_task(const struct task_wish *wish, struct pool_task **task_out)
     unsigned fd_count = wish->flags & TASK_FDS ? wish->flags / 8 % 4 + 1u : 0;
     int fds[4];
     uint8_t *input = own(size, 1);
-    uint8_t *owned = wish->flags & TASK_OWNS && size ? malloc(size) : NULL;
     fill(input, size);
+    uint8_t *owned = wish->flags & TASK_OWNS && size ? malloc(size) : NULL;
     if (owned)
         memcpy(owned, input, size);
     for (unsigned i = 0; i < fd_count; i++)
