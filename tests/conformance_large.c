@@ -116,6 +116,26 @@ static int tell_whether_it_travelled(struct pool_call *call)
     return 2;
 }
 
+static int tell_weight(struct pool_call *call)
+{
+    char text[128];
+    uint64_t size, resident;
+    bool told = read_file("/proc/self/statm", text, sizeof text) > 0 &&
+                sscanf(text, "%" SCNu64 " %" SCNu64, &size, &resident) == 2;
+    return told ? reply_number(call, resident * (uint64_t)sysconf(_SC_PAGESIZE)) : 1;
+}
+
+/* As much as the input's first byte says, of which nothing else is looked at. */
+static int put_on_weight(struct pool_call *call)
+{
+    static void *kept;
+    size_t size = *(const unsigned char *)pool_call_input(call, NULL) * (size_t)MIB;
+    kept = size ? malloc(size) : kept;
+    if (size && kept)
+        fill(kept, 0, size, 1);
+    return size && !kept ? 1 : 0;
+}
+
 static int use_all_fds(struct pool_call *call)
 {
     struct rlimit limit = {.rlim_cur = 3, .rlim_max = 3};
@@ -432,6 +452,34 @@ static void recycled_worker_has_it_anew(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+static uint64_t recycled_after(struct pool *pool, unsigned char mib)
+{
+    static unsigned char input[4 * MIB];
+    struct pool_stats stats = POOL_STATS_INIT;
+    struct pool_task *task;
+    input[0] = mib;
+    EXPECT_OK(pool_submit(pool, put_on_weight, input, sizeof input, NULL, &task));
+    EXPECT_OK(end_of(task).status);
+    pool_task_free(task);
+    number_from(pool, tell_weight); /* by that worker or the next */
+    EXPECT_OK(pool_stats(pool, &stats));
+    return stats.recycled;
+}
+
+/* By what it has beside the pages by which large items travel, not by how large these may be. */
+static void worker_is_worn_whatever_else_travels(void)
+{
+    struct pool_options options = method_options(1);
+    struct pool *pool = make_pool_with(&options);
+    options.max_worker_bytes = (size_t)number_from(pool, tell_weight) + 8 * MIB;
+    EXPECT_OK(pool_destroy(pool));
+    pool = make_pool_with(&options);
+    for (int i = 0; i < 4; i++)
+        EXPECT_INT(recycled_after(pool, 0), 0);
+    EXPECT_INT(recycled_after(pool, 12), 1);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 const struct conformance_case large_cases[] = {
     CASE(large_inputs_and_replies_travel_by_memory_of_their_worker),
     CASE(large_inputs_with_small_replies_do_too),
@@ -448,5 +496,6 @@ const struct conformance_case large_cases[] = {
     CASE(host_without_fds_sends_the_bytes),
     CASE(idle_pool_gives_the_memory_up),
     CASE(recycled_worker_has_it_anew),
+    CASE(worker_is_worn_whatever_else_travels),
     {0},
 };
