@@ -92,7 +92,8 @@ static struct load load_of_task(const struct span *span)
     if (span->count != 1 || job->kind == JOB_BROADCAST)
         return (struct load){0};
     bool refers = span->by_reference && job_is_shared(job, span->first);
-    bool fits = job->reply_bytes <= TRANSIT_MOST_BYTES / 2; /* else it goes through the pipe, wherever the input does */
+    /* What is too large goes through the pipe, wherever the input does. */
+    bool fits = transit_ring_for((size_t)job->reply_bytes);
     return (struct load){.out = refers ? 0 : job_input_size(job, span->first),
                          .in = fits ? (size_t)job->reply_bytes : 0};
 }

@@ -28,7 +28,7 @@ static size_t total_bytes(size_t ring_bytes)
 size_t transit_ring_for(size_t size)
 {
     size_t ring_bytes = TRANSIT_LEAST_BYTES;
-    if (2 * size > TRANSIT_MOST_BYTES)
+    if (size > TRANSIT_MOST_BYTES / 2)
         return 0;
     if (2 * size > ring_bytes)
         for (ring_bytes = 1 << 20; ring_bytes < 2 * size; ring_bytes *= 2)
@@ -49,7 +49,6 @@ static int allocate(int fd, size_t size)
 int transit_create(struct transit *transit, size_t ring_bytes, int *fd_out)
 {
     size_t size = total_bytes(ring_bytes);
-    transit_clear(transit);
     int fd = memory_create("pool-transit", size);
     if (fd < 0)
         return fd;
@@ -61,6 +60,7 @@ int transit_create(struct transit *transit, size_t ring_bytes, int *fd_out)
         fd_close(&fd);
         return rc;
     }
+    transit_clear(transit);
     transit->memory = memory;
     transit->ring_bytes = ring_bytes;
     *fd_out = fd;

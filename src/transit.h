@@ -42,7 +42,7 @@ struct transit_room {
 size_t transit_ring_for(size_t size);
 
 /* The parent's side: in place of what there was, in which nothing is under way. *fd_out is to be sent to the worker,
- * and closed. A forked child of this process does not have the memory. 0 or a negative errno, with nothing to clear;
+ * and closed. A forked child of this process does not have the memory. 0; or a negative errno, with nothing changed.
  * transit_clear may run twice. */
 int transit_create(struct transit *transit, size_t ring_bytes, int *fd_out);
 void transit_clear(struct transit *transit);

@@ -12,8 +12,8 @@
  *     sent.
  *   - What a worker has begun is not taken back from it; and while it has to step over what was, it is sent nothing to
  *     run.
- *   - What travels by memory is where the stream says, as long as it is under way, and nothing else is; when all are out
- *     of work that memory is given up.
+ *   - What travels by memory is where the stream says, as long as it is under way, and nothing else is; when all are
+ *     out of work that memory is given up.
  *   - Memory that a worker lends it is given back once, when nothing holds it any more.
  *   - No allocation is larger than what has arrived, or was submitted, accounts for.
  *   - No deadline passes unnoticed, nobody is killed without a reason, the timer is set, nothing spins.

@@ -112,8 +112,8 @@ enum parent_saying {
      * HOW_LONG_TEXT: with two; HOW_CUT: with no message. */
     SAYING_REGION,
     SAYING_REFERENCE, /* RESULT in the region of this number */
-    /* RESULT where the task named room for it, 64 bytes behind that for each item, which is signed; size 255: all of it,
-     * 254: a byte more. */
+    /* RESULT where the task named room for it, 64 bytes behind that for each item, which is signed; size 255: all of
+     * it, 254: a byte more. */
     SAYING_IN_TRANSIT,
     PARENT_SAYINGS
 };

@@ -8,12 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-enum { KIB = 1024 };
+enum { KIB = 1024, MIB = 1024 * KIB };
 
 /* Both sides, in one process. */
 static struct transit parent, worker;
@@ -175,6 +176,42 @@ static bool is_there(void *data)
     return !mincore(data, 1, &unused);
 }
 
+static void memory_that_cannot_be_larger_stays(void **unused)
+{
+    (void)unused;
+    struct rlimit limit, less;
+    struct transit_room room;
+    int fd;
+    open_both();
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    less = limit;
+    less.rlim_cur = MIB;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &less), 0);
+    assert_true(transit_create(&parent, 2 * MIB, &fd) < 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    room = take(TRANSIT_LEAST_BYTES);
+    transit_release(&parent, room.end);
+    assert_int_equal(transit_create(&parent, 2 * MIB, &fd), 0);
+    assert_false(transit_take(&parent, 1, &room));
+    assert_int_equal(transit_map(&worker, 2 * MIB, fd), 0);
+    assert_int_equal(take(2 * MIB).offset, 0);
+    fd_close(&fd);
+    close_both();
+}
+
+/* Of which one may be in use while another is filled. */
+static void ring_is_as_large_as_two_rooms(void **unused)
+{
+    (void)unused;
+    assert_int_equal(transit_ring_for(1), TRANSIT_LEAST_BYTES);
+    assert_int_equal(transit_ring_for(TRANSIT_LEAST_BYTES / 2), TRANSIT_LEAST_BYTES);
+    assert_int_equal(transit_ring_for(TRANSIT_LEAST_BYTES / 2 + 1), MIB);
+    assert_int_equal(transit_ring_for(MIB), 2 * MIB);
+    assert_int_equal(transit_ring_for(TRANSIT_MOST_BYTES / 2), TRANSIT_MOST_BYTES);
+    assert_int_equal(transit_ring_for(TRANSIT_MOST_BYTES / 2 + 1), 0);
+    assert_int_equal(transit_ring_for(SIZE_MAX), 0);
+}
+
 static void copies_of_the_worker_have_items_alone_and_of_the_parent_nothing(void **unused)
 {
     (void)unused;
@@ -202,6 +239,8 @@ int main(void)
         cmocka_unit_test(what_is_empty_begins_at_the_start),
         cmocka_unit_test(rooms_under_way_never_overlap),
         cmocka_unit_test(nothing_lies_outside),
+        cmocka_unit_test(memory_that_cannot_be_larger_stays),
+        cmocka_unit_test(ring_is_as_large_as_two_rooms),
         cmocka_unit_test(copies_of_the_worker_have_items_alone_and_of_the_parent_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
