@@ -11,9 +11,9 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
-enum { CONGESTED_SENDS = 2 };           /* for one item, before it fails of that */
-#define IDLE_NS     UINT64_C(100000000) /* then the workers' memory for what is large is given up */
-#define UNDRIVEN_NS UINT64_C(1000000)   /* after this long everything is looked at before anything else */
+enum { CONGESTED_SENDS = 2 };            /* for one item, before it fails of that */
+#define IDLE_NS     UINT64_C(1000000000) /* then memory for what is large goes; to have it again takes up to some ms */
+#define UNDRIVEN_NS UINT64_C(1000000)    /* after this long everything is looked at before anything else */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers
  * would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };

@@ -664,7 +664,7 @@ static void rest(void)
     for (unsigned i = 0; i < PAUSES; i++) {
         if (!all_sane() || world.loop.sched.state_count[SLOT_STARTING])
             return;
-        pass_time(UINT64_C(110000000));
+        pass_time(UINT64_C(1100000000));
         drive();
         check_world(true);
     }
