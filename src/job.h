@@ -26,7 +26,8 @@ struct buffer; /* memory that workers can map; see buffers.h */
  * reply of a task only if it fits. */
 struct span_transit {
     bool items, results;
-    size_t at, size; /* where the item `first` of the job, and its result, are there; and the room for all of them */
+    size_t at;   /* where the item `first` of the job, and its result, are there */
+    size_t size; /* the room that all of them have there, or would need */
     uint64_t first;
     uint64_t end; /* how much of the memory was taken when it was sent */
 };

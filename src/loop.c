@@ -94,13 +94,14 @@ static void plan_trim(struct loop *loop)
 
 static void trim(struct loop *loop)
 {
+    loop->has_transit = false;
     for (unsigned i = 0; i < loop->sched.slot_count; i++) {
         if (sched_state(&loop->sched, i) != SLOT_READY || !loop->peers[i].transit.memory)
             continue;
         peer_trim(&loop->peers[i]);
+        loop->has_transit |= loop->peers[i].transit.memory != NULL; /* it could not be told of that */
         bit_set(loop->unsent, i, true);
     }
-    loop->has_transit = false;
 }
 
 static void trim_if_idle(struct loop *loop)

@@ -27,9 +27,6 @@ bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t co
 void peer_share_span(struct peer *peer, struct span *span);
 /* `count` items of head were run: their results, from where they travel by to where they belong. */
 void peer_take_out(struct peer *peer, const struct span *head, uint64_t count);
-/* How much there must be room for, if the span is to travel by memory of its worker's; what it says of a reply is a
- * guess. 0: it is not to. */
-size_t peer_transit_bytes(const struct span *span);
 /* The body of a run as far as it says where things are. How many bytes that takes. */
 enum { PEER_PLACES_BYTES = 2 * WIRE_REFERENCE_BYTES };
 size_t peer_refer_run(struct peer *peer, const struct span *span, uint8_t places[PEER_PLACES_BYTES]);

@@ -230,7 +230,7 @@ static void enlarge_pipes(struct peer *peer)
 /* For large spans that follow. What is too large for the memory goes through the pipes, too. */
 static void make_way(struct peer *peer, const struct span *span)
 {
-    size_t room = peer_transit_bytes(span), ring_bytes = transit_ring_for(room);
+    size_t room = span->transit.size, ring_bytes = transit_ring_for(room);
     if (room > PEER_LARGE_BYTES && ring_bytes > peer->transit_told && transit_is_unused(&peer->transit))
         tell_transit(peer, ring_bytes);
     if (span->bytes > PEER_LARGE_BYTES && (peer->transit.ring_bytes < ring_bytes || !ring_bytes))
@@ -259,7 +259,8 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     span->begin_position = span->sent_position;
     if (job->kind != JOB_FIXED)
         span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
-    if (!span->transit.results && !span->transit.items)
+    bool travels_by_pipe = !span->transit.results && !span->transit.items;
+    if (travels_by_pipe && (span->transit.size > PEER_LARGE_BYTES || span->bytes > PEER_LARGE_BYTES))
         make_way(peer, span); /* by what follows the span, and is no part of it */
     return 0;
 }

@@ -108,11 +108,6 @@ static size_t larger(struct load load)
     return load.out > load.in ? load.out : load.in;
 }
 
-size_t peer_transit_bytes(const struct span *span)
-{
-    return larger(load_of(span));
-}
-
 /* If it is large, and there is room. */
 static void take_transit(struct peer *peer, struct span *span)
 {
