@@ -57,7 +57,8 @@ void child_set_dispositions(void (*handler)(int))
 static void reset_dispositions(void)
 {
     child_set_dispositions(SIG_DFL);
-    set_disposition(SIGINT, SIG_IGN); /* Ctrl-C reaches the whole process group; the parent decides */
+    set_disposition(SIGHUP, SIG_IGN); /* these reach the whole process group; the parent decides */
+    set_disposition(SIGINT, SIG_IGN);
     set_disposition(SIGQUIT, SIG_IGN);
 }
 

@@ -1,8 +1,8 @@
 /* child: what every worker process, and the forkserver, does first, whatever started it.
  *
  * Two halves. Before exec (or at once after fork) child_enter puts the new process into its defined state: signal
- * mask empty, dispositions default, SIGINT and SIGQUIT ignored, /dev/null as stdin (and as stdout and stderr where
- * those are closed), working directory, its own fds at fixed numbers, the lifeline armed, every other fd closed.
+ * mask empty, dispositions default, SIGHUP, SIGINT and SIGQUIT ignored, /dev/null as stdin (and as stdout and stderr
+ * where those are closed), working directory, its own fds at fixed numbers, the lifeline armed, every other fd closed.
  * It runs between fork and exec, perhaps in memory shared with the parent: no malloc, no stdio, no locks, no libc call
  * that keeps state (raw rt_sigaction: a sanitizer's table of handlers would be the parent's). All it needs was made
  * ready in a struct child_plan.

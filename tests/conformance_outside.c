@@ -296,6 +296,26 @@ static int die_at_once(struct pool_call *call)
     return 0;
 }
 
+/* As under nohup, or in a daemon that reads its configuration again. A forkserver is in the group, too. */
+static void hangup_of_the_process_group_is_the_hosts_affair(void)
+{
+    uint64_t items[300] = {0}, results[300];
+    make_board();
+    struct pool_options options = board_options(2);
+    options.max_tasks_per_worker = 100;
+    signal(SIGHUP, SIG_IGN);
+    struct pool *pool = make_pool_with(&options);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_OK(kill(0, SIGHUP));
+        EXPECT_OK(pool_map(pool, work_for_a_moment, items, sizeof *items, results, sizeof *results, 300));
+    }
+    struct pool_stats stats = POOL_STATS_INIT;
+    EXPECT_OK(pool_stats(pool, &stats));
+    EXPECT_INT(stats.crashes, 0);
+    EXPECT_OK(pool_destroy(pool));
+    signal(SIGHUP, SIG_DFL);
+}
+
 static void host_gets_no_sigpipe(void)
 {
     enum { COUNT = 60, BYTES = 700000 };
@@ -478,6 +498,7 @@ const struct conformance_case outside_cases[] = {
     CASE(host_may_reap_every_child_in_a_handler),
     CASE(host_may_reap_every_child_in_a_thread),
     CASE(host_under_a_storm_of_signals_notices_nothing),
+    CASE(hangup_of_the_process_group_is_the_hosts_affair),
     CASE(host_gets_no_sigpipe),
     CASE(workers_killed_at_random_cost_an_item_each_at_most),
     CASE(idle_worker_killed_from_outside_costs_nothing),

@@ -154,7 +154,7 @@ static int tell_signals(struct pool_call *call)
     return answer(call, out);
 }
 
-static void signals_are_default_and_unblocked_but_sigint_and_sigquit_ignored(void)
+static void signals_are_default_and_unblocked_but_those_of_a_terminal_ignored(void)
 {
     char text[ANSWER_BYTES];
     struct sigaction before[65];
@@ -168,7 +168,7 @@ static void signals_are_default_and_unblocked_but_sigint_and_sigquit_ignored(voi
     struct pool *pool = make_pool(1);
     EXPECT_OK(ask(pool, tell_signals, "", text));
     EXPECT_TEXT(text, "SigBlk:0\n");
-    EXPECT_TEXT(text, "SigIgn:6\n"); /* bits of SIGINT (2) and SIGQUIT (3) */
+    EXPECT_TEXT(text, "SigIgn:7\n"); /* bits of SIGHUP (1), SIGINT (2) and SIGQUIT (3) */
     EXPECT_TEXT(text, "SigCgt:0\n");
     pool_destroy(pool);
     for (int number = 1; number < 65; number++)
@@ -179,6 +179,7 @@ static void signals_are_default_and_unblocked_but_sigint_and_sigquit_ignored(voi
 static int interrupt_myself(const void *item, void *result, void *state)
 {
     (void)item, (void)state;
+    raise(SIGHUP);
     raise(SIGINT);
     raise(SIGQUIT);
     *(int *)result = 1;
@@ -357,6 +358,7 @@ static int disturb_the_process(const void *item, void *result, void *state)
     getrlimit(RLIMIT_NOFILE, &before);
     setrlimit(RLIMIT_NOFILE, &limit);
     signal(SIGUSR1, SIG_IGN);
+    signal(SIGHUP, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     sigemptyset(&some);
     sigaddset(&some, SIGUSR2);
@@ -384,7 +386,7 @@ static void recycled_worker_is_as_fresh_as_the_first(void)
             EXPECT_INT(results[i][k], results[0][k]);
     EXPECT_OK(ask(pool, tell_signals, "", text));
     EXPECT_TEXT(text, "SigBlk:0\n");
-    EXPECT_TEXT(text, "SigIgn:6\n");
+    EXPECT_TEXT(text, "SigIgn:7\n");
     pool_destroy(pool);
 }
 
@@ -392,7 +394,7 @@ const struct conformance_case place_cases[] = {
     CASE(workers_have_no_fd_of_the_host),
     CASE(stdin_of_workers_is_empty_and_the_host_keeps_its_own),
     CASE(stdio_may_be_closed),
-    CASE(signals_are_default_and_unblocked_but_sigint_and_sigquit_ignored),
+    CASE(signals_are_default_and_unblocked_but_those_of_a_terminal_ignored),
     CASE(interrupting_a_worker_does_nothing),
     CASE(environment_is_that_of_the_pools_making_exactly),
     CASE(what_a_task_does_to_the_environment_ends_with_its_worker),

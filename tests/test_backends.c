@@ -649,7 +649,7 @@ static void worker_starts_with_default_signals(void **prestate)
     start_child(&rig, &child);
     const char *state = ask(&child, "state");
     assert_int_equal(status_mask(state, "SigBlk"), 0);
-    assert_int_equal(status_mask(state, "SigIgn"), 1 << (SIGINT - 1) | 1 << (SIGQUIT - 1));
+    assert_int_equal(status_mask(state, "SigIgn"), 1 << (SIGHUP - 1) | 1 << (SIGINT - 1) | 1 << (SIGQUIT - 1));
     assert_string_equal(ask(&child, "raise 2"), "survived");
     sigset_t now;
     pthread_sigmask(SIG_SETMASK, NULL, &now);
