@@ -9,6 +9,9 @@ enum { ITEM_OVERHEAD_BYTES = 64 };
  * last. */
 enum { LAST_TIMES = 4 };
 enum { FORGET = 16 }; /* reports, until an extreme is forgotten by and by */
+/* So many large replies in a row, and the next is expected to be large: not where a few of them come among many small
+ * ones, which would all have to be sent one by one. */
+enum { LARGE_IN_A_ROW = 2 };
 
 static void clear_outputs(const struct job *job)
 {
@@ -139,6 +142,7 @@ void job_note_reply(struct job *job, uint64_t bytes)
 {
     uint64_t less = bytes < job->reply_bytes ? (job->reply_bytes - bytes + FORGET - 1) / FORGET : 0;
     job->reply_bytes = less ? job->reply_bytes - less : bytes;
+    job->large_replies = bytes > JOB_LARGE_BYTES ? job->large_replies + 1 : 0;
 }
 
 /* ---- sizes and costs ---- */
@@ -154,16 +158,29 @@ static uint64_t fit_fixed(const struct job *job, uint64_t count, size_t max_byte
     return fit;
 }
 
+static size_t travelling_bytes(const struct job *job, uint64_t i)
+{
+    return job_is_shared(job, i) ? 0 : job_input_size(job, i);
+}
+
+/* For what is by itself there may be other ways than the pipe. But what the caller wants together stays so. */
+static bool fits_alone(const struct job *job, uint64_t i)
+{
+    bool is_large = travelling_bytes(job, i) > JOB_LARGE_BYTES || job->large_replies >= LARGE_IN_A_ROW;
+    return is_large && !job->chunk_size;
+}
+
 uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t max_bytes, size_t *bytes_out)
 {
     if (job->kind == JOB_FIXED)
         return fit_fixed(job, count, max_bytes, bytes_out);
     uint64_t fit = 0;
     size_t bytes = 0;
-    while (fit < count && job_is_live(job, first + fit)) {
-        size_t travels = job_is_shared(job, first + fit) ? 0 : job_input_size(job, first + fit);
-        size_t size = travels + ITEM_OVERHEAD_BYTES;
-        if (fit && (bytes >= max_bytes || size > max_bytes - bytes))
+    bool is_alone = false;
+    while (fit < count && job_is_live(job, first + fit) && !is_alone) {
+        size_t size = travelling_bytes(job, first + fit) + ITEM_OVERHEAD_BYTES;
+        is_alone = fits_alone(job, first + fit);
+        if (fit && (is_alone || bytes >= max_bytes || size > max_bytes - bytes))
             break;
         bytes += size;
         fit++;

@@ -52,6 +52,10 @@ struct span {
 
 enum job_kind { JOB_FIXED, JOB_BYTES, JOB_LANE, JOB_BROADCAST };
 
+/* An item, or its reply, that is larger does not fit a pipe of the default size: a larger pipe, or other memory, saves
+ * wake-ups. */
+enum { JOB_LARGE_BYTES = 48 << 10 };
+
 #define JOB_NO_SLOT ((unsigned)-1) /* it is pending */
 #define JOB_NO_MORE ((unsigned)-2) /* that it has ended is about to be told */
 
@@ -110,6 +114,7 @@ struct job {
     uint64_t item_ns;               /* what that makes for an item */
     uint64_t least_ns;              /* for an item, by any report of late; 0: not known yet */
     uint64_t reply_bytes;           /* for an item, at most, of late */
+    uint64_t large_replies;         /* the last so many were large */
 
     /* ---- the outcome, written by the loop ---- */
     bool ended;
@@ -170,7 +175,8 @@ static inline uint64_t job_item_ns(const struct job *job)
     return job->item_ns;
 }
 
-/* How many items from `first` on, at most `count` and at least 1, are within max_bytes; *bytes_out: what they are. */
+/* How many items from `first` on, at most `count` and at least 1, are within max_bytes; *bytes_out: what they are. A
+ * payload that is large, or whose reply is expected to be, is by itself, unless the caller chose the chunk's size. */
 uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t max_bytes, size_t *bytes_out);
 
 /* The outcome of an item that failed. text: about it, without the item's name; NULL: none. What is kept is the failure

@@ -10,9 +10,6 @@
 
 #include "peer.h"
 
-/* Above this a body does not fit a pipe of the default size, and a larger one, or other memory, saves wake-ups. */
-enum { PEER_LARGE_BYTES = 48 << 10 };
-
 /* Queue all that a worker needs to become ready: who this is and what it is to be, and then what it is to repeat.
  * -ENOMEM. */
 int peer_put_greeting(struct peer *peer);

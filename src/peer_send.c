@@ -231,9 +231,9 @@ static void enlarge_pipes(struct peer *peer)
 static void make_way(struct peer *peer, const struct span *span)
 {
     size_t room = span->transit.size, ring_bytes = transit_ring_for(room);
-    if (room > PEER_LARGE_BYTES && ring_bytes > peer->transit_told && transit_is_unused(&peer->transit))
+    if (room > JOB_LARGE_BYTES && ring_bytes > peer->transit_told && transit_is_unused(&peer->transit))
         tell_transit(peer, ring_bytes);
-    if (span->bytes > PEER_LARGE_BYTES && (peer->transit.ring_bytes < ring_bytes || !ring_bytes))
+    if (span->bytes > JOB_LARGE_BYTES && (peer->transit.ring_bytes < ring_bytes || !ring_bytes))
         enlarge_pipes(peer);
 }
 
@@ -260,7 +260,7 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     if (job->kind != JOB_FIXED)
         span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
     bool travels_by_pipe = !span->transit.results && !span->transit.items;
-    if (travels_by_pipe && (span->transit.size > PEER_LARGE_BYTES || span->bytes > PEER_LARGE_BYTES))
+    if (travels_by_pipe && (span->transit.size > JOB_LARGE_BYTES || span->bytes > JOB_LARGE_BYTES))
         make_way(peer, span); /* by what follows the span, and is no part of it */
     return 0;
 }

@@ -115,7 +115,7 @@ static void take_transit(struct peer *peer, struct span *span)
     struct load load = load_of(span);
     struct transit_room room;
     span->transit = (struct span_transit){.first = span->first, .size = larger(load)};
-    if (larger(load) > PEER_LARGE_BYTES && transit_take(&peer->transit, larger(load), &room)) {
+    if (larger(load) > JOB_LARGE_BYTES && transit_take(&peer->transit, larger(load), &room)) {
         span->transit.at = room.offset;
         span->transit.items = load.out > (is_task ? CHAN_COPY_BYTES : 0);
         span->transit.results = is_task || load.in;

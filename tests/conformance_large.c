@@ -225,6 +225,25 @@ static void large_inputs_with_small_replies_do_too(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+/* One travels by itself, so that it can, however many wait, whatever is among them, and however short they are. */
+static void where_many_wait_they_do_as_well(void)
+{
+    enum { COUNT = 400 };
+    static unsigned char input[49 * KIB];
+    struct pool *pool = make_pool(1);
+    struct pool_task *tasks[COUNT];
+    uint64_t travelled = 0;
+    for (int i = 0; i < COUNT; i++)
+        EXPECT_OK(pool_submit(pool, tell_whether_it_travelled, input, i % 8 ? sizeof input : 1, NULL, &tasks[i]));
+    for (int i = 0; i < COUNT; i++) {
+        EXPECT_OK(end_of(tasks[i]).status);
+        travelled += reply_of(tasks[i]);
+        pool_task_free(tasks[i]);
+    }
+    EXPECT(travelled >= COUNT / 2);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 /* When it is known that its kind replies with much. */
 static void large_replies_of_small_inputs_do_too(void)
 {
@@ -483,6 +502,7 @@ static void worker_is_worn_whatever_else_travels(void)
 const struct conformance_case large_cases[] = {
     CASE(large_inputs_and_replies_travel_by_memory_of_their_worker),
     CASE(large_inputs_with_small_replies_do_too),
+    CASE(where_many_wait_they_do_as_well),
     CASE(large_replies_of_small_inputs_do_too),
     CASE(sizes_come_and_go),
     CASE(many_are_under_way_at_once),

@@ -29,6 +29,8 @@ enum { SIM_ALWAYS = 255 };
 /* Documented bounds of the engine: after which an item may never end, and the next is not left to its worker either. */
 #define SIM_LONG_NS  (4 * SIM_MS)
 #define SIM_STUCK_NS (32 * SIM_MS)
+/* And what goes by itself, so that it need not go through a pipe. */
+#define SIM_LARGE_BYTES (UINT64_C(48) << 10)
 
 /* ---- chance ---- */
 
@@ -100,10 +102,11 @@ struct sim_job {
     bool submitted, retired, ended, told; /* every item has ended; and SCHED_END_JOB was given */
     int cancel_status;
     uint64_t in_state[ITEM_STATE_COUNT], unended;
-    uint64_t front;        /* none below is pending */
-    uint64_t ran;          /* of a broadcast: workers that ran it */
-    bool failed;           /* of a broadcast: for one of them, so that who starts from then on does without */
-    unsigned unsent_slots; /* of a broadcast: bits of those that could not be sent it */
+    uint64_t front;         /* none below is pending */
+    uint64_t ran;           /* of a broadcast: workers that ran it */
+    bool failed;            /* of a broadcast: for one of them, so that who starts from then on does without */
+    uint64_t large_replies; /* in a row, so far: each payload is replied to with as much as it is */
+    unsigned unsent_slots;  /* of a broadcast: bits of those that could not be sent it */
 };
 
 /* ---- workers: the truth ---- */

@@ -120,11 +120,22 @@ static void drop_ended(struct sim_job *lane, uint64_t first, uint64_t count)
     }
 }
 
+/* What came back for items that have ended. */
+static void note_replies(struct sim_job *job, uint64_t first, uint64_t count)
+{
+    for (uint64_t i = first; job->given.kind != JOB_FIXED && i < first + count; i++) {
+        size_t size = job->inputs[i].size;
+        job_note_reply(job->job, size);
+        job->large_replies = size > SIM_LARGE_BYTES ? job->large_replies + 1 : 0;
+    }
+}
+
 void host_ended(struct sim *sim, struct sim_worker *worker, const struct sim_report *report)
 {
     sim_trace(sim, "slot %u: items %llu to %llu of job %u have ended, %llu failed%s", worker->slot, U(report->first),
               U(report->first + report->count - 1), report->job->number, U(report->failures),
               report->worn ? "; it is worn" : "");
+    note_replies(report->job, report->first, report->count);
     model_ended(sim, worker->slot, report);
     sched_items_ended(&sim->sched, worker->slot, report->count, report->failures, report->elapsed_ns, report->worn);
     drop_ended(report->job, report->first, report->count);

@@ -121,6 +121,16 @@ static void judge_queue(const struct sim *sim, unsigned index)
         sim_fail(sim, "slot %u is sent more behind items that may end its worker", index);
 }
 
+/* Or is expected to be replied to with much. */
+static bool any_large(const struct sim_flight *flight)
+{
+    const struct sim_job *job = flight->job;
+    bool any = job->large_replies > 1;
+    for (uint64_t i = flight->first; i < flight->first + flight->count; i++)
+        any |= job->inputs[i].size > SIM_LARGE_BYTES;
+    return any && job->given.kind != JOB_FIXED;
+}
+
 static void judge_chunk(const struct sim *sim, const struct sim_slot *slot, const struct sim_flight *flight)
 {
     const struct job *given = &flight->job->given;
@@ -131,6 +141,8 @@ static void judge_chunk(const struct sim *sim, const struct sim_slot *slot, cons
         sim_fail(sim, "a chunk of %llu ns", U(flight->cost_ns));
     if (!adaptive && !flight->doubted && flight->count > given->chunk_size)
         sim_fail(sim, "a chunk of %llu items, where %llu were asked for", U(flight->count), U(given->chunk_size));
+    if (adaptive && flight->count > 1 && any_large(flight))
+        sim_fail(sim, "items of job %u, of which some are large, are sent together", flight->job->number);
     if (flight->count > slot->tasks_left)
         sim_fail(sim, "%llu items for a worker that may take %llu more", U(flight->count), U(slot->tasks_left));
     if (goes_alone(given) && (flight->count > 1 || slot->flight_count))

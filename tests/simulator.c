@@ -480,6 +480,7 @@ int main(int argc, char **argv)
  *              gaps count as run again (settle)                                                    10
  *   bounds     a chunk crosses the limit of tasks per worker (chunk_choose)                        4
  *              bytes in flight are not bounded (sched_note_capacity)                               16
+ *              what is large is sent with others, or what is replied to with much (job_fit)        27
  *              something is sent behind an item that must not run twice (sched_note_capacity)      37
  *              or behind one of which nobody knows how long it takes (sched_note_capacity)         40
  *              or behind one that the worker has been at for long (choose_room)                    120

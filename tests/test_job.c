@@ -200,6 +200,42 @@ static void payloads_fit_by_their_sum_and_one_always_does(void **unused)
     assert_true(job_fit(&job, 4, 1, 100, &bytes) == 1);
 }
 
+static void what_is_large_is_by_itself(void **unused)
+{
+    (void)unused;
+    enum { LARGE = JOB_LARGE_BYTES + 1 };
+    struct buffer *const some = (struct buffer *)&(char){0}, *shared[] = {some, some, NULL, NULL, NULL};
+    struct pool_bytes inputs[] = {{NULL, 1}, {NULL, LARGE}, {NULL, JOB_LARGE_BYTES}, {NULL, 1}, {NULL, LARGE}};
+    struct job job = {.kind = JOB_BYTES, .count = 5, .inputs = inputs};
+    size_t bytes;
+    assert_int_equal(job_fit(&job, 0, 5, SIZE_MAX / 2, &bytes), 1);
+    assert_int_equal(bytes, 65);
+    assert_int_equal(job_fit(&job, 1, 4, SIZE_MAX / 2, &bytes), 1);
+    assert_int_equal(bytes, LARGE + 64);
+    assert_int_equal(job_fit(&job, 2, 3, SIZE_MAX / 2, &bytes), 2);
+    job.inputs_in = shared; /* and does not travel */
+    assert_int_equal(job_fit(&job, 0, 5, SIZE_MAX / 2, &bytes), 4);
+    job.chunk_size = 5;
+    assert_int_equal(job_fit(&job, 0, 5, SIZE_MAX / 2, &bytes), 5);
+}
+
+static void items_that_are_replied_to_with_much_are_so_too(void **unused)
+{
+    (void)unused;
+    enum { LARGE = JOB_LARGE_BYTES + 1 };
+    struct pool_bytes inputs[4] = {{NULL, 1}};
+    struct job job = {.kind = JOB_BYTES, .count = 4, .inputs = inputs};
+    size_t bytes;
+    job_begin(&job);
+    job_note_reply(&job, LARGE);
+    assert_int_equal(job_fit(&job, 0, 4, 1000, &bytes), 4); /* it may have been the only one */
+    job_note_reply(&job, LARGE);
+    assert_int_equal(job_fit(&job, 0, 4, 1000, &bytes), 1);
+    job_note_reply(&job, JOB_LARGE_BYTES);
+    job_note_reply(&job, LARGE);
+    assert_int_equal(job_fit(&job, 0, 4, 1000, &bytes), 4);
+}
+
 static void the_failure_with_the_lowest_index_is_kept(void **unused)
 {
     (void)unused;
@@ -254,6 +290,8 @@ int main(void)
         cmocka_unit_test(a_slow_first_call_is_soon_forgotten),
         cmocka_unit_test(fixed_items_fit_by_the_larger_of_item_and_result),
         cmocka_unit_test(payloads_fit_by_their_sum_and_one_always_does),
+        cmocka_unit_test(what_is_large_is_by_itself),
+        cmocka_unit_test(items_that_are_replied_to_with_much_are_so_too),
         cmocka_unit_test(the_failure_with_the_lowest_index_is_kept),
         cmocka_unit_test(an_item_that_was_cancelled_is_not_why_others_failed),
     };
