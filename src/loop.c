@@ -4,6 +4,7 @@
 #include "bits.h"
 #include "fd.h"
 #include "loop_inner.h"
+#include "pages.h"
 #include "procpool.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -490,6 +491,11 @@ static int keep_fd(int *fd_out, int fd_or_error)
     return 0;
 }
 
+static size_t staging_bytes(const struct loop *loop)
+{
+    return (size_t)loop->sched.slot_count * CHAN_STAGING_BYTES;
+}
+
 int loop_init(struct loop *loop, const struct loop_options *options)
 {
     *loop = (struct loop){.backend = options->backend,
@@ -505,8 +511,7 @@ int loop_init(struct loop *loop, const struct loop_options *options)
         return rc;
     loop->peers = calloc(loop->sched.slot_count, sizeof *loop->peers);
     loop->unsent = calloc((loop->sched.slot_count + 63) / 64, sizeof *loop->unsent);
-    loop->staging =
-        malloc((size_t)loop->sched.slot_count * CHAN_STAGING_BYTES); /* of which only what is used gets pages */
+    loop->staging = pages_create_alone(staging_bytes(loop));
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++)
         peer_init(&loop->peers[i]);
     rc = loop->peers && loop->unsent && loop->staging ? 0 : -ENOMEM;
@@ -539,7 +544,7 @@ static void release(struct loop *loop)
     free(loop->setup.config);
     free(loop->peers);
     free(loop->unsent);
-    free(loop->staging);
+    pages_destroy(loop->staging, staging_bytes(loop));
     loop->peers = NULL;
     loop->unsent = NULL;
     loop->staging = NULL;
@@ -578,5 +583,6 @@ void loop_abandon(struct loop *loop)
     if (loop->backend_state)
         loop->backend->abandon(loop->backend_state); /* what it holds beside fds is the child's small loss */
     lanes_close_fds(&loop->lanes);
+    loop->staging = NULL; /* which this process does not have */
     release(loop);
 }

@@ -20,3 +20,22 @@ void pages_expect(void *memory, size_t size)
     madvise((void *)first, end - first, MADV_HUGEPAGE);
     errno = errno_before;
 }
+
+/* Where madvise refuses, copies have it, too, and use it as little. */
+void *pages_create_alone(size_t size)
+{
+    int errno_before = errno;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory != MAP_FAILED)
+        madvise(memory, size, MADV_DONTFORK);
+    errno = errno_before;
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void pages_destroy(void *memory, size_t size)
+{
+    int errno_before = errno;
+    if (memory)
+        munmap(memory, size);
+    errno = errno_before;
+}

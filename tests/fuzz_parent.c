@@ -32,6 +32,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
     QUIET_PASSES = 64,
@@ -723,7 +724,10 @@ static void clear(bool abandons)
     world.clearing = true;
     world.scarce_count = 0;
     if (abandons) {
+        void *staging = world.loop.staging;
+        size_t staging_size = world.loop.sched.slot_count * CHAN_STAGING_BYTES;
         loop_abandon(&world.loop);
+        munmap(staging, staging_size); /* a forked child would not have had it */
         for (unsigned i = 0; i < world.process_count; i++)
             world.processes[i].reaped = true;
     } else {

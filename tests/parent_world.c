@@ -107,19 +107,11 @@ bool is_scarce(void)
     return true;
 }
 
-/* What comes in is read into this, whatever it is. */
-static bool is_staging(size_t size)
-{
-    size_t workers = world.config.workers, slots = size / CHAN_STAGING_BYTES;
-    return size % CHAN_STAGING_BYTES == 0 && (slots == workers + 1 || slots == 2 * workers);
-}
-
 /* Buffers grow as bytes arrive, never by what a header claims. */
 static void check_demand(size_t size)
 {
     if (in_world)
-        REQUIRE(size <= FIRST_REPLY_BYTES || size <= 4 * (world.said + world.submitted) + PEER_BYTES ||
-                is_staging(size));
+        REQUIRE(size <= FIRST_REPLY_BYTES + 1 || size <= 4 * (world.said + world.submitted) + PEER_BYTES);
 }
 
 static void *count_allocation(void *memory)
@@ -149,11 +141,20 @@ void *__wrap_realloc(void *memory, size_t size)
     return memory ? moved : count_allocation(moved);
 }
 
+/* What comes in is read into this, whatever it is. */
+static bool is_staging(size_t size)
+{
+    size_t workers = world.config.workers, slots = size / CHAN_STAGING_BYTES;
+    return size % CHAN_STAGING_BYTES == 0 && (slots == workers + 1 || slots == 2 * workers);
+}
+
 void *__real_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *address, size_t size);
 
 void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
+    if (in_world && is_staging(size) && is_scarce())
+        return MAP_FAILED;
     void *memory = __real_mmap(address, size, protection, flags, fd, offset);
     world.mappings += in_world && memory != MAP_FAILED;
     return memory;

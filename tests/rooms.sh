@@ -51,7 +51,7 @@ functions    callable
 peer         backend borrow buffers chan first claims functions job pages transit error fd procpool
 task         borrow lane slab error fd procpool
 lanes        sched task
-loop         sched lanes peer borrow backend bits error fd procpool
+loop         sched lanes peer borrow pages backend bits error fd procpool
 options      backend table cpus error procpool
 drive        loop buffers slab spin error fd procpool
 registry     drive buffers
