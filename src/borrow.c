@@ -19,6 +19,8 @@ static void destroy(struct borrowed *region)
 /* The number means nothing any more. */
 static void forget(struct borrow *borrow, unsigned number)
 {
+    if (!borrow->numbers)
+        return;
     struct borrowed *region = borrow->numbers[number].region;
     borrow->numbers[number] = (struct borrow_number){0};
     bit_set(&borrow->returned, number, false);
@@ -48,6 +50,12 @@ int borrow_note(struct borrow *borrow, uint64_t said, uint64_t size, int fd)
     unsigned number = (unsigned)said;
     forget(borrow, number);
     bit_set(&borrow->given_up, number, false);
+    if (!borrow->numbers)
+        borrow->numbers = calloc(BORROW_REGIONS, sizeof *borrow->numbers);
+    if (!borrow->numbers) {
+        borrow->has_lost = true;
+        return 0;
+    }
     struct borrow_number *noted = &borrow->numbers[number];
     noted->size = (size_t)size;
     noted->region = fd < 0 ? NULL : map(borrow, number, noted->size, fd);
@@ -63,16 +71,27 @@ static void give_up(struct borrow *borrow, unsigned number)
     borrow->is_urgent = true;
 }
 
+/* What is known of a number. */
+static struct borrow_number look_up(const struct borrow *borrow, unsigned number)
+{
+    static const struct borrow_number unknown, lost = {.size = SIZE_MAX, .error = -ENOMEM};
+    if (borrow->numbers && borrow->numbers[number].size)
+        return borrow->numbers[number];
+    return borrow->has_lost ? lost : unknown;
+}
+
 int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borrowed **region_out)
 {
-    if (said >= BORROW_REGIONS || !size || size > borrow->numbers[said].size)
-        return -EINVAL;
     unsigned number = (unsigned)said;
-    struct borrowed *region = borrow->numbers[number].region;
-    int error = borrow->numbers[number].error;
-    if (error) {
+    struct borrow_number noted = {0};
+    if (said < BORROW_REGIONS)
+        noted = look_up(borrow, number);
+    if (!size || size > noted.size)
+        return -EINVAL;
+    struct borrowed *region = noted.region;
+    if (noted.error) {
         give_up(borrow, number);
-        return error;
+        return noted.error;
     }
     if (region->held || bit_get(&borrow->returned, number))
         return -EINVAL;
@@ -113,6 +132,12 @@ void borrow_abandon(struct borrowed *region)
         region->data = NULL;
 }
 
+void borrow_abandon_all(struct borrow *borrow)
+{
+    for (unsigned i = 0; borrow->numbers && i < BORROW_REGIONS; i++)
+        borrow_abandon(borrow->numbers[i].region);
+}
+
 bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_out)
 {
     uint64_t *bits = borrow->returned ? &borrow->returned : &borrow->given_up;
@@ -130,6 +155,6 @@ void borrow_clear(struct borrow *borrow)
 {
     for (unsigned i = 0; i < BORROW_REGIONS; i++)
         forget(borrow, i);
-    borrow->given_up = 0;
-    borrow->is_urgent = false;
+    free(borrow->numbers);
+    *borrow = (struct borrow){0};
 }

@@ -26,14 +26,17 @@ struct borrowed {
     bool held;
 };
 
+struct borrow_number {
+    struct borrowed *region; /* NULL: none was announced by this number, or it could not be mapped */
+    size_t size;             /* as announced; 0: it was not */
+    int error;               /* why it could not be mapped: -EMFILE, -ENOMEM */
+};
+
 struct borrow {
-    struct borrow_number {
-        struct borrowed *region; /* NULL: none was announced by this number, or it could not be mapped */
-        size_t size;             /* as announced; 0: it was not */
-        int error;               /* why it could not be mapped: -EMFILE, -ENOMEM */
-    } numbers[BORROW_REGIONS];
-    uint64_t returned, given_up; /* bitmaps: the worker is to be told; until then it keeps the memory */
+    struct borrow_number *numbers; /* BORROW_REGIONS of them; NULL: most workers announce nothing */
+    uint64_t returned, given_up;   /* bitmaps: the worker is to be told; until then it keeps the memory */
     bool is_urgent; /* at once, though it may have nothing to do: there is much that could go back to the system */
+    bool has_lost;  /* something was announced that there was no memory to note */
 };
 
 /* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it
@@ -46,6 +49,7 @@ int borrow_hold(struct borrow *borrow, uint64_t number, uint64_t size, struct bo
 void borrow_give_back(struct borrowed *region);
 /* In a copy of this process: there may be something else where the memory was. */
 void borrow_abandon(struct borrowed *region);
+void borrow_abandon_all(struct borrow *borrow);
 
 /* Whether the worker is to be told something; and what next; false: nothing. */
 static inline bool borrow_owes(const struct borrow *borrow)

@@ -105,7 +105,7 @@ size_t lend_idle_bytes(const struct lend *lend)
 /* What the parent knows of it goes on knowing: it has the region mapped, and reads nothing there. */
 void lend_trim(struct lend *lend)
 {
-    for (unsigned i = 0; i < LEND_REGIONS; i++) {
+    for (unsigned i = 0; i < lend->end; i++) {
         struct lend_region *region = &lend->regions[i];
         if (!region->told)
             release(region);

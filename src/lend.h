@@ -22,8 +22,8 @@ struct lend_region {
 };
 
 struct lend {
-    unsigned end;                             /* no number from here on was ever used */
-    struct lend_region regions[LEND_REGIONS]; /* by number */
+    unsigned end;                /* no number from here on was ever used */
+    struct lend_region *regions; /* LEND_REGIONS of them, by number, the caller's; zero to begin with */
 };
 
 /* A region of at least `size` bytes that is not lent and is not `beside`. NULL: no memory, no fd, or all are lent. */

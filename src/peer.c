@@ -177,7 +177,7 @@ static bool grow_body(struct peer *peer, size_t size)
     size_t most = peer->body_capacity * 4 > FIRST_REPLY_BYTES ? peer->body_capacity * 4 : FIRST_REPLY_BYTES;
     most = most > peer->input_size ? most : peer->input_size;
     size_t capacity = most < size ? most : size;
-    uint8_t *body = realloc(peer->body, capacity);
+    uint8_t *body = realloc(peer->body, capacity + 1);
     if (!body)
         return false;
     pages_expect(body, capacity);
@@ -271,15 +271,15 @@ static int read_body(struct peer *peer, const struct span *head)
 
 /* ---- whole frames ---- */
 
-static void fill_text(struct peer *peer, struct peer_report *report)
+/* The body as a text, where it lies. */
+static void fill_text(const struct peer *peer, struct peer_report *report)
 {
-    size_t size = peer->body_done < WIRE_TEXT_BYTES ? peer->body_done : WIRE_TEXT_BYTES;
-    size = peer->out_of_memory ? 0 : size;
-    if (size)
-        memcpy(peer->text, peer->body, size);
-    peer->text[size] = '\0';
-    error_make_printable(peer->text);
-    report->text = peer->text;
+    if (!peer->body_done || peer->out_of_memory)
+        return;
+    char *text = (char *)peer->body;
+    text[peer->body_done < WIRE_TEXT_BYTES ? peer->body_done : WIRE_TEXT_BYTES] = '\0';
+    error_make_printable(text);
+    report->text = text;
 }
 
 static enum peer_news take_hello(struct peer *peer, struct peer_report *report)

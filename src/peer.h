@@ -18,8 +18,6 @@
 #include "job.h"
 #include "transit.h"
 
-enum { PEER_TEXT_BYTES = WIRE_TEXT_BYTES + 1 };
-
 /* A broadcast that workers run as they start. */
 struct peer_replay {
     uint32_t function;
@@ -57,15 +55,13 @@ struct peer {
     struct wire_header header;
     size_t input_size; /* of the task that it answers */
     size_t body_done;
-    uint8_t *body; /* malloc'd: a reply, a list of failures, a text */
-    size_t body_capacity;
-    bool out_of_memory; /* the body is skipped */
+    uint8_t *body;        /* malloc'd: a reply, a list of failures, a text */
+    size_t body_capacity; /* behind that there is room for a text's end */
+    bool out_of_memory;   /* the body is skipped */
     size_t results_done;
     struct wire_reference reference;
     const uint8_t *replies; /* of WIRE_REPLIES, in the channel: what has not been told yet; NULL: not looked at */
     uint32_t replies_left;
-
-    char text[PEER_TEXT_BYTES];
 
     /* how it ended, in words; kept after peer_close until the slot is used again */
     char end_text[BACKEND_TEXT_BYTES];

@@ -227,8 +227,7 @@ void peer_abandon_memory(struct peer *peer)
 {
     peer->claims.page = NULL;
     peer->transit.memory = NULL;
-    for (unsigned i = 0; i < BORROW_REGIONS; i++)
-        borrow_abandon(peer->borrow.numbers[i].region);
+    borrow_abandon_all(&peer->borrow);
 }
 
 void peer_forget_shared(struct peer *peer)

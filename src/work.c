@@ -41,6 +41,7 @@ void work_begin(void)
     work.input.first = work.first_input;
     work.results.first = work.first_results;
     work.functions = work.first_functions;
+    work.lend.regions = work.lend_regions;
     work.function_count = WORK_FIRST_FUNCTIONS;
 }
 

@@ -46,7 +46,8 @@ struct work {
     struct chan chan;
     struct work_function *functions; /* by number */
     uint32_t function_count;
-    void *state; /* the initializer's */
+    void *state;                  /* the initializer's */
+    pool_finalizer_fn *finalizer; /* of an initializer that has succeeded */
     size_t max_worker_bytes;
     struct work_replies replies;
     struct work_buffer input, results, failures, report;
@@ -63,14 +64,15 @@ struct work {
     struct regions regions;      /* shared buffers */
     struct transit transit;      /* memory for what is large */
     size_t transit_used[2];      /* of its items and of its results: up to where this process has touched them */
+    struct lend lend;            /* memory for replies */
     struct lend_region *lending; /* where the task at hand has its reply */
     uint32_t replays_left;       /* before it is ready */
     volatile int is_copy;        /* this is a fork that a task made of the worker */
     struct work_function first_functions[WORK_FIRST_FUNCTIONS];
     _Alignas(WORK_ALIGNMENT) uint8_t first_input[WORK_FIRST_BYTES], first_results[WORK_FIRST_BYTES];
-    struct lend lend;                    /* memory for replies */
     uint8_t staging[CHAN_STAGING_BYTES]; /* of chan */
     uint8_t reply_bytes[WIRE_REPLIES_BYTES];
+    struct lend_region lend_regions[LEND_REGIONS];
 };
 extern struct work work;
 

@@ -4,20 +4,17 @@
 #include "child.h"
 #include "fd.h"
 #include "work.h"
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static pool_finalizer_fn *finalizer; /* of an initializer that has succeeded */
-
 static void finalize(void)
 {
-    if (finalizer)
-        finalizer(work.state);
-    finalizer = NULL;
+    if (work.finalizer)
+        work.finalizer(work.state);
+    work.finalizer = NULL;
 }
 
 /* A task that forks and returns in the child would report twice. The child loses the pool's fds and ends when it
@@ -36,7 +33,9 @@ static void become_copy(void)
 static int watch_forks(void)
 {
     static atomic_bool watched;
-    int error = watched ? 0 : pthread_atfork(NULL, NULL, become_copy);
+    if (watched)
+        return 0;
+    int error = pthread_atfork(NULL, NULL, become_copy);
     watched = !error;
     return error;
 }
@@ -84,7 +83,7 @@ static void run_initializer(const struct wire_config *config)
 {
     char message[CALL_TEXT_BYTES];
     pool_initializer_fn *initializer = (pool_initializer_fn *)resolve(config->initializer, "the initializer");
-    finalizer = (pool_finalizer_fn *)resolve(config->finalizer, "the finalizer");
+    work.finalizer = (pool_finalizer_fn *)resolve(config->finalizer, "the finalizer");
     call_place.text[0] = '\0';
     int code = initializer ? initializer(config->arg.data, (size_t)config->arg.size, &work.state) : 0;
     work_end_copy();
@@ -206,15 +205,6 @@ static void (*const handlers[WIRE_TYPE_COUNT])(const struct wire_header *) = {
     [WIRE_SHUTDOWN] = run_shutdown,
 };
 
-/* Where it is there already, the hello can wait for what it leads to: being ready. An image that starts afresh in place
- * is greeted after its hello, so nobody waits for that here. */
-static void await_greeting(void)
-{
-    const uint8_t *unused;
-    if (fd_poll(CHILD_IN_FD, POLLIN, 0) && chan_peek(&work.chan, WIRE_HEADER_BYTES, &unused))
-        work_end(0);
-}
-
 void worker_run(void)
 {
     work_begin();
@@ -222,7 +212,7 @@ void worker_run(void)
     if (watch_forks())
         work_end(1);
     say_hello();
-    await_greeting();
+    chan_look(&work.chan); /* a greeting that is there already: the hello then goes with what that leads to */
     for (;;) {
         struct wire_header request;
         work_next(&request);

@@ -51,7 +51,7 @@ static void what_is_no_sealed_memory_is_refused(void **unused)
         assert_int_equal(note(&borrow, 0, SIZE, huge), -EINVAL); /* there may be too few pages to read it */
     else if (huge >= 0)
         close(huge);
-    assert_null(borrow.numbers[0].region);
+    assert_null(borrow.numbers);
 }
 
 static void sizes_and_numbers_are_checked(void **unused)
@@ -184,9 +184,28 @@ static void region_that_could_not_be_mapped_is_given_up(void **unused)
     borrow_clear(&borrow);
 }
 
+static void what_there_was_no_memory_to_note_is_no_lie(void **unused)
+{
+    struct borrow borrow = {.has_lost = true};
+    struct borrowed *region = NULL;
+    unsigned number;
+    bool kept;
+    (void)unused;
+    assert_int_equal(borrow_hold(&borrow, 7, 10, &region), -ENOMEM);
+    assert_true(borrow_next_return(&borrow, &number, &kept));
+    assert_true(number == 7 && !kept);
+    assert_int_equal(borrow_hold(&borrow, BORROW_REGIONS, 10, &region), -EINVAL);
+    assert_int_equal(note(&borrow, 3, SIZE, memory()), 0);
+    assert_int_equal(borrow_hold(&borrow, 3, SIZE, &region), 0);
+    borrow_give_back(region);
+    borrow_clear(&borrow);
+    assert_int_equal(borrow_hold(&borrow, 7, 10, &region), -EINVAL);
+}
+
 static void lender_gives_what_fits_and_is_free(void **unused)
 {
-    struct lend lend = {0};
+    struct lend_region lend_regions[LEND_REGIONS] = {0};
+    struct lend lend = {.regions = lend_regions};
     (void)unused;
     struct lend_region *small = lend_find(&lend, 100, NULL), *large = lend_find(&lend, 100000, NULL);
     assert_true(small && large && small != large);
@@ -211,7 +230,8 @@ static void lender_gives_what_fits_and_is_free(void **unused)
 
 static void pages_of_what_is_not_lent_go_back_and_the_region_stays(void **unused)
 {
-    struct lend lend = {0};
+    struct lend_region lend_regions[LEND_REGIONS] = {0};
+    struct lend lend = {.regions = lend_regions};
     struct lend_region *regions[2];
     struct stat status;
     int fds[2];
@@ -243,7 +263,8 @@ static void pages_of_what_is_not_lent_go_back_and_the_region_stays(void **unused
 
 static void lender_has_a_bounded_number_of_regions(void **unused)
 {
-    struct lend lend = {0};
+    struct lend_region lend_regions[LEND_REGIONS] = {0};
+    struct lend lend = {.regions = lend_regions};
     (void)unused;
     for (unsigned i = 0; i < LEND_REGIONS; i++) {
         struct lend_region *region = lend_find(&lend, 100, NULL);
@@ -272,6 +293,7 @@ int main(void)
         cmocka_unit_test(region_that_is_held_outlives_its_worker_and_its_number),
         cmocka_unit_test(copy_of_the_process_does_not_have_the_memory),
         cmocka_unit_test(region_that_could_not_be_mapped_is_given_up),
+        cmocka_unit_test(what_there_was_no_memory_to_note_is_no_lie),
         cmocka_unit_test(lender_gives_what_fits_and_is_free),
         cmocka_unit_test(pages_of_what_is_not_lent_go_back_and_the_region_stays),
         cmocka_unit_test(lender_has_a_bounded_number_of_regions),
