@@ -34,7 +34,8 @@ struct reference {
     bool is_executable;
     uint64_t offset;
     struct elfid id;
-    char path[CALLABLE_PATH_BYTES];
+    const char *path; /* borrowed; terminated, but for what was just decoded */
+    size_t path_size;
 };
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
@@ -76,6 +77,14 @@ static int fail_other_build(char *message, const struct reference *wanted, const
                 id_text(&wanted->id, wanted_text), id_text(here, here_text), wanted->path);
 }
 
+static int fail_offset(char *message, const struct reference *reference)
+{
+    const char *place = reference->is_executable ? "the executable" : reference->path;
+    size_t size = reference->is_executable ? strlen(place) : reference->path_size;
+    return fail(message, POOL_EBUILD, "offset %#llx is not in the code of %.*s", (unsigned long long)reference->offset,
+                (int)size, place);
+}
+
 /* ---- describe ---------------------------------------------------------------------------------------------------- */
 
 static int find_function(uintptr_t address, struct reference *reference_out, char *message)
@@ -98,14 +107,16 @@ static int find_function(uintptr_t address, struct reference *reference_out, cha
 }
 
 /* What a shared object needs besides: its path, and the facts about its file if they are its identity. */
-static int find_file(uintptr_t address, struct reference *reference, char *message)
+static int find_file(uintptr_t address, char path[CALLABLE_PATH_BYTES], struct reference *reference, char *message)
 {
     bool is_gone;
-    int result = elfobject_path(address, reference->path, &is_gone);
+    int result = elfobject_path(address, path, &is_gone);
     if (result == ELFOBJECT_NONE)
         return fail(message, POOL_EBUILD, "%#lx lies in an object without a file", (unsigned long)address);
     if (result < 0)
         return fail(message, result, "cannot read /proc/self/maps: %s", strerror(-result));
+    reference->path = path;
+    reference->path_size = strlen(path);
     if (reference->id.bytes[0] == ELFID_FILE && is_gone)
         return fail(message, POOL_EBUILD, "has no build-id and was replaced or removed since it was loaded: %s",
                     reference->path);
@@ -119,14 +130,13 @@ static int find_file(uintptr_t address, struct reference *reference, char *messa
 static size_t encode(const struct reference *reference, uint8_t *bytes)
 {
     size_t id_size = reference->is_executable ? 0 : reference->id.size;
-    size_t path_size = reference->is_executable ? 0 : strlen(reference->path);
     struct buf_writer writer = buf_writer(bytes, CALLABLE_MAX_BYTES);
     buf_write_u8(&writer, reference->is_executable ? OBJECT_EXECUTABLE : OBJECT_SHARED);
     buf_write_u64(&writer, reference->offset);
     buf_write_u8(&writer, (uint8_t)id_size);
     buf_write_bytes(&writer, reference->id.bytes, id_size);
-    buf_write_u16(&writer, (uint16_t)path_size);
-    buf_write_bytes(&writer, reference->path, path_size);
+    buf_write_u16(&writer, (uint16_t)reference->path_size);
+    buf_write_bytes(&writer, reference->path, reference->path_size);
     assert(!writer.failed);
     return buf_written(&writer);
 }
@@ -134,9 +144,10 @@ static size_t encode(const struct reference *reference, uint8_t *bytes)
 int callable_describe(callable_fn *fn, uint8_t *bytes, size_t *size_out, char *message)
 {
     struct reference reference = {0};
+    char path[CALLABLE_PATH_BYTES];
     int result = find_function((uintptr_t)fn, &reference, message);
     if (result == 0 && !reference.is_executable)
-        result = find_file((uintptr_t)fn, &reference, message);
+        result = find_file((uintptr_t)fn, path, &reference, message);
     if (result == 0)
         *size_out = encode(&reference, bytes);
     return result;
@@ -155,8 +166,7 @@ static bool is_id(const struct elfid *id)
            (id->bytes[0] == ELFID_FILE && id->size == ELFID_FILE_BYTES);
 }
 
-/* Whether the bytes are what encode writes, and nothing else. The rest of path's room is not touched: in a new process
- * each page of it would have to be made. */
+/* Whether the bytes are what encode writes, and nothing else. */
 static bool decode(const uint8_t *bytes, size_t size, struct reference *reference)
 {
     struct buf_reader reader = buf_reader(bytes, size);
@@ -164,18 +174,16 @@ static bool decode(const uint8_t *bytes, size_t size, struct reference *referenc
     reference->offset = buf_read_u64(&reader);
     reference->id.size = buf_read_u8(&reader);
     const uint8_t *id = buf_borrow(&reader, reference->id.size);
-    size_t path_size = buf_read_u16(&reader);
-    const uint8_t *path = buf_borrow(&reader, path_size);
+    reference->path_size = buf_read_u16(&reader);
+    reference->path = (const char *)buf_borrow(&reader, reference->path_size);
     if (!buf_finished(&reader) || object > OBJECT_SHARED || reference->id.size > sizeof reference->id.bytes ||
-        path_size >= sizeof reference->path || memchr(path, '\0', path_size))
+        reference->path_size >= CALLABLE_PATH_BYTES || memchr(reference->path, '\0', reference->path_size))
         return false;
     memcpy(reference->id.bytes, id, reference->id.size);
-    memcpy(reference->path, path, path_size);
-    reference->path[path_size] = '\0';
     reference->is_executable = object == OBJECT_EXECUTABLE;
     if (reference->is_executable)
-        return reference->id.size == 0 && path_size == 0;
-    return is_id(&reference->id) && reference->path[0] == '/';
+        return reference->id.size == 0 && reference->path_size == 0;
+    return is_id(&reference->id) && reference->path_size && reference->path[0] == '/';
 }
 
 /* The object behind a handle of dlopen: the one that holds its dynamic section. */
@@ -213,13 +221,21 @@ static int load_object(const struct reference *reference, struct elfobject *obje
     return 0;
 }
 
-static int find_object(const struct reference *reference, struct elfobject *object_out, char *message)
+/* On its own, so that the path has room on the stack only where there is one: in a new process its pages would have to
+ * be made. */
+__attribute__((noinline)) static int find_object(const struct reference *decoded, struct elfobject *object_out,
+                                                 char *message)
 {
-    int result = elfobject_find(reference->path, &reference->id, object_out);
+    char path[CALLABLE_PATH_BYTES];
+    struct reference reference = *decoded;
+    memcpy(path, decoded->path, decoded->path_size);
+    path[decoded->path_size] = '\0';
+    reference.path = path;
+    int result = elfobject_find(path, &reference.id, object_out);
     if (result == ELFOBJECT_NONE)
-        return load_object(reference, object_out, message);
+        return load_object(&reference, object_out, message);
     if (result == ELFOBJECT_OTHER_BUILD)
-        return fail_other_build(message, reference, &object_out->id);
+        return fail_other_build(message, &reference, &object_out->id);
     if (result < 0)
         return fail(message, result, "cannot read /proc/self/maps: %s", strerror(-result));
     return 0;
@@ -245,8 +261,7 @@ int callable_resolve(const uint8_t *bytes, size_t size, callable_fn **fn_out, ch
     }
     if (elfobject_at(address, &target) != 0 || !target.is_code || target.base != object.base ||
         target.is_executable != reference.is_executable)
-        return fail(message, POOL_EBUILD, "offset %#llx is not in the code of %s", (unsigned long long)reference.offset,
-                    reference.is_executable ? "the executable" : reference.path);
+        return fail_offset(message, &reference);
     *fn_out = (callable_fn *)address;
     return 0;
 }

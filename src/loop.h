@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <sys/epoll.h>
 
-enum { LOOP_EVENTS = 64, LOOP_GLANCED = 4, LOOP_STARTS = 32, LOOP_TEXT_BYTES = 2048 };
+enum { LOOP_EVENTS = 64, LOOP_GLANCED = 4, LOOP_STARTS = 16, LOOP_TEXT_BYTES = 2048 };
 
 struct loop_counts {
     uint64_t submitted, succeeded, failed, canceled;

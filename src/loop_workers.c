@@ -148,7 +148,9 @@ static int adopt(struct loop *loop, const struct loop_start *start, struct backe
     return rc;
 }
 
-static void refuse_start(struct loop *loop, unsigned slot, int error, const char *text)
+/* On its own, so that what it has on the stack does not lie under every fork: pages that are written to between two
+ * forks are copied for each. */
+__attribute__((noinline)) static void refuse_start(struct loop *loop, unsigned slot, int error, const char *text)
 {
     char what[WHAT_BYTES];
     snprintf(what, sizeof what, "cannot start a worker: %s%s%s", pool_strerror(error),
