@@ -12,9 +12,10 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
-enum { CONGESTED_SENDS = 2 };            /* for one item, before it fails of that */
-#define IDLE_NS     UINT64_C(1000000000) /* then memory for what is large goes; to have it again takes up to some ms */
-#define UNDRIVEN_NS UINT64_C(1000000)    /* after this long everything is looked at before anything else */
+enum { CONGESTED_SENDS = 2 }; /* for one item, before it fails of that */
+/* Whose memory for what is large was not used for so long gives it up: to have it again takes up to some ms. */
+#define UNUSED_NS   UINT64_C(1000000000)
+#define UNDRIVEN_NS UINT64_C(1000000) /* after this long everything is looked at before anything else */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers
  * would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
@@ -81,18 +82,14 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
 
 /* ---- memory for what is large ---- */
 
-/* When all are out of work: once for as long as there is such memory and nothing to do, and not for every little
- * pause. */
+/* Once in a while as long as there is such memory, whoever is at work. */
 static void plan_trim(struct loop *loop)
 {
-    if (!loop->has_transit)
-        return;
-    if (sched_busy_count(&loop->sched))
-        loop->busy_ns = loop->sched.now_ns;
-    else if (loop->trim_ns == SCHED_NEVER)
-        loop->trim_ns = loop->sched.now_ns + IDLE_NS;
+    if (loop->has_transit && loop->trim_ns == SCHED_NEVER)
+        loop->trim_ns = loop->sched.now_ns + UNUSED_NS;
 }
 
+/* Who has not used it since the last time gives it up. */
 static void trim(struct loop *loop)
 {
     loop->has_transit = false;
@@ -100,18 +97,17 @@ static void trim(struct loop *loop)
         if (sched_state(&loop->sched, i) != SLOT_READY || !loop->peers[i].transit.memory)
             continue;
         peer_trim(&loop->peers[i]);
-        loop->has_transit |= loop->peers[i].transit.memory != NULL; /* it could not be told of that */
+        loop->has_transit |= loop->peers[i].transit.memory != NULL;
         bit_set(loop->unsent, i, true);
     }
 }
 
-static void trim_if_idle(struct loop *loop)
+static void trim_if_due(struct loop *loop)
 {
     if (loop->sched.now_ns < loop->trim_ns)
         return;
     loop->trim_ns = SCHED_NEVER;
-    if (!sched_busy_count(&loop->sched) && loop->sched.now_ns - loop->busy_ns >= IDLE_NS)
-        trim(loop);
+    trim(loop);
 }
 
 /* The tasks among the last `count` items that slot has in flight were not tried there. */
@@ -285,7 +281,7 @@ static void handle_all(struct loop *loop, struct epoll_event events[LOOP_EVENTS]
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
 {
     handle_all(loop, events, count);
-    trim_if_idle(loop);
+    trim_if_due(loop);
     perform(loop);
 }
 

@@ -51,7 +51,6 @@ struct loop {
     atomic_bool is_glanced_at;     /* by somebody without the lock, who reads what workers say */
     uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
     bool has_transit;              /* workers have memory for what is large */
-    uint64_t busy_ns;              /* when some of those were last seen at work */
     uint64_t trim_ns;              /* when to look whether they still need it; SCHED_NEVER */
     unsigned jobs_ended;           /* counts up, so that waiters can see that something has happened */
     struct task_queue ended_tasks; /* for the caller to take away */

@@ -137,8 +137,8 @@ void peer_put_returns(struct peer *peer);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory
  * may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
-/* Of the memory that its large items travel by, if nothing is under way there: it is given up, until the next of
- * these. */
+/* The memory that its large items travel by is given up, until the next of these, if nothing was under way there since
+ * this was last called. */
 void peer_trim(struct peer *peer);
 /* In a forked child, which has neither what is shared with the worker nor what it lends. */
 void peer_abandon_memory(struct peer *peer);

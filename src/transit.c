@@ -92,6 +92,7 @@ bool transit_take(struct transit *transit, size_t size, struct transit_room *roo
         return false;
     transit->begin = begin;
     transit->end = at + size;
+    transit->has_rested = false;
     *room_out = (struct transit_room){.offset = (size_t)(at % ring_bytes), .end = transit->end};
     return true;
 }
@@ -99,6 +100,13 @@ bool transit_take(struct transit *transit, size_t size, struct transit_room *roo
 void transit_release(struct transit *transit, uint64_t end)
 {
     transit->begin = end > transit->begin ? end : transit->begin;
+}
+
+bool transit_has_rested(struct transit *transit)
+{
+    bool rested = transit->has_rested;
+    transit->has_rested = transit_is_unused(transit);
+    return rested;
 }
 
 uint8_t *transit_items(const struct transit *transit, size_t offset)

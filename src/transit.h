@@ -30,6 +30,7 @@ struct transit {
     uint8_t *memory; /* NULL: none */
     size_t ring_bytes;
     uint64_t begin, end; /* what is taken, counted from the beginning on and never reset */
+    bool has_rested;     /* it was unused when that was last asked, and nothing was taken since */
 };
 
 /* Some room. `end` names it to transit_release. */
@@ -55,6 +56,8 @@ static inline bool transit_is_unused(const struct transit *transit)
 {
     return transit->begin == transit->end;
 }
+/* Whether it has been unused since this was last asked. */
+bool transit_has_rested(struct transit *transit);
 
 uint8_t *transit_items(const struct transit *transit, size_t offset);
 uint8_t *transit_results(const struct transit *transit, size_t offset);

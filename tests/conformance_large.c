@@ -461,6 +461,29 @@ static void idle_pool_gives_the_memory_up(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+/* Though another is at work all the while. */
+static void idle_worker_gives_the_memory_up(void)
+{
+    struct pool_options options = method_options(2);
+    options.progress_thread = 1;
+    struct pool *pool = make_pool_with(&options);
+    struct pool_result unused;
+    struct order hangs = {.reply_size = 1, .deed = HANG}, order = {.reply_size = MIB};
+    struct pool_task *hung = submit_order(pool, &hangs, sizeof hangs, NULL);
+    for (unsigned char i = 0; i < 3; i++) {
+        struct pool_task *first = submit_order(pool, &order, MIB, NULL), *teller = submit(pool, tell_mappings, 0);
+        expect_done(first, &order);
+        EXPECT_OK(end_of(teller).status);
+        EXPECT_INT(reply_of(teller), 2);
+        pool_task_free(teller);
+        await_no_mappings();
+    }
+    EXPECT_INT(pool_task_result(hung, &unused), POOL_PENDING);
+    EXPECT_OK(pool_cancel(hung));
+    pool_task_free(hung);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 static void recycled_worker_has_it_anew(void)
 {
     struct pool_options options = method_options(1);
@@ -515,6 +538,7 @@ const struct conformance_case large_cases[] = {
     CASE(who_cannot_map_is_sent_the_bytes),
     CASE(host_without_fds_sends_the_bytes),
     CASE(idle_pool_gives_the_memory_up),
+    CASE(idle_worker_gives_the_memory_up),
     CASE(recycled_worker_has_it_anew),
     CASE(worker_is_worn_whatever_else_travels),
     {0},

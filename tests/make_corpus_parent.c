@@ -45,6 +45,7 @@
 /* Processes that map what large things travel by; the second large item is sent when the first has been answered. */
 #define MAPS                  OP_HABITS, 0, HABIT_MAPS
 #define LARGE_TASK(flags)     TASK(flags, K2_5(30), 0, 1)
+#define SOME_LARGE_TASKS      LARGE_TASK(0), LARGE_TASK(0), LARGE_TASK(0), LARGE_TASK(0)
 #define TRANSIT_OPEN          GREET(0), MAPS, LARGE_TASK(0), ANSWER(0), ANSWER(0)
 #define IN_TRANSIT(by, size)  SAY(0, SAYING_IN_TRANSIT, by, 0, size)
 #define ALL_THE_ROOM          255
@@ -176,6 +177,8 @@ static const struct {
     SEED("transit-map-of-bytes", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, MAP_WITH(MAP_BYTES, 3, K2_5(30), 0, 0),
          ANSWER(0), ANSWER(0), ANSWER(0), MAP_WITH(MAP_BYTES | MAP_NO_RESULTS, 3, K2_5(30), 0, 0), ANSWER(0),
          ANSWER(0)),
+    SEED("transit-queued", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, SOME_LARGE_TASKS, SOME_LARGE_TASKS,
+         SOME_LARGE_TASKS, ANSWER(0), SOME_LARGE_TASKS, ANSWER(0), ANSWER(0), ANSWER(0)),
     SEED("transit-stops", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, OP_MAP, MAP_STOP, 16, K2_5(3), 4, 0, 8, 1,
          SAY(0, SAYING_ANSWER, 2, HOW_LAST_FAILS, 0), S_2, S_2),
     SEED("transit-replies", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
@@ -188,6 +191,8 @@ static const struct {
          TASK(TASK_LARGE, K2_5(55), 0, 1), ANSWER(0), TASK(TASK_LARGE, K2_5(55), 0, 1), ANSWER(0)),
     SEED("transit-trimmed", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, S_2, S_2, LARGE_TASK(0), ANSWER(0),
          LARGE_TASK(0), S_2, S_2, ANSWER(0), S_2, S_2),
+    SEED("transit-kept", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), S_2, S_2, OP_READ, 0, 255, S_2,
+         S_2, ANSWER(0), S_2, S_2),
     SEED("transit-unmapped", HUGE_REPLIES(2, ENDING_HONEST), TWO_READY, OP_HABITS, 1, HABIT_MAPS, LARGE_TASK(0),
          LARGE_TASK(0), ANSWER(0), ANSWER(1), LARGE_TASK(0), LARGE_TASK(0), ANSWER(0), ANSWER(1), S_2, S_2),
     SEED("transit-starts-afresh", 0, PARENT_RESTARTS, 3, 0, 5, 10, 255, 0, ENDING_HONEST, TRANSIT_OPEN, LARGE_TASK(0),

@@ -124,6 +124,24 @@ static void what_is_empty_begins_at_the_start(void **unused)
     close_both();
 }
 
+static void it_has_rested_when_nothing_was_under_way_between_two_looks(void **unused)
+{
+    (void)unused;
+    open_both();
+    assert_false(transit_has_rested(&parent));
+    assert_true(transit_has_rested(&parent));
+    uint64_t end = take(1000).end;
+    transit_release(&parent, end); /* nor now, but meanwhile */
+    assert_false(transit_has_rested(&parent));
+    end = take(1000).end;
+    assert_false(transit_has_rested(&parent));
+    assert_false(transit_has_rested(&parent));
+    transit_release(&parent, end);
+    assert_false(transit_has_rested(&parent));
+    assert_true(transit_has_rested(&parent));
+    close_both();
+}
+
 static void rooms_under_way_never_overlap(void **unused)
 {
     (void)unused;
@@ -237,6 +255,7 @@ int main(void)
         cmocka_unit_test(what_is_full_has_room_again_in_order),
         cmocka_unit_test(no_room_reaches_over_the_end),
         cmocka_unit_test(what_is_empty_begins_at_the_start),
+        cmocka_unit_test(it_has_rested_when_nothing_was_under_way_between_two_looks),
         cmocka_unit_test(rooms_under_way_never_overlap),
         cmocka_unit_test(nothing_lies_outside),
         cmocka_unit_test(memory_that_cannot_be_larger_stays),
