@@ -152,7 +152,7 @@ int chan_put_parts(struct chan *chan, const struct wire_header *header, const vo
 }
 
 /* What goes in one call: at most CHAN_STEP_BYTES. */
-static int gather(const struct chan *chan, struct iovec parts[IOV_PIECES])
+static int gather(const struct chan *chan, struct iovec parts[IOV_PIECES], size_t *size_out)
 {
     int count = 0;
     size_t room = CHAN_STEP_BYTES;
@@ -163,6 +163,7 @@ static int gather(const struct chan *chan, struct iovec parts[IOV_PIECES])
         parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)at, .iov_len = size};
         room -= size;
     }
+    *size_out = CHAN_STEP_BYTES - room;
     return count;
 }
 
@@ -195,10 +196,13 @@ int chan_flush(struct chan *chan)
 {
     while (chan_has_output(chan)) {
         struct iovec parts[IOV_PIECES];
-        ssize_t sent = fd_writev(chan->out_fd, parts, gather(chan, parts));
+        size_t size;
+        ssize_t sent = fd_writev(chan->out_fd, parts, gather(chan, parts, &size));
         if (sent < 0)
             return sent == -EAGAIN ? CHAN_AGAIN : (int)sent;
         advance(chan, (size_t)sent);
+        if ((size_t)sent < size && !chan->blocking)
+            return CHAN_AGAIN; /* it is full */
     }
     forget_sent(chan);
     return 0;

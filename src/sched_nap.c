@@ -13,12 +13,17 @@
 #define SHORTEST_NAP_NS UINT64_C(200000) /* what it takes to fall asleep and to wake up is small beside this */
 /* What may gather meanwhile: half a small pipe, since a worker waits where it is full. */
 #define REPORT_BYTES UINT64_C(32768)
-enum { FRAME_BYTES = 32 }; /* of a report beside its results, about: less where small replies go together */
+/* Of reports beside the results, about: of a run and of what is reported by itself a frame, of small replies, which go
+ * together, a part of one. */
+enum { FRAME_BYTES = 40, SMALL_REPLY_BYTES = 16, SMALL_BYTES = 2 << 10 };
 
-/* In how many frames the worker tells of so many of the span's items: of a run in few. */
-static uint64_t count_frames(const struct span *span, uint64_t items)
+static uint64_t count_beside(const struct span *span, uint64_t items)
 {
-    return span->job->kind == JOB_FIXED && !flight_is_stepwise(span) ? 1 : items;
+    if (flight_is_stepwise(span))
+        return items * FRAME_BYTES;
+    if (span->job->kind == JOB_FIXED)
+        return FRAME_BYTES;
+    return items * (span->job->reply_bytes > SMALL_BYTES ? FRAME_BYTES : SMALL_REPLY_BYTES);
 }
 
 /* What the slot has enough for, at the least. */
@@ -28,7 +33,7 @@ static uint64_t enough_ns(const struct sched_slot *slot)
     for (const struct span *span = slot->flight.head; span; span = span->next) {
         uint64_t behind = span->count - (span == slot->flight.head);
         ns += behind * span->job->least_ns;
-        bytes += behind * span->job->reply_bytes + count_frames(span, behind) * FRAME_BYTES;
+        bytes += behind * span->job->reply_bytes + count_beside(span, behind);
     }
     return bytes <= REPORT_BYTES ? ns : ns / (bytes / REPORT_BYTES + 1);
 }
