@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 6, FDS_BESIDE = 16, OPTIONS_MAX_BYTES = 4096 };
 enum { DEFAULT_SPIN_US = 50, MAX_SPIN_US = 1000 };
@@ -97,20 +98,31 @@ static int workers_by_environment(unsigned *workers_out)
     return 0;
 }
 
+/* How many fds this process has; 0: nobody can tell. The kernel does so since Linux 6.2, which takes no time; before,
+ * they are counted. */
+static rlim_t count_fds(void)
+{
+    static const char path[] = "/proc/thread-self/fd";
+    struct stat status;
+    if (!stat(path, &status) && status.st_size > 0)
+        return (rlim_t)status.st_size;
+    DIR *directory = opendir(path);
+    rlim_t count = 0;
+    while (directory && readdir(directory))
+        count++;
+    if (directory)
+        closedir(directory);
+    return count;
+}
+
 /* How many workers the fds that are left suffice for. */
 static unsigned workers_by_fds(void)
 {
     struct rlimit limit;
-    DIR *directory = opendir("/proc/thread-self/fd");
-    if (!directory || getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY) {
-        if (directory)
-            closedir(directory);
+    rlim_t used = count_fds();
+    if (!used || getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY)
         return MAX_WORKERS;
-    }
-    rlim_t used = FDS_BESIDE;
-    while (readdir(directory))
-        used++;
-    closedir(directory);
+    used += FDS_BESIDE;
     rlim_t left = limit.rlim_cur > used ? limit.rlim_cur - used : 0;
     return left / FDS_PER_WORKER < MAX_WORKERS ? (unsigned)(left / FDS_PER_WORKER) : MAX_WORKERS;
 }
