@@ -76,28 +76,28 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
         return;
     }
     note_sent(peer, effect->span);
-    loop->has_transit |= peer->transit.memory != NULL;
+    loop->has_large_items |= peer_has_large_items(peer);
     bit_set(loop->unsent, effect->slot, true);
 }
 
 /* ---- memory for what is large ---- */
 
-/* Once in a while as long as there is such memory, whoever is at work. */
+/* Once in a while as long as there is such memory, or it may be wanted soon, whoever is at work. */
 static void plan_trim(struct loop *loop)
 {
-    if (loop->has_transit && loop->trim_ns == SCHED_NEVER)
+    if (loop->has_large_items && loop->trim_ns == SCHED_NEVER)
         loop->trim_ns = loop->sched.now_ns + UNUSED_NS;
 }
 
 /* Who has not used it since the last time gives it up. */
 static void trim(struct loop *loop)
 {
-    loop->has_transit = false;
+    loop->has_large_items = false;
     for (unsigned i = 0; i < loop->sched.slot_count; i++) {
-        if (sched_state(&loop->sched, i) != SLOT_READY || !loop->peers[i].transit.memory)
+        if (sched_state(&loop->sched, i) != SLOT_READY || !peer_has_large_items(&loop->peers[i]))
             continue;
         peer_trim(&loop->peers[i]);
-        loop->has_transit |= loop->peers[i].transit.memory != NULL;
+        loop->has_large_items |= peer_has_large_items(&loop->peers[i]);
         bit_set(loop->unsent, i, true);
     }
 }

@@ -50,8 +50,8 @@ struct loop {
     uint64_t looked_ns;            /* when what workers say was last read */
     atomic_bool is_glanced_at;     /* by somebody without the lock, who reads what workers say */
     uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
-    bool has_transit;              /* workers have memory for what is large */
-    uint64_t trim_ns;              /* when to look whether they still need it; SCHED_NEVER */
+    bool has_large_items;          /* workers have memory for what is large, or were sent such of late */
+    uint64_t trim_ns;              /* when to look whether they still are; SCHED_NEVER */
     unsigned jobs_ended;           /* counts up, so that waiters can see that something has happened */
     struct task_queue ended_tasks; /* for the caller to take away */
     struct loop_counts counts;

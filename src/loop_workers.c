@@ -53,7 +53,10 @@ void loop_stop_writing(struct loop *loop, unsigned slot)
 
 void loop_flush_requests(struct loop *loop, unsigned slot)
 {
-    int rc = chan_flush(&loop->peers[slot].chan);
+    struct peer *peer = &loop->peers[slot];
+    int rc = chan_flush(&peer->chan);
+    if (!rc && peer_make_way(peer)) /* for which nothing had to wait */
+        rc = chan_flush(&peer->chan);
     watch_output(loop, slot, rc == CHAN_AGAIN);
     if (rc < 0) { /* the kernel has no memory for the pipe's pages, say */
         loop_stop_writing(loop, slot);

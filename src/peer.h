@@ -82,6 +82,8 @@ struct peer {
     uint32_t shared_count;
     struct transit transit; /* memory for what is large */
     size_t transit_told;    /* of which size; or that cannot be had, and what is larger goes through the pipes */
+    size_t transit_missed;  /* how much would have been used, had it been larger, since it was told or looked at */
+    size_t transit_due;     /* with a ring of this size it would have paid by now; 0 */
     struct borrow borrow;   /* memory of the worker's for its replies */
     bool announced;         /* some of it, and no answer since */
 };
@@ -137,8 +139,16 @@ void peer_put_returns(struct peer *peer);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory
  * may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
-/* The memory that its large items travel by is given up, until the next of these, if nothing was under way there since
- * this was last called. */
+/* When all that was queued has been written: whether there is more now, since the worker is given memory for its large
+ * items, of which enough have gone through the pipes. */
+bool peer_make_way(struct peer *peer);
+/* Whether it has that memory, or may get it soon. */
+static inline bool peer_has_large_items(const struct peer *peer)
+{
+    return peer->transit.memory || peer->transit_missed;
+}
+/* The memory is given up if nothing was under way there since this was last called, and what went through the pipes
+ * before counts no more. */
 void peer_trim(struct peer *peer);
 /* In a forked child, which has neither what is shared with the worker nor what it lends. */
 void peer_abandon_memory(struct peer *peer);

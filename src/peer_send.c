@@ -194,9 +194,20 @@ static void tell_transit(struct peer *peer, size_t ring_bytes)
         transit_clear(&peer->transit);
 }
 
+bool peer_make_way(struct peer *peer)
+{
+    size_t ring_bytes = peer->transit_due;
+    if (!ring_bytes || !transit_is_unused(&peer->transit))
+        return false;
+    peer->transit_due = peer->transit_missed = 0;
+    tell_transit(peer, ring_bytes);
+    return true;
+}
+
 void peer_trim(struct peer *peer)
 {
     struct wire_header header = {.type = WIRE_TRANSIT};
+    peer->transit_missed = 0;
     if (peer->transit.memory && transit_has_rested(&peer->transit) && !chan_put(&peer->chan, &header, NULL)) {
         transit_clear(&peer->transit);
         peer->transit_told = 0;
@@ -227,12 +238,16 @@ static void enlarge_pipes(struct peer *peer)
     fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
 }
 
-/* For large spans that follow. What is too large for the memory goes through the pipes, too. */
-static void make_way(struct peer *peer, const struct span *span)
+/* Of a large span that goes through the pipes. To make the memory takes about as long as to send through them what it
+ * holds: so that is done when as much has gone there, and who sends something large once in a while does not pay for
+ * it. What is too large for the memory always goes there. */
+static void note_missed(struct peer *peer, const struct span *span)
 {
     size_t room = span->transit.size, ring_bytes = transit_ring_for(room);
-    if (room > JOB_LARGE_BYTES && ring_bytes > peer->transit_told && transit_is_unused(&peer->transit))
-        tell_transit(peer, ring_bytes);
+    if (room > JOB_LARGE_BYTES && ring_bytes > peer->transit_told) {
+        peer->transit_missed += room;
+        peer->transit_due = peer->transit_missed >= ring_bytes ? ring_bytes : 0;
+    }
     if (span->bytes > JOB_LARGE_BYTES && (peer->transit.ring_bytes < ring_bytes || !ring_bytes))
         enlarge_pipes(peer);
 }
@@ -261,7 +276,7 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
         span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
     bool travels_by_pipe = !span->transit.results && !span->transit.items;
     if (travels_by_pipe && (span->transit.size > JOB_LARGE_BYTES || span->bytes > JOB_LARGE_BYTES))
-        make_way(peer, span); /* by what follows the span, and is no part of it */
+        note_missed(peer, span);
     return 0;
 }
 
@@ -290,6 +305,7 @@ bool peer_was_sent(const struct peer *peer, const struct span *head, uint64_t co
 void peer_mute(struct peer *peer)
 {
     chan_forget_output(&peer->chan);
+    peer->transit_due = 0;
 }
 
 uint64_t peer_read_position(const struct peer *peer)
@@ -301,6 +317,7 @@ int peer_put_command(struct peer *peer, enum wire_type type)
 {
     struct wire_header header = {.type = (uint8_t)type};
     int rc = chan_put(&peer->chan, &header, NULL);
+    peer->transit_due = 0;
     if (rc || type != WIRE_RECYCLE)
         return rc;
     peer->greets_late = true;
@@ -308,7 +325,7 @@ int peer_put_command(struct peer *peer, enum wire_type type)
     memset(peer->told, 0, peer->told_count / 8);
     claims_clear(&peer->claims);
     transit_clear(&peer->transit);
-    peer->transit_told = 0;
+    peer->transit_told = peer->transit_missed = 0;
     peer->claims_told = peer->has_worked = false;
     peer_forget_shared(peer);
     return 0;

@@ -188,6 +188,21 @@ static uint64_t number_from(struct pool *pool, pool_task_fn *fn)
     return reply;
 }
 
+/* Large ones, until a worker has the memory. */
+static void bring_memory_in(struct pool *pool, unsigned char seed)
+{
+    struct order order = {.reply_size = MIB, .seed = seed};
+    uint64_t since_ms = now_ms(), mappings = 0;
+    while (mappings != 2) {
+        struct pool_task *first = submit_order(pool, &order, MIB, NULL), *teller = submit(pool, tell_mappings, 0);
+        expect_done(first, &order);
+        EXPECT_OK(end_of(teller).status);
+        mappings = reply_of(teller); /* which was sent behind the first */
+        pool_task_free(teller);
+        EXPECT(have_patience(since_ms));
+    }
+}
+
 static void large_inputs_and_replies_travel_by_memory_of_their_worker(void)
 {
     struct pool *pool = make_pool(1);
@@ -321,8 +336,7 @@ static void who_dies_of_it_fails_alone(void)
         fails.deed = FAIL;
         dies.deed = DIE;
         hangs.deed = HANG;
-        do_order(pool, good, 200 * KIB);
-        do_order(pool, good, 200 * KIB);
+        bring_memory_in(pool, i);
         struct pool_task *failed = submit_order(pool, &fails, 100 * KIB, NULL),
                          *dead = submit_order(pool, &dies, 100 * KIB, NULL),
                          *hung = submit_order(pool, &hangs, 100 * KIB, &options),
@@ -361,6 +375,7 @@ static void who_is_killed_meanwhile_is_followed_by_another(void)
 static void reply_moves_to_where_it_has_room(void)
 {
     struct pool *pool = make_pool(1);
+    bring_memory_in(pool, 0);
     for (unsigned char i = 0; i < 4; i++) {
         do_order(pool, (struct order){.reply_size = 100 * KIB, .seed = i}, 100 * KIB);
         do_order(pool, (struct order){.reply_size = 700 * KIB, .seed = i, .deed = ASK_A_COPY}, 200 * KIB);
@@ -380,7 +395,7 @@ static void what_is_too_large_is_refused_as_ever(void)
     struct pool_options options = method_options(1);
     options.max_result_bytes = 200 * KIB;
     struct pool *pool = make_pool_with(&options);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
         struct order order = {.reply_size = 200 * KIB, .deed = i % 2 ? IS_TOO_LARGE : MAKE};
         struct pool_task *task = submit_order(pool, &order, 2 * MIB, NULL);
         EXPECT_INT(end_of(task).status, i % 2 ? -EMSGSIZE : 0);
@@ -392,7 +407,7 @@ static void what_is_too_large_is_refused_as_ever(void)
 static void input_in_a_buffer_may_have_a_reply_that_travels(void)
 {
     struct pool *pool = make_pool(1);
-    for (unsigned char i = 0; i < 5; i++) {
+    for (unsigned char i = 0; i < 10; i++) {
         struct order order = {.reply_size = 200 * KIB, .seed = i};
         unsigned char *made = make_input(&order, 100 * KIB), *input = pool_buffer_alloc(pool, 100 * KIB);
         struct pool_task *task;
@@ -442,6 +457,17 @@ static void await_no_mappings(void)
         EXPECT(have_patience(since_ms));
 }
 
+/* It would take longer to make than to do without. */
+static void single_large_task_brings_no_memory_in(void)
+{
+    struct pool *pool = make_pool(1);
+    do_order(pool, (struct order){.reply_size = MIB}, MIB);
+    EXPECT_INT(number_from(pool, tell_mappings), 0);
+    EXPECT_INT(count_mappings(), 0);
+    bring_memory_in(pool, 1);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 /* While somebody drives. */
 static void idle_pool_gives_the_memory_up(void)
 {
@@ -449,12 +475,7 @@ static void idle_pool_gives_the_memory_up(void)
     options.progress_thread = 1;
     struct pool *pool = make_pool_with(&options);
     for (unsigned char i = 0; i < 3; i++) {
-        struct order order = {.reply_size = MIB, .seed = i};
-        struct pool_task *first = submit_order(pool, &order, MIB, NULL), *teller = submit(pool, tell_mappings, 0);
-        expect_done(first, &order);
-        EXPECT_OK(end_of(teller).status);
-        EXPECT_INT(reply_of(teller), 2); /* which it was sent behind the first */
-        pool_task_free(teller);
+        bring_memory_in(pool, i);
         await_no_mappings();
         EXPECT_INT(number_from(pool, tell_mappings), 0);
     }
@@ -468,14 +489,10 @@ static void idle_worker_gives_the_memory_up(void)
     options.progress_thread = 1;
     struct pool *pool = make_pool_with(&options);
     struct pool_result unused;
-    struct order hangs = {.reply_size = 1, .deed = HANG}, order = {.reply_size = MIB};
+    struct order hangs = {.reply_size = 1, .deed = HANG};
     struct pool_task *hung = submit_order(pool, &hangs, sizeof hangs, NULL);
     for (unsigned char i = 0; i < 3; i++) {
-        struct pool_task *first = submit_order(pool, &order, MIB, NULL), *teller = submit(pool, tell_mappings, 0);
-        expect_done(first, &order);
-        EXPECT_OK(end_of(teller).status);
-        EXPECT_INT(reply_of(teller), 2);
-        pool_task_free(teller);
+        bring_memory_in(pool, i);
         await_no_mappings();
     }
     EXPECT_INT(pool_task_result(hung, &unused), POOL_PENDING);
@@ -537,6 +554,7 @@ const struct conformance_case large_cases[] = {
     CASE(input_in_a_buffer_may_have_a_reply_that_travels),
     CASE(who_cannot_map_is_sent_the_bytes),
     CASE(host_without_fds_sends_the_bytes),
+    CASE(single_large_task_brings_no_memory_in),
     CASE(idle_pool_gives_the_memory_up),
     CASE(idle_worker_gives_the_memory_up),
     CASE(recycled_worker_has_it_anew),

@@ -43,10 +43,17 @@
     TASK(TASK_KEPT, 4, 0, 1), TASK(TASK_KEPT, 4, 0, 1), TASK(TASK_KEPT, 4, 0, 1), TASK(0, 4, 0, 1), TASK(0, 4, 0, 1),  \
         OP_READ, 0, 255
 /* Processes that map what large things travel by; the second large item is sent when the first has been answered. */
-#define MAPS                  OP_HABITS, 0, HABIT_MAPS
-#define LARGE_TASK(flags)     TASK(flags, K2_5(30), 0, 1)
-#define SOME_LARGE_TASKS      LARGE_TASK(0), LARGE_TASK(0), LARGE_TASK(0), LARGE_TASK(0)
-#define TRANSIT_OPEN          GREET(0), MAPS, LARGE_TASK(0), ANSWER(0), ANSWER(0)
+#define MAPS              OP_HABITS, 0, HABIT_MAPS
+#define LARGE_TASK(flags) TASK(flags, K2_5(30), 0, 1)
+#define SOME_LARGE_TASKS  LARGE_TASK(0), LARGE_TASK(0), LARGE_TASK(0), LARGE_TASK(0)
+/* As much through the pipes as makes the parent give the process that memory. */
+#define LARGER_TASK  TASK(TASK_LARGE, K2_5(16), 0, 1)
+#define LARGEST_TASK TASK(TASK_LARGE, K2_5(33), 0, 1)
+/* Of a function of which nobody knows how long it takes: one for each of two processes. */
+#define LARGER_PAIR(function)                                                                                          \
+    TASK(TASK_LARGE, K2_5(16), 0, (function)), TASK(TASK_LARGE, K2_5(16), 0, (function)), ANSWER(0), ANSWER(1)
+#define MISSED(p)             LARGER_TASK, ANSWER(p), LARGER_TASK, ANSWER(p), LARGER_TASK
+#define TRANSIT_OPEN          GREET(0), MAPS, MISSED(0), ANSWER(0), ANSWER(0)
 #define IN_TRANSIT(by, size)  SAY(0, SAYING_IN_TRANSIT, by, 0, size)
 #define ALL_THE_ROOM          255
 #define BEYOND_THE_ROOM       254
@@ -85,8 +92,8 @@ static const struct {
          ANSWER(1)),
     SEED("tasks-fds", LIFE(2, 0, 0, ENDING_HONEST), TWO_READY, TASK(TASK_FDS, 5, 0, 1),
          TASK(TASK_FDS | 24 | TASK_ONCE, 5, 9, 1), TASK(TASK_FDS | 8, 0, 0, 1), ANSWER(0), ANSWER(1), ANSWER(0)),
-    SEED("tasks-fds-behind-transit", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAP(2, K2_5(30), K2_5(20)), ANSWER(0),
-         ANSWER(0), TASK(TASK_FDS, 5, 0, 1), ANSWER(0), TASK(TASK_FDS, 5, 0, 1), ANSWER(0)),
+    SEED("tasks-fds-behind-transit", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MISSED(0), ANSWER(0), ANSWER(0),
+         TASK(TASK_FDS, 5, 0, 1), ANSWER(0), TASK(TASK_FDS, 5, 0, 1), ANSWER(0)),
     SEED("tasks-fds-left", LIFE(1, 0, 0, ENDING_HONEST), GREET(0), TASK(TASK_FDS | 24, 5, 0, 1),
          TASK(TASK_FDS | 24, 5, 0, 1), SAY(0, SAYING_ANSWER, 1, 0, 3), SAY(0, SAYING_ANSWER, 1, 0, 3), OP_EXIT, 0,
          EXIT_CODE),
@@ -99,7 +106,7 @@ static const struct {
          TASK(0, 1, 0, 9), ANSWER(0), ANSWER(0)),
     SEED("many-workers", 255, 0, 0, 0, 5, 10, 64, 0, ENDING_HONEST, QUIETLY(OP_NEXT), 0, 0, MAP(100, 1, 1),
          OP_BROADCAST, 1, 1),
-    /* A run is answered before the frame behind it, by which large ones may travel, was written. */
+    /* A run is refused that was to have large results. */
     SEED("large-answered-early", 1, 0, 0, 0, 5, 10, 64, 0, 0, 6, 4, 3, 2, 0, 4, 1, 1, 0, 16, 0, 6, 0, 2, 6, 0, 4, 16, 0,
          45, 2, 0, 93, 1, 255, 6, 0, 0, 7, 4, SAYING_ERROR),
     SEED("many-starts-refused", 255, 255, 127, 60, 1, 0, 0, 0, ENDING_DEATH, TASK(0, 255, 255, 6), LATER,
@@ -171,7 +178,7 @@ static const struct {
     /* ---- what is large travels by memory, right and wrong ---- */
     SEED("transit-tasks", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), ANSWER(0), LARGE_TASK(TASK_OWNS),
          LARGE_TASK(TASK_OF_STREAM), LARGE_TASK(0), LARGE_TASK(0), ANSWER(0), ANSWER(0), ANSWER(0), ANSWER(0)),
-    SEED("transit-maps", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAPS, CHUNKS(32, 8, K2_5(3)), ANSWER(0), ANSWER(0),
+    SEED("transit-maps", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, CHUNKS(32, 8, K2_5(3)), ANSWER(0), ANSWER(0),
          ANSWER(0), OP_MAP, 0, 32, 4, K2_5(3), 0, 8, 1, OP_NEXT, 0, 3, ANSWER(0), OP_NEXT, 0, 2, ANSWER(0), OP_MAP, 0,
          14, K2_5(3), K2_5(3), 0, 7, 2, SAY(0, SAYING_ANSWER, 3, HOW_FIRST_FAILS, 0), ANSWER(0), ANSWER(0)),
     SEED("transit-map-of-bytes", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, MAP_WITH(MAP_BYTES, 3, K2_5(30), 0, 0),
@@ -183,20 +190,22 @@ static const struct {
          SAY(0, SAYING_ANSWER, 2, HOW_LAST_FAILS, 0), S_2, S_2),
     SEED("transit-replies", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), OP_READ, 0, 255,
          SAY(0, SAYING_REPLIES, 1, 0, 7), S_2, S_2),
-    SEED("transit-large-replies", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAPS, TASK(0, 9, 0, 1), ANSWER(0),
+    SEED("transit-large-replies", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, TASK(0, 9, 0, 1), ANSWER(0),
          TASK(0, 9, 0, 1), OP_READ, 0, 255, SAY(0, SAYING_ANSWER, 1, 0, K2_5(40)), TASK(0, 9, 0, 1), ANSWER(0),
          TASK(0, 9, 0, 1), ANSWER(0), TASK(0, K2_5(2), 0, 1), ANSWER(0)),
-    SEED("transit-grows", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), ANSWER(0),
-         TASK(TASK_LARGE, K2_5(35), 0, 1), ANSWER(0), TASK(TASK_LARGE, K2_5(35), 0, 1), ANSWER(0),
-         TASK(TASK_LARGE, K2_5(55), 0, 1), ANSWER(0), TASK(TASK_LARGE, K2_5(55), 0, 1), ANSWER(0)),
-    SEED("transit-trimmed", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, S_2, S_2, LARGE_TASK(0), ANSWER(0),
+    SEED("transit-grows", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGEST_TASK, ANSWER(0), LARGEST_TASK,
+         ANSWER(0), LARGEST_TASK, ANSWER(0), LARGEST_TASK, ANSWER(0), ANSWER(0), LARGEST_TASK, ANSWER(0)),
+    SEED("transit-seldom", HUGE_REPLIES(1, ENDING_HONEST), GREET(0), MAPS, LARGER_TASK, ANSWER(0), S_2, LARGER_TASK,
+         ANSWER(0), S_2, LARGER_TASK, ANSWER(0), LARGER_TASK, ANSWER(0), S_2),
+    SEED("transit-trimmed", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, S_2, S_2, MISSED(0), ANSWER(0), ANSWER(0),
          LARGE_TASK(0), S_2, S_2, ANSWER(0), S_2, S_2),
     SEED("transit-kept", HUGE_REPLIES(1, ENDING_HONEST), TRANSIT_OPEN, LARGE_TASK(0), S_2, S_2, OP_READ, 0, 255, S_2,
          S_2, ANSWER(0), S_2, S_2),
-    SEED("transit-unmapped", HUGE_REPLIES(2, ENDING_HONEST), TWO_READY, OP_HABITS, 1, HABIT_MAPS, LARGE_TASK(0),
-         LARGE_TASK(0), ANSWER(0), ANSWER(1), LARGE_TASK(0), LARGE_TASK(0), ANSWER(0), ANSWER(1), S_2, S_2),
-    SEED("transit-starts-afresh", 0, PARENT_RESTARTS, 3, 0, 5, 10, 255, 0, ENDING_HONEST, TRANSIT_OPEN, LARGE_TASK(0),
-         ANSWER(0), LARGE_TASK(0), ANSWER(0), OP_READ, 0, 255, GREET(0), LARGE_TASK(0), ANSWER(0), LARGE_TASK(0),
+    SEED("transit-unmapped", HUGE_REPLIES(2, ENDING_HONEST), TWO_READY, OP_HABITS, 1, HABIT_MAPS, LARGER_PAIR(1),
+         LARGER_PAIR(2), LARGER_PAIR(3), ANSWER(0), ANSWER(1), TASK(0, K2_5(30), 0, 4), TASK(0, K2_5(30), 0, 4),
+         ANSWER(0), ANSWER(1), S_2, S_2),
+    SEED("transit-starts-afresh", 0, PARENT_RESTARTS, 5, 0, 5, 10, 255, 0, ENDING_HONEST, TRANSIT_OPEN, LARGE_TASK(0),
+         ANSWER(0), LARGE_TASK(0), ANSWER(0), OP_READ, 0, 255, GREET(0), MISSED(0), ANSWER(0), ANSWER(0), LARGE_TASK(0),
          ANSWER(0)),
     SEED("transit-dies", HUGE_REPLIES(1, ENDING_HONEST), OP_HABITS_FROM_NOW, HABIT_MAPS, TRANSIT_OPEN, LARGE_TASK(0),
          OP_READ, 0, 255, QUIETLY(OP_SAY), 0, SAYING_IN_TRANSIT, 0, HOW_HELD, 200, 0, 0, OP_EXIT, 0, EXIT_SIGNAL, LATER,
