@@ -119,6 +119,11 @@ struct backend {
      * which needs those fds and closes them itself. */
     void (*abandon)(void *state);
 
+    /* The program has closed fds of this process: none can be trusted any more. Forget the state's own, but end helper
+     * processes as far as lost_end can. Only abandon and close may follow; close then waits a moment for what was
+     * ended. */
+    void (*lose)(void *state);
+
     /* In an image that child_adopt recognised as this backend's server: serve; does not return. NULL: has no server. */
     void (*serve)(const struct backend_hooks *hooks);
 };

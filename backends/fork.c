@@ -37,6 +37,12 @@ static void fork_abandon(void *opaque)
     fd_close(&state->cwd_fd);
 }
 
+static void fork_lose(void *opaque)
+{
+    struct local_original *state = opaque;
+    state->cwd_fd = -1;
+}
+
 static void fork_close(void *opaque)
 {
     struct local_original *state = opaque;
@@ -54,4 +60,5 @@ const struct backend backend_fork = {
     .reap = local_reap_child,
     .close = fork_close,
     .abandon = fork_abandon,
+    .lose = fork_lose,
 };

@@ -10,6 +10,7 @@
 #include "buf.h"
 #include "fd.h"
 #include "local.h"
+#include "lost.h"
 #include "memory.h"
 #include <errno.h>
 #include <poll.h>
@@ -81,6 +82,7 @@ static void server_check(struct forkserver *forkserver)
     if (server->process.pidfd < 0 || local_collect(server->process.pidfd, &forkserver->last_end) == BACKEND_RUNNING)
         return;
     fd_close(&server->process.pidfd);
+    server->process.pid = 0;
     server_end(server);
 }
 
@@ -358,6 +360,22 @@ static void forkserver_abandon(void *state)
     local_image_close_fds(&forkserver->image);
 }
 
+/* What has become of them is waited for in server_end. */
+static void server_lose(struct server *server)
+{
+    lost_end(server->process.pid, &server->lifeline_fd);
+    server->control_fd = server->process.pidfd = -1;
+}
+
+static void forkserver_lose(void *state)
+{
+    struct forkserver *forkserver = state;
+    server_lose(&forkserver->server);
+    server_lose(&forkserver->leaving);
+    forkserver->setup_fd = -1;
+    local_image_lose(&forkserver->image);
+}
+
 static void forkserver_close(void *state)
 {
     struct forkserver *forkserver = state;
@@ -379,5 +397,6 @@ const struct backend backend_forkserver = {
     .reap = forkserver_reap,
     .close = forkserver_close,
     .abandon = forkserver_abandon,
+    .lose = forkserver_lose,
     .serve = forkserver_serve,
 };

@@ -6,6 +6,7 @@
  * blocked from before it exists until it has reset them. */
 #include "local.h"
 #include "fd.h"
+#include "lost.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -178,6 +179,11 @@ void local_image_close_fds(struct local_image *image)
 {
     fd_close(&image->exe_fd);
     fd_close(&image->cwd_fd);
+}
+
+void local_image_lose(struct local_image *image)
+{
+    image->exe_fd = image->cwd_fd = -1;
 }
 
 void local_image_clear(struct local_image *image)
@@ -461,12 +467,16 @@ int local_collect(int pidfd, struct child_exit *exit_out)
 void local_end(struct local_process *process)
 {
     struct child_exit unused;
-    if (process->pidfd < 0)
+    if (!process->pid)
         return;
-    local_kill(*process, SIGKILL);
-    fd_poll(process->pidfd, POLLIN, -1);
-    local_collect(process->pidfd, &unused);
-    fd_close(&process->pidfd);
+    if (process->pidfd < 0 || fd_is_lost(local_kill(*process, SIGKILL))) {
+        process->pidfd = -1;
+        lost_reap(process->pid);
+    } else {
+        fd_poll(process->pidfd, POLLIN, -1);
+        local_collect(process->pidfd, &unused);
+        fd_close(&process->pidfd);
+    }
     process->pid = 0;
 }
 

@@ -52,6 +52,9 @@ void local_image_clear(struct local_image *image);
 /* In a forked child: see the operation `abandon`. */
 void local_image_close_fds(struct local_image *image);
 
+/* See the operation `lose`. */
+void local_image_lose(struct local_image *image);
+
 /* An fd of the current working directory, for fchdir in a child; or a negative errno. */
 int local_open_cwd(void);
 
@@ -86,7 +89,8 @@ int local_kill(struct local_process process, int signal);
  * For a process that is not this one's child too, as far as the kernel tells. Does not wait for the process. */
 int local_collect(int pidfd, struct child_exit *exit_out);
 
-/* Kill it, wait for it and for it alone, close its pidfd. Nothing when there is none. */
+/* Kill it, wait for it and for it alone, close its pidfd. Nothing when there is none. Where the pidfd was lost (see
+ * lost.h) it is only waited for a moment. */
 void local_end(struct local_process *process);
 
 /* The operations `kill` and `reap` for a child that local_exec or local_fork made, whose exit_fd is its pidfd. */

@@ -34,6 +34,11 @@ static void spawn_abandon(void *state)
     local_image_close_fds(state);
 }
 
+static void spawn_lose(void *state)
+{
+    local_image_lose(state);
+}
+
 static void spawn_close(void *state)
 {
     if (state)
@@ -50,4 +55,5 @@ const struct backend backend_spawn = {
     .reap = local_reap_child,
     .close = spawn_close,
     .abandon = spawn_abandon,
+    .lose = spawn_lose,
 };

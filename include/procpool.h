@@ -68,7 +68,7 @@ enum {
     POOL_ETIMEOUT = -10003,   /* the item ran past its deadline; its worker was killed */
     POOL_ECANCELED = -10004,  /* the item was cancelled before it ended */
     POOL_EPROTO = -10005,     /* the worker sent something that is not the protocol; it was killed */
-    POOL_EBROKEN = -10006,    /* workers cannot be started; the pool is of no further use */
+    POOL_EBROKEN = -10006,    /* workers cannot be started, or its fds were closed; the pool is of no further use */
     POOL_ENOTINIT = -10007,   /* pool_init() is missing at the start of main */
     POOL_ECLOSED = -10008,    /* the pool has been shut down */
     POOL_EFORKED = -10009,    /* the pool belongs to the process that this one was forked from */

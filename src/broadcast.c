@@ -26,6 +26,8 @@ static int run(struct pool *pool, struct job *job)
         drive_turn(pool, DRIVE_FOREVER, true);
     pool->broadcasting = false;
     drive_wake_all(pool); /* others may wait for their turn */
+    if (job->status == POOL_EBROKEN && !job->message)
+        return error_set(POOL_EBROKEN, "the pool is broken: %s", pool->loop.start_text);
     return job->status ? error_set(job->status, "%s", job->message ? job->message : pool_strerror(job->status)) : 0;
 }
 

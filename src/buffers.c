@@ -164,6 +164,12 @@ void buffers_clear(struct buffers *buffers)
     *buffers = (struct buffers){0};
 }
 
+void buffers_forget_fds(struct buffers *buffers)
+{
+    for (size_t i = 0; i < buffers->count; i++)
+        buffers->by_address[i]->fd = -1;
+}
+
 void buffers_abandon(struct buffers *buffers)
 {
     for (size_t i = 0; i < buffers->count; i++) {

@@ -42,5 +42,7 @@ void buffers_destroy(struct buffers *buffers, struct buffer *buffer);
 /* When there are none any more; or, in a copy of this process, to close its fds and forget them. May run twice. */
 void buffers_clear(struct buffers *buffers);
 void buffers_abandon(struct buffers *buffers);
+/* Their fds may be another's by now; the memory stays. */
+void buffers_forget_fds(struct buffers *buffers);
 
 #endif

@@ -16,6 +16,8 @@ static _Thread_local struct {
     bool holds_a_lock;
 } thread;
 
+enum { LOOK_AGAIN_MS = 2000 };
+
 unsigned drive_generation, drive_sealed_generations;
 
 /* ---- the object ---- */
@@ -42,8 +44,18 @@ struct pool *drive_allocate(void)
     return pool;
 }
 
+/* Where the program has closed the pool's: they are nobody's, or the program's. */
+static void forget_lost_fds(struct pool *pool)
+{
+    if (!pool->loop.is_lost)
+        return;
+    buffers_forget_fds(&pool->buffers);
+    pool->outer_fd = pool->news_fd = -1;
+}
+
 void drive_close_fds(struct pool *pool)
 {
+    forget_lost_fds(pool);
     fd_close(&pool->outer_fd);
     fd_close(&pool->news_fd);
 }
@@ -177,6 +189,7 @@ void drive_let_go(struct pool *pool, struct buffer *buffer)
     if (!buffer || --buffer->uses || !buffer->freed)
         return;
     loop_drop_buffer(&pool->loop, buffer);
+    forget_lost_fds(pool);
     buffers_destroy(&pool->buffers, buffer);
     pool->handle_count--;
 }
@@ -232,6 +245,7 @@ static void tell_event_loop(struct pool *pool)
 /* Hand out what has ended, and wake those who sleep. Whether anything has ended that somebody may wait for. */
 static bool tell(struct pool *pool)
 {
+    forget_lost_fds(pool);
     bool any_task = hand_out_all(pool), any_job = pool->loop.jobs_ended != pool->jobs_told;
     bool down = pool->closing && loop_is_down(&pool->loop);
     pool->jobs_told = pool->loop.jobs_ended;
@@ -293,6 +307,14 @@ static bool spin(struct pool *pool, const struct loop_glance *glance)
     return found;
 }
 
+/* Nothing tells of it when another thread closes the pool's fds meanwhile, or when the timer alone was closed: who
+ * waits for ever comes back to see. A thread that is alone with the pool, and needs no timer, is not burdened with
+ * it. */
+static bool looks_again(const struct pool *pool, int timeout_ms)
+{
+    return timeout_ms < 0 && (pool->has_thread || pool->users > 1 || loop_needs_timer(&pool->loop));
+}
+
 static void drive(struct pool *pool, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS];
@@ -313,14 +335,15 @@ static void drive(struct pool *pool, int timeout_ms)
         loop_aim(&pool->loop, &glance);
     if (timeout_ms)
         show_loop(pool, false);
+    int wait_ms = looks_again(pool, timeout_ms) ? LOOK_AGAIN_MS : timeout_ms;
     drive_unlock(pool);
     if (naps)
         loop_nap(&nap);
     bool glanced = spin(pool, &glance);
-    int count = glanced ? 0 : loop_wait(&pool->loop, events, timeout_ms);
+    int count = glanced ? 0 : loop_wait(&pool->loop, events, wait_ms);
     drive_lock(pool);
     pool->driving = false;
-    if (timeout_ms)
+    if (timeout_ms && count != LOOP_NO_FDS)
         show_loop(pool, true);
     if (glanced)
         loop_handle_glanced(&pool->loop, &glance);
@@ -373,7 +396,7 @@ bool drive_turn(struct pool *pool, uint64_t until_ns, bool first)
     int timeout_ms = left_ms(until_ns);
     if (!timeout_ms && !first)
         return false;
-    if (!pool->driving && !pool->in_place)
+    if (!pool->driving && !pool->in_place && !pool->loop.is_lost)
         drive(pool, timeout_ms);
     else if (timeout_ms)
         sleep_until_changed(pool, until_ns);

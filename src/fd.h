@@ -51,6 +51,11 @@ int fd_socketpair(int ends_out[2]);
 int fd_open(const char *path, int flags);
 int fd_dup(int fd);
 bool fd_is_open(int fd);
+/* Whether this error says that a number does not stand for what was opened as that: somebody has closed it. */
+static inline bool fd_is_lost(int error)
+{
+    return error == -EBADF || error == -ENOTSOCK;
+}
 
 /* "/proc/self/fd/N": the way to open or execute what an fd stands for. Async-signal-safe. */
 enum { FD_PATH_BYTES = 32 };

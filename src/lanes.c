@@ -95,20 +95,30 @@ struct pool_task *lanes_take(struct job *job, uint64_t i)
     return task;
 }
 
-static void close_fds(struct lane *lane)
+static void for_each_task(struct lane *lane, void (*act)(struct pool_task *task))
 {
     for (uint64_t i = lane ? lane->job.ring_base : 0; lane && i < lane->job.count; i++) {
         struct pool_task *task = lanes_task(&lane->job, i);
         if (task)
-            task_close_fds(task);
+            act(task);
     }
+}
+
+static void for_each(struct lanes *lanes, void (*act)(struct pool_task *task))
+{
+    struct lane *lane;
+    for (size_t i = 0; i < lanes->count; i++)
+        for_each_task(lanes->current[i], act);
+    DL_FOREACH2(lanes->retired, lane, next_retired)
+    for_each_task(lane, act);
 }
 
 void lanes_close_fds(struct lanes *lanes)
 {
-    struct lane *lane;
-    for (size_t i = 0; i < lanes->count; i++)
-        close_fds(lanes->current[i]);
-    DL_FOREACH2(lanes->retired, lane, next_retired)
-    close_fds(lane);
+    for_each(lanes, task_close_fds);
+}
+
+void lanes_forget_fds(struct lanes *lanes)
+{
+    for_each(lanes, task_forget_fds);
 }

@@ -30,5 +30,7 @@ struct pool_task *lanes_take(struct job *job, uint64_t i);
 
 /* Close the fds of every task, in a copy of this process. */
 void lanes_close_fds(struct lanes *lanes);
+/* They are not to be closed by anybody. */
+void lanes_forget_fds(struct lanes *lanes);
 
 #endif

@@ -36,13 +36,13 @@ static uint64_t wake_ns_of(const struct loop *loop)
 static void set_timer(struct loop *loop)
 {
     uint64_t wake_ns = wake_ns_of(loop);
-    if (wake_ns == loop->timer_ns)
+    if (wake_ns == loop->timer_ns || loop->is_lost)
         return;
     struct itimerspec when = {0}; /* disarmed */
     if (wake_ns != SCHED_NEVER)
         when.it_value =
             (struct timespec){.tv_sec = (time_t)(wake_ns / 1000000000u), .tv_nsec = (long)(wake_ns % 1000000000u)};
-    timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    loop->misses_fds |= timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) != 0;
     loop->timer_ns = wake_ns;
 }
 
@@ -69,6 +69,10 @@ static void do_send(struct loop *loop, const struct sched_effect *effect)
     int rc = peer_put_span(peer, effect->span, effect->stepwise, behind || effect->span->count > 1);
     if (is_congestion(rc) && effect->span->unread_deaths < CONGESTED_SENDS) {
         sched_unreachable(&loop->sched, effect->slot);
+        return;
+    }
+    if (fd_is_lost(rc)) {
+        loop->misses_fds = true;
         return;
     }
     if (rc) {
@@ -136,7 +140,8 @@ static void do_signal(struct loop *loop, const struct sched_effect *effect)
 {
     loop_stop_writing(loop, effect->slot);
     loop_watch_exit(loop, effect->slot);
-    loop->backend->kill(loop->backend_state, &loop->peers[effect->slot].child, effect->signal);
+    int rc = loop->backend->kill(loop->backend_state, &loop->peers[effect->slot].child, effect->signal);
+    loop->misses_fds |= fd_is_lost(rc);
 }
 
 static void put_command(struct loop *loop, unsigned slot, enum wire_type type)
@@ -185,7 +190,7 @@ static bool next_effect(struct loop *loop, struct sched_effect *effect_out)
     return any || sched_next(&loop->sched, effect_out);
 }
 
-static void perform(struct loop *loop)
+static void perform_effects(struct loop *loop)
 {
     static void (*const performers[])(struct loop *, const struct sched_effect *) = {
         [SCHED_START] = loop_plan_start, [SCHED_SEND] = do_send,       [SCHED_SIGNAL] = do_signal,
@@ -193,22 +198,41 @@ static void perform(struct loop *loop)
         [SCHED_END_JOB] = loop_end_job,  [SCHED_BREAK] = do_break,     [SCHED_TAKE_BACK] = do_take_back,
     };
     struct sched_effect effect;
+    while (!loop->misses_fds && next_effect(loop, &effect))
+        performers[effect.kind](loop, &effect);
+}
+
+static void perform_all(struct loop *loop)
+{
     do
-        while (next_effect(loop, &effect))
-            performers[effect.kind](loop, &effect);
-    while (flush_unsent(loop));
+        perform_effects(loop);
+    while (!loop->misses_fds && flush_unsent(loop));
     loop->gathered_tasks = 0;
     loop->gathered_bytes = 0;
+}
+
+/* Who reads what workers say without the lock comes by when that is done. */
+static void perform(struct loop *loop)
+{
+    perform_all(loop);
     plan_trim(loop);
     set_timer(loop);
+    if (!loop->misses_fds || atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire))
+        return;
+    loop_lose(loop);
+    perform_all(loop);
 }
 
 /* ---- passes ---- */
 
 static void handle_event(struct loop *loop, uint64_t data)
 {
-    unsigned slot = (unsigned)(data >> ABOUT_BITS);
+    unsigned slot = (uint32_t)data >> ABOUT_BITS;
     uint64_t times;
+    if ((data & ~(uint64_t)UINT32_MAX) != loop_tag(loop)) {
+        loop->misses_fds = true; /* the epoll is another's */
+        return;
+    }
     switch (data & ((1 << ABOUT_BITS) - 1)) {
     case ABOUT_REPLIES:
         loop_read_replies(loop, slot);
@@ -233,10 +257,11 @@ static void handle_event(struct loop *loop, uint64_t data)
     }
 }
 
-void loop_wake(const struct loop *loop)
+void loop_wake(struct loop *loop)
 {
     uint64_t once = 1;
-    (void)!fd_write(loop->wake_fd, &once, sizeof once);
+    if (!loop->is_lost)
+        loop->misses_fds |= fd_is_lost((int)fd_write(loop->wake_fd, &once, sizeof once));
 }
 
 _Static_assert(1 + SCHED_LISTENED <= FD_NAP_MAX, "there is room for all that may end a nap");
@@ -261,21 +286,35 @@ void loop_nap(const struct loop_nap *nap)
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms)
 {
     int count = epoll_wait(loop->epoll_fd, events, LOOP_EVENTS, timeout_ms);
-    return count < 0 ? 0 : count;
+    if (count < 0)
+        return errno == EINTR ? 0 : LOOP_NO_FDS;
+    return count;
+}
+
+bool loop_needs_timer(const struct loop *loop)
+{
+    return loop->timer_ns != SCHED_NEVER;
+}
+
+/* Whether there may be more. */
+static bool handle_events(struct loop *loop, const struct epoll_event events[LOOP_EVENTS], int count)
+{
+    if (loop->is_lost)
+        return false; /* meanwhile */
+    loop->misses_fds |= count == LOOP_NO_FDS;
+    for (int i = 0; i < count && !loop->misses_fds; i++)
+        handle_event(loop, events[i].data.u64);
+    return count == LOOP_EVENTS && !loop->misses_fds;
 }
 
 static void handle_all(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
 {
     sched_clock(&loop->sched, loop_now_ns());
     loop->looked_ns = loop->sched.now_ns;
-    for (;;) {
-        for (int i = 0; i < count; i++)
-            handle_event(loop, events[i].data.u64);
-        if (count < LOOP_EVENTS)
-            break;
+    while (handle_events(loop, events, count))
         count = loop_wait(loop, events, 0); /* nothing may be unread when time is acted on */
-    }
-    sched_expire(&loop->sched);
+    if (!loop->misses_fds)
+        sched_expire(&loop->sched);
 }
 
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
@@ -331,7 +370,8 @@ bool loop_look_in(struct loop *loop)
 static void catch_up(struct loop *loop, uint64_t now_ns)
 {
     struct epoll_event events[LOOP_EVENTS];
-    if (is_undriven(loop, now_ns) && !atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire)) {
+    if (is_undriven(loop, now_ns) && !loop->is_lost &&
+        !atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire)) {
         handle_all(loop, events, loop_wait(loop, events, 0));
         perform(loop); /* and nothing is given up for want of work, which comes */
         now_ns = loop_now_ns();
@@ -442,6 +482,7 @@ void loop_broadcast(struct loop *loop, struct job *job)
 
 void loop_shutdown(struct loop *loop, enum pool_shutdown_mode mode)
 {
+    loop->misses_fds |= !loop->is_lost && !loop_has_fds(loop); /* or others may be told to end */
     sched_clock(&loop->sched, loop_now_ns());
     sched_shutdown(&loop->sched, mode);
     perform(loop);
@@ -549,6 +590,8 @@ static void release(struct loop *loop)
     loop->setup = (struct peer_setup){0};
     lanes_clear(&loop->lanes);
     sched_clear(&loop->sched);
+    if (loop->is_lost)
+        loop->epoll_fd = loop->timer_fd = loop->wake_fd = -1;
     fd_close(&loop->epoll_fd);
     fd_close(&loop->timer_fd);
     fd_close(&loop->wake_fd);
@@ -556,6 +599,7 @@ static void release(struct loop *loop)
 
 void loop_clear(struct loop *loop)
 {
+    loop_reap_lost(loop);
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++) {
         if (peer_is_open(&loop->peers[i]))
             loop_discard(loop, &loop->peers[i].child);

@@ -6,7 +6,7 @@
  * written at its end, in one go.
  *
  * Who waits does so in loop_wait, or where that is cheaper in loop_nap or by loop_glance again and again. These run
- * without the pool's lock; every other call but loop_wake needs it, and none but loop_clear waits for what a process
+ * without the pool's lock; every other call needs it, and none but loop_clear waits for what a process
  * does.
  * Must not know: the public API's objects, threads, locks. */
 #ifndef PROCPOOL_LOOP_H
@@ -60,6 +60,8 @@ struct loop {
     char start_text[LOOP_TEXT_BYTES]; /* why it failed */
     bool start_refused;               /* the system has refused to start a process */
     bool broken;
+    bool misses_fds; /* some are not its own any more; what follows from that is done at the end of a pass */
+    bool is_lost;    /* that was done */
 };
 
 struct loop_options {
@@ -115,8 +117,8 @@ void loop_describe_rest(const struct loop *loop, char *text_out, size_t size);
 /* Add what was sent to workers, and what came from them. */
 void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in);
 
-/* Let the loop_wait that is under way, or the next, return. Safe without the lock. */
-void loop_wake(const struct loop *loop);
+/* Let the loop_wait that is under way, or the next, return. */
+void loop_wake(struct loop *loop);
 /* For how long nobody needs the loop, though workers report. loop_nap sleeps so long, or until loop_wake or one of the
  * few workers that are listened to reports; as loop_wait, it needs no lock. loop_plan_nap: false when there is no time
  * for that. */
@@ -127,8 +129,11 @@ struct loop_nap {
 };
 bool loop_plan_nap(const struct loop *loop, struct loop_nap *nap_out);
 void loop_nap(const struct loop_nap *nap);
-/* Wait at most timeout_ms (-1: no limit) for something to do; the number of events. */
+/* Wait at most timeout_ms (-1: no limit) for something to do; the number of events, or LOOP_NO_FDS. */
+enum { LOOP_NO_FDS = -1 };
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms);
+/* Whether it may end by the time. */
+bool loop_needs_timer(const struct loop *loop);
 /* Do it. */
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count);
 
@@ -151,6 +156,12 @@ bool loop_is_overdue(const struct loop *loop);
  * loop_handle's turn: workers come or go, one was sent more than its pipe holds, or everything was last looked at a
  * millisecond ago. */
 bool loop_look_in(struct loop *loop);
+
+/* Whether the pool's fds are seen to be its own still; they may have been closed by the program. If not, then in a
+ * forked child they are to be forgotten before loop_abandon; everywhere else it is noticed by what fails: then is_lost
+ * is true, all workers are given up and the pool is broken. */
+bool loop_has_fds(const struct loop *loop);
+void loop_forget_fds(struct loop *loop);
 
 /* In a forked child: close this process's copies of everything and free them; no worker is touched. */
 void loop_abandon(struct loop *loop);

@@ -4,6 +4,7 @@
  *   loop_workers.c  one worker's fds, from its start to its end
  *   loop_glance.c   a quick look at the busy workers alone
  *   loop_items.c    what became of items
+ *   loop_lost.c     fds that the program has closed
  *
  * Nobody else includes this. */
 #ifndef PROCPOOL_LOOP_INNER_H
@@ -13,8 +14,13 @@
 
 enum { WHAT_BYTES = 1400 }; /* "worker 3 (pid 4711) ..." fits LOOP_TEXT_BYTES with it */
 
-/* What an epoll event is about: this and the slot are its data. */
+/* What an epoll event is about: this and the slot are its data, below what tells that it is this loop's. */
 enum { ABOUT_REPLIES, ABOUT_REQUESTS, ABOUT_EXIT, ABOUT_END, ABOUT_TIME, ABOUT_WAKE, ABOUT_BITS = 3 };
+
+static inline uint64_t loop_tag(const struct loop *loop)
+{
+    return (uint64_t)(uintptr_t)loop << 28 & ~(uint64_t)UINT32_MAX;
+}
 
 /* ---- loop_workers.c ---- */
 
@@ -37,6 +43,13 @@ void loop_discard(struct loop *loop, struct backend_child *child);
 void loop_take_glanced(struct loop *loop, const struct loop_glance *glance);
 /* Whether there is nothing else to look at for now. */
 bool loop_glance_suffices(const struct loop *loop, const struct loop_glance *glance);
+
+/* ---- loop_lost.c ---- */
+
+/* Give up all workers and break the pool. Nobody reads what workers say meanwhile. */
+void loop_lose(struct loop *loop);
+/* Wait for those that have been given up so; for each at most a moment. */
+void loop_reap_lost(struct loop *loop);
 
 /* ---- loop_items.c ---- */
 

@@ -14,7 +14,7 @@
 
 int loop_watch(const struct loop *loop, int fd, unsigned slot, unsigned about, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)slot << ABOUT_BITS | about};
+    struct epoll_event event = {.events = events, .data.u64 = loop_tag(loop) | slot << ABOUT_BITS | about};
     return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
@@ -57,6 +57,9 @@ void loop_flush_requests(struct loop *loop, unsigned slot)
     int rc = chan_flush(&peer->chan);
     if (!rc && peer_make_way(peer)) /* for which nothing had to wait */
         rc = chan_flush(&peer->chan);
+    loop->misses_fds |= fd_is_lost(rc);
+    if (loop->misses_fds)
+        return;
     watch_output(loop, slot, rc == CHAN_AGAIN);
     if (rc < 0) { /* the kernel has no memory for the pipe's pages, say */
         loop_stop_writing(loop, slot);
@@ -201,6 +204,7 @@ void loop_start_planned(struct loop *loop)
         else if (starts[i].rc)
             sched_start_later(&loop->sched, starts[i].slot);
     }
+    loop->misses_fds |= refused && fd_is_lost(refused->rc);
     if (refused && loop->sched.leaving_count)
         sched_start_later(&loop->sched, refused->slot); /* what it lacks may be kept for one that is gone */
     else if (refused)
@@ -232,6 +236,7 @@ static bool take_news(struct loop *loop, unsigned slot)
         stop_reading(loop, peer);
         loop_stop_writing(loop, slot);
         watch_end(loop, slot);
+        loop->misses_fds |= peer_is_open(peer) && !fd_is_open(peer->child.exit_fd); /* nobody would hear of its end */
         sched_eof(&loop->sched, slot);
         return false;
     case PEER_SKIPPED:
@@ -241,6 +246,9 @@ static bool take_news(struct loop *loop, unsigned slot)
         stop_reading(loop, peer);
         loop_stop_writing(loop, slot);
         sched_garbage(&loop->sched, slot);
+        return false;
+    case PEER_LOST:
+        loop->misses_fds = true;
         return false;
     case PEER_READY:
         sched_ready(&loop->sched, slot);

@@ -489,6 +489,8 @@ static enum peer_news no_frame(const struct peer *peer, const struct span *head,
 {
     if (rc == CHAN_AGAIN)
         return speaks_unasked(peer, head) ? PEER_GARBAGE : PEER_NOTHING;
+    if (fd_is_lost(rc))
+        return PEER_LOST;
     return rc == POOL_EPROTO ? PEER_GARBAGE : PEER_EOF; /* a read that fails will not work again */
 }
 

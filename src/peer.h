@@ -49,6 +49,7 @@ struct peer {
     bool watches_replies, watches_output, watches_exit; /* reply_fd; request_fd; exit_fd */
     bool watches_end;                                   /* pidfd, where that is another and the pipe was closed */
     bool was_listened_to;                               /* reply_fd was watched: from when its pid was known */
+    bool is_lost;                                       /* its fds were, and nobody has waited for its end */
 
     /* the frame that is being read */
     bool in_body;
@@ -99,6 +100,7 @@ enum peer_news {
     PEER_ERROR,   /* items could not be run; report.text says why */
     PEER_SKIPPED, /* report.count items that were taken back */
     PEER_GARBAGE,
+    PEER_LOST, /* the fd is not this worker's any more */
 };
 
 struct peer_report {

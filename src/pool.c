@@ -164,6 +164,7 @@ static int start_thread(struct pool *pool)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+    pool->has_thread = true;
     int error = pthread_create(&pool->thread, NULL, drive_always, pool);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pool->has_thread = !error;

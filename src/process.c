@@ -20,6 +20,8 @@ static int watch(int outer_fd, int fd)
 /* While a thread drives, it shows the loop itself when it is done. */
 static int make_fds(struct pool *pool)
 {
+    if (pool->loop.is_lost)
+        return drive_check_work(pool);
     int outer_fd = fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC));
     int news_fd = outer_fd < 0 ? outer_fd : fd_take_above_stdio(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
     int rc = news_fd < 0 ? news_fd : watch(outer_fd, news_fd);
@@ -59,10 +61,10 @@ int pool_process(struct pool *pool)
     int rc = drive_enter(pool);
     if (rc)
         return rc;
-    if (pool->news_fd >= 0)
-        (void)!fd_read(pool->news_fd, &times, sizeof times);
     if (!pool->in_place)
         drive_turn(pool, 0, true);
+    if (pool->news_fd >= 0) /* not before it was seen that the pool's fds are its own still */
+        (void)!fd_read(pool->news_fd, &times, sizeof times);
     uint64_t count = pool->ended_count - pool->ended_told;
     pool->ended_told = pool->ended_count;
     drive_leave(pool);

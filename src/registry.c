@@ -31,14 +31,17 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&default_lock);
 }
 
-/* The child keeps no fd of any pool: a lifeline that it held would outlive its owner. */
+/* The child keeps no fd of any pool: a lifeline that it held would outlive its owner. Nor does it close what is not the
+ * pool's any more. */
 static void abandon(struct pool *pool)
 {
     drive_forget_threads(pool);
+    if (!loop_has_fds(&pool->loop))
+        loop_forget_fds(&pool->loop);
     loop_abandon(&pool->loop);
+    drive_close_fds(pool);
     pool->handle_count -= pool->buffers.count; /* there is nothing left of them that could be freed */
     buffers_abandon(&pool->buffers);
-    drive_close_fds(pool);
 }
 
 static void after_fork_in_child(void)

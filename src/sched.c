@@ -259,6 +259,21 @@ void sched_break_pool(struct sched *sched)
             kill_unwanted(sched, &sched->slots[i], SLOT_KILL);
 }
 
+/* None of them is to blame for anything, and nothing starts any more: what they had comes back, and is refused. */
+void sched_lose(struct sched *sched)
+{
+    if (!sched->broken)
+        sched_break_pool(sched);
+    for (unsigned i = 0; i < sched->slot_count; i++) {
+        struct sched_slot *slot = &sched->slots[i];
+        if (slot->state == SLOT_EMPTY)
+            continue;
+        slot->unwanted = true;
+        slot->cut_off = !slot->verdict;
+        sched_step(sched, slot, SLOT_EXITED);
+    }
+}
+
 /* ---- questions ---- */
 
 struct span *sched_head(const struct sched *sched, unsigned slot)

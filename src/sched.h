@@ -179,6 +179,8 @@ void sched_eof(struct sched *sched, unsigned slot);
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
 void sched_gone(struct sched *sched, unsigned slot);   /* after EOF: its process has ended; it is not known yet how */
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
+/* All workers are out of reach, at once: the pool is broken, and what they had under way ends with it. */
+void sched_lose(struct sched *sched);
 
 /* Whether what was added just now can wait for company: nobody is idle, nobody is to be started, nothing has ended by
  * it. */

@@ -79,6 +79,11 @@ void task_close_fds(struct pool_task *task)
         fd_close(&fds[i]);
 }
 
+void task_forget_fds(struct pool_task *task)
+{
+    task->item.fd_count = 0;
+}
+
 static void release_input(struct pool_task *task)
 {
     task_close_fds(task);

@@ -83,6 +83,8 @@ void task_end(struct pool_task *task, const struct task_outcome *outcome, uint64
 
 /* Its fds alone: for a copy of this process, in which the task never ends. May run twice. */
 void task_close_fds(struct pool_task *task);
+/* They may be another's by now. */
+void task_forget_fds(struct pool_task *task);
 
 /* With the lock or without: once true, the outcome may be read. */
 static inline bool task_has_ended(const struct pool_task *task)

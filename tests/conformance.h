@@ -72,7 +72,7 @@ extern const struct conformance_case map_cases[], control_cases[], bytes_cases[]
     odd_cases[], shutdown_cases[], leaving_cases[], thread_cases[], interrupt_cases[], progress_cases[],
     eventloop_cases[], stats_cases[], task_cases[], result_cases[], task_end_cases[], stream_cases[], broadcast_cases[],
     fds_cases[], take_cases[], spin_cases[], buffer_cases[], in_place_cases[], lend_cases[], transit_cases[],
-    large_cases[];
+    large_cases[], lost_cases[];
 
 /* ---- expectations ---- */
 

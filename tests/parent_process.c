@@ -309,12 +309,20 @@ static void fake_close(void *state)
     world.closed_backends++;
 }
 
+/* Nobody closes fds here. */
+static void fake_lose(void *state)
+{
+    (void)state;
+    REQUIRE(false);
+}
+
 struct backend fake_backend = {.name = "fuzz",
                                .start = fake_start,
                                .kill = fake_kill,
                                .reap = fake_reap,
                                .close = fake_close,
-                               .abandon = fake_close};
+                               .abandon = fake_close,
+                               .lose = fake_lose};
 
 /* ---- what the parent puts into the stream ---- */
 

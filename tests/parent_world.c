@@ -181,8 +181,10 @@ void __wrap_free(void *memory)
 /* The kernel may have no memory either. */
 int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
 {
-    if (operation == EPOLL_CTL_ADD && is_scarce())
+    if (operation == EPOLL_CTL_ADD && is_scarce()) {
+        errno = ENOMEM;
         return -1;
+    }
     return __real_epoll_ctl(epoll_fd, operation, fd, event);
 }
 

@@ -45,13 +45,14 @@ flight       job procpool
 chunk        job
 sched        slot job flight chunk bits
 child        fd
+lost         child fd
 error        procpool
 call         pages procpool
 functions    callable
 peer         backend borrow buffers chan first claims functions job pages transit error fd procpool
 task         borrow lane slab error fd procpool
 lanes        sched task
-loop         sched lanes peer borrow pages backend bits error fd procpool
+loop         sched lanes peer borrow pages backend bits lost error fd procpool
 options      backend table cpus error procpool
 drive        loop buffers slab spin error fd procpool
 registry     drive buffers
@@ -67,10 +68,10 @@ work         call callable chan claims transit regions lend spin child pages fd 
 worker       work child fd procpool
 init         backend table child pool worker procpool
 backend      child
-local        backend child fd
+local        backend child lost fd
 fork         backend child fd local
 spawn        backend child local
-forkserver   backend child memory fd local buf
+forkserver   backend child lost memory fd local buf
 table        backend fork spawn forkserver
 TABLE
 pure='spin buf wire slot job lane flight chunk sched'

@@ -221,6 +221,7 @@ struct sim {
     bool boots, waits_for_boot, adapts, closes_early, sleepy;
     unsigned whims, shortage; /* in 1000: tasks cancelled at any moment; calls of malloc that fail */
     unsigned start_trouble, refusals, own_deaths, unsent; /* in 100 */
+    unsigned losses;                                      /* of all workers at once, in 1000 */
     unsigned trouble_left;                                /* deaths of workers by themselves are bounded */
     struct sim_job jobs[SIM_MAX_JOBS];
     unsigned job_count;
@@ -245,7 +246,7 @@ struct sim {
     struct sim_slot slots[SIM_MAX_SLOTS];
     unsigned failed_starts, starts_owed;
     uint64_t next_start_ns;
-    bool broken, break_told, ever_ready;
+    bool was_lost, broken, break_told, ever_ready;
     enum pool_shutdown_mode mode;
     int refusal;
     uint64_t unended;          /* items of all jobs */
@@ -309,6 +310,7 @@ void model_unsent(struct sim *sim, unsigned slot, int status);
 void model_taken_back(struct sim *sim, unsigned slot, uint64_t items);
 void model_skipped(struct sim *sim, unsigned slot, uint64_t items);
 void model_unreachable(struct sim *sim, unsigned slot);
+void model_lose(struct sim *sim);
 void model_exited(struct sim *sim, const struct sim_worker *worker);
 void model_expire(struct sim *sim);
 

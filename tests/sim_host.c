@@ -290,8 +290,20 @@ void host_follow_plan(struct sim *sim)
         shut_down(sim);
 }
 
+/* The host closes the pool's fds. */
+static void maybe_lose_all(struct sim *sim)
+{
+    if (sim->was_lost || !sim_chance(&sim->random, sim->losses, 1000))
+        return;
+    sim_trace(sim, "all workers are lost");
+    sim->was_lost = true;
+    model_lose(sim);
+    sched_lose(&sim->sched);
+}
+
 void host_have_a_whim(struct sim *sim)
 {
+    maybe_lose_all(sim);
     if (!sim_chance(&sim->random, sim->whims, 1000))
         return;
     struct sim_job *job = &sim->jobs[sim_between(&sim->random, 0, sim->job_count - 1)];

@@ -581,6 +581,22 @@ void model_exited(struct sim *sim, const struct sim_worker *worker)
         pause_starts(sim, 10 * SIM_MS);
 }
 
+void model_lose(struct sim *sim)
+{
+    if (!sim->broken)
+        break_pool(sim);
+    for (unsigned i = 0; i < sim->sched.slot_count; i++) {
+        struct sim_slot *slot = &sim->slots[i];
+        if (slot->state == SLOT_EMPTY)
+            continue;
+        slot->unwanted = true;
+        slot->cut_off = slot->verdict == 0;
+        sim->workers[i].cut_off = true;
+        sim->workers[i].exists = sim->workers[i].read_is_known = false;
+        model_exited(sim, &sim->workers[i]);
+    }
+}
+
 /* ---- time ---- */
 
 /* Rule 3: it has really run too long, all of it in its own time. */

@@ -188,6 +188,7 @@ static void plan_trouble(struct sim *sim)
     sim->refusals = refusals[sim_between(random, 0, 13)];
     sim->own_deaths = own_deaths[sim_between(random, 0, 5)];
     sim->unsent = sim_chance(random, 1, 8) ? 8 : 0;
+    sim->losses = sim_chance(random, 1, 20) ? 20 : 0;
     sim->trouble_left = 12;
     sim->boots = sim_chance(random, 7, 8);
     sim->waits_for_boot = sim->boots && sim_chance(random, 2, 3);

@@ -1161,6 +1161,29 @@ static void a_worker_that_cannot_be_reached_is_replaced_and_blames_nobody(void *
     close_scene(&scene);
 }
 
+/* One that is at work, one that is being killed for its item, one that starts; and what waits. */
+static void when_all_workers_are_lost_everything_ends_with_the_pool(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 2;
+    open_ready(&scene, config);
+    struct job given = job_of(4, 1);
+    given.timeout_ns = 2 * S;
+    submit(&scene, &scene.a, given);
+    expect(&scene, "slot 0: a0-0 stepwise; slot 1: a1-1 stepwise");
+    at(&scene, S);
+    sched_items_ended(&scene.sched, 1, 1, 0, S, false);
+    expect(&scene, "slot 1: a2-2 stepwise; slot 1: a3-3 stepwise");
+    at(&scene, 2 * S);
+    expect(&scene, "slot 0: SIGTERM; slot 1: take back 1");
+    sched_taken_back(&scene.sched, 1, 0);
+    sched_lose(&scene.sched);
+    expect(&scene, "a0: deadline, attempt 1; a3-3: broken; a2-2: broken; a has ended; the pool is broken");
+    assert_true(sched_all_gone(&scene.sched));
+    close_scene(&scene);
+}
+
 /* However far it had read, which nobody may know. */
 static void what_was_never_written_may_run_again_even_if_at_most_once(void **unused)
 {
@@ -1434,6 +1457,7 @@ int main(void)
         cmocka_unit_test(cancelling_a_running_task_kills_its_worker_and_no_other_task),
         cmocka_unit_test(a_new_task_does_not_share_the_bad_luck_of_the_last),
         cmocka_unit_test(a_worker_that_cannot_be_reached_is_replaced_and_blames_nobody),
+        cmocka_unit_test(when_all_workers_are_lost_everything_ends_with_the_pool),
         cmocka_unit_test(what_was_never_written_may_run_again_even_if_at_most_once),
         cmocka_unit_test(a_task_that_was_blamed_may_be_cancelled),
         cmocka_unit_test(a_lane_that_is_retired_ends_with_its_last_task),
