@@ -293,7 +293,8 @@ static void describe_death(struct forkserver *forkserver, char *message)
     if (end->known && end->signal)
         snprintf(message + length, BACKEND_TEXT_BYTES - (size_t)length, " (signal %d)", end->signal);
     else if (end->known)
-        snprintf(message + length, BACKEND_TEXT_BYTES - (size_t)length, " (exit code %d)", end->exit_code);
+        snprintf(message + length, BACKEND_TEXT_BYTES - (size_t)length,
+                 " (exit code %d; is pool_init() the first statement of main?)", end->exit_code);
 }
 
 /* The server is gone. What is left of the story is told by the worker's pidfd, if we have it. */

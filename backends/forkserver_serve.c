@@ -7,6 +7,7 @@
  * What the preload left behind must not hurt: output in buffers, handlers, a SIGCHLD that is ignored, processes that it
  * forked. Threads are refused, since no copy would have them. */
 #include "buf.h"
+#include "error.h"
 #include "fd.h"
 #include "forkserver.h"
 #include "local.h"
@@ -176,7 +177,8 @@ static void start_worker(const struct backend_hooks *hooks, int fds[FORKSERVER_R
     struct local_process process;
     int error = fd_count == FORKSERVER_REQUEST_FDS ? fork_worker(hooks, fds, epoll_fd, &process) : -EMFILE;
     if (error) {
-        snprintf(text, sizeof text, "the forkserver cannot start a worker: %s", strerror(-error));
+        snprintf(text, sizeof text, "the forkserver cannot start a worker: %s%s", strerror(-error),
+                 error_advice(error));
         report_refused(fds[FORKSERVER_REQUEST_EXIT], text);
     } else {
         report_started(fds[FORKSERVER_REQUEST_EXIT], &process);

@@ -298,6 +298,10 @@ static void describe_failed_start(struct loop *loop, struct peer *peer)
     char what[WHAT_BYTES];
     if (peer->expects == PEER_EXPECTS_RESULTS || peer->explained)
         return;
+    if (!peer->child.pid) {
+        note_failed_start(loop, POOL_EBROKEN, NULL, peer->end_text); /* there was no process: it is the helper's text */
+        return;
+    }
     bool mute = peer->expects == PEER_EXPECTS_HELLO;
     snprintf(what, sizeof what, "%.1000s before it was ready%s", peer->end_text,
              mute && loop->backend->capabilities & BACKEND_NEEDS_INIT ? " (is pool_init() the first statement of main?)"

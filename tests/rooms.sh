@@ -71,7 +71,7 @@ backend      child
 local        backend child lost fd
 fork         backend child fd local
 spawn        backend child local
-forkserver   backend child lost memory fd local buf
+forkserver   backend child lost memory error fd local buf
 table        backend fork spawn forkserver
 TABLE
 pure='spin buf wire slot job lane flight chunk sched'

@@ -371,6 +371,14 @@ static void inherited_handler(void)
         abort();
 }
 
+/* In its fd table. */
+static int leave_room_for(unsigned fds)
+{
+    int next = dup(STDOUT_FILENO);
+    close(next);
+    return setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)next + fds, (rlim_t)next + fds});
+}
+
 static int run_preload(const void *bytes, size_t size, char *message_out, size_t message_size)
 {
     const char *what = bytes;
@@ -389,6 +397,8 @@ static int run_preload(const void *bytes, size_t size, char *message_out, size_t
         return atexit(inherited_handler) || printf("once;") < 0;
     if (!strcmp(what, "threads"))
         return leave_threads(2);
+    if (!strcmp(what, "full table"))
+        return leave_room_for(2); /* the server's epoll, and of a request's fds the one that it answers by */
     if (!strcmp(what, "joined"))
         return join_threads(8);
     if (!strcmp(what, "process"))
@@ -1258,11 +1268,19 @@ static void preload_that_leaves_threads_is_refused_with_their_number(void **unus
     assert_non_null(strstr(refusal("threads"), "left 2 threads running"));
 }
 
+static void server_without_room_says_what_to_do(void **unused)
+{
+    (void)unused;
+    const char *said = refusal("full table");
+    assert_non_null(strstr(said, "the forkserver cannot start a worker: Too many open files"));
+    assert_non_null(strstr(said, "raise the limit on fds"));
+}
+
 static void preload_that_kills_the_server_is_told(void **unused)
 {
     (void)unused;
     assert_non_null(strstr(refusal("crash"), "(signal 9)"));
-    assert_non_null(strstr(refusal("exit"), "(exit code 23)"));
+    assert_non_null(strstr(refusal("exit"), "(exit code 23;"));
 }
 
 static void preload_may_use_threads_and_processes(void **unused)
@@ -1488,6 +1506,7 @@ static int run_for_one(void)
         cmocka_unit_test(preload_runs_once_for_all),
         cmocka_unit_test(failed_preload_is_told_with_code_and_text),
         cmocka_unit_test(preload_that_leaves_threads_is_refused_with_their_number),
+        cmocka_unit_test(server_without_room_says_what_to_do),
         cmocka_unit_test(preload_that_kills_the_server_is_told),
         cmocka_unit_test(preload_may_use_threads_and_processes),
         cmocka_unit_test(all_queued_starts_are_refused_by_name),
