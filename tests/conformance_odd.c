@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -202,6 +203,62 @@ static void server_that_was_stopped_and_continued_starts_workers_again(void)
     EXPECT_OK(kill(server, SIGCONT));
     use(pool);
     EXPECT_INT(server_of(pool), server);
+    EXPECT_OK(pool_destroy(pool));
+}
+
+static int be_killed(struct pool_call *call)
+{
+    (void)call;
+    return raise(SIGKILL);
+}
+
+static int be_fine(struct pool_call *call)
+{
+    (void)call;
+    return 0;
+}
+
+enum { MAX_FILLERS = 1024, SOME_REFUSALS_MS = 300 };
+
+/* No fd is free until they are closed again. */
+static unsigned fill_table(int fillers[MAX_FILLERS])
+{
+    struct rlimit limit;
+    unsigned count = 0;
+    EXPECT_OK(getrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_cur < MAX_FILLERS ? limit.rlim_cur : MAX_FILLERS;
+    EXPECT_OK(setrlimit(RLIMIT_NOFILE, &limit));
+    while ((fillers[count] = dup(STDOUT_FILENO)) >= 0)
+        count++;
+    return count;
+}
+
+/* The fds of a worker that is gone are kept while its server, stopped, cannot say how it ended. That its successor
+ * cannot be started meanwhile, for want of fds, is no failure: three of these would break the pool. */
+static void start_waits_for_the_fds_of_one_that_is_gone(void)
+{
+    int fillers[MAX_FILLERS];
+    struct rlimit limit;
+    struct pool_task *dies, *runs;
+    struct pool_result result;
+    struct pool *pool = make_pool(1);
+    pid_t server = server_of(pool);
+    EXPECT_OK(getrlimit(RLIMIT_NOFILE, &limit));
+    stop_process(server);
+    unsigned count = fill_table(fillers);
+    EXPECT_OK(pool_submit(pool, be_killed, "", 0, NULL, &dies));
+    EXPECT_OK(pool_submit(pool, be_fine, "", 0, NULL, &runs));
+    EXPECT_INT(pool_wait(runs, SOME_REFUSALS_MS), POOL_PENDING);
+    while (count)
+        close(fillers[--count]);
+    EXPECT_OK(setrlimit(RLIMIT_NOFILE, &limit));
+    EXPECT_OK(kill(server, SIGCONT));
+    EXPECT_OK(pool_wait(runs, POOL_FOREVER));
+    EXPECT_OK(pool_task_result(runs, &result));
+    EXPECT_INT(result.status, 0);
+    EXPECT_OK(pool_wait(dies, POOL_FOREVER));
+    pool_task_free(dies);
+    pool_task_free(runs);
     EXPECT_OK(pool_destroy(pool));
 }
 
@@ -491,6 +548,7 @@ const struct conformance_case odd_cases[] = {
     CASE_IF(PRELOADS_ONCE, map_gets_workers_of_a_new_server_when_the_old_one_is_stopped),
     CASE_IF(PRELOADS_ONCE, pool_goes_on_when_all_its_workers_were_killed_and_its_server_is_stopped),
     CASE_IF(PRELOADS_ONCE, server_that_was_stopped_and_continued_starts_workers_again),
+    CASE_IF(PRELOADS_ONCE, start_waits_for_the_fds_of_one_that_is_gone),
     CASE(garbage_of_an_idle_worker_costs_no_item),
     CASE(garbage_of_an_idle_worker_does_not_hang_destroy),
     CASE(task_that_ends_its_thread_fails_alone),
