@@ -530,12 +530,12 @@ static void worker_is_worn_whatever_else_travels(void)
 {
     struct pool_options options = method_options(1);
     struct pool *pool = make_pool_with(&options);
-    options.max_worker_bytes = (size_t)number_from(pool, tell_weight) + 8 * MIB;
+    options.max_worker_bytes = (size_t)number_from(pool, tell_weight) + 20 * MIB;
     EXPECT_OK(pool_destroy(pool));
     pool = make_pool_with(&options);
     for (int i = 0; i < 4; i++)
         EXPECT_INT(recycled_after(pool, 0), 0);
-    EXPECT_INT(recycled_after(pool, 12), 1);
+    EXPECT(recycled_after(pool, 28)); /* and perhaps the next: a copy of a host that has grown meanwhile */
     EXPECT_OK(pool_destroy(pool));
 }
 

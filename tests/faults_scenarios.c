@@ -268,9 +268,10 @@ static void map_with_a_crash(void)
     EXPECT_INT(pool_destroy(pool), 0);
 }
 
-enum { LARGE_ITEMS = 64, LARGE_ITEM_LONGS = 512, LARGE_CHUNK = 16 };
+enum { LARGE_ITEMS = 64, LARGE_ITEM_LONGS = 2560, LARGE_CHUNK = 16 };
 
-/* In chunks that travel by memory of the worker's, where there is such memory: all but the first, if nothing fails. */
+/* In chunks that travel by memory of the worker's, where there is such memory: all but the first two, if
+ * nothing fails. */
 static void map_large(struct pool *pool, long first)
 {
     static long items[LARGE_ITEMS][LARGE_ITEM_LONGS], results[LARGE_ITEMS][LARGE_ITEM_LONGS];
