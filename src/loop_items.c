@@ -125,6 +125,11 @@ static bool take_result(struct loop *loop, struct job *job, const struct peer *p
     return true;
 }
 
+static void *reply_memory(const struct job *job, uint64_t i, size_t size)
+{
+    return job->kind == JOB_LANE ? task_reply_memory(lanes_task(job, i), size) : malloc(size);
+}
+
 /* Copies of the replies, where they are wanted; how many there was no memory for. */
 static uint64_t take_replies(struct loop *loop, struct job *job, const struct peer *peer,
                              const struct peer_report *report)
@@ -137,7 +142,7 @@ static uint64_t take_replies(struct loop *loop, struct job *job, const struct pe
         at = wire_decode_reply(at, &reply);
         size_t size = wanted ? reply.size : 0;
         struct peer_report one = {.first = report->first + i, .count = 1, .elapsed_ns = reply.elapsed_ns, .text = ""};
-        one.reply = size ? malloc(size) : NULL;
+        one.reply = size ? reply_memory(job, one.first, size) : NULL;
         one.reply_size = one.reply ? size : 0;
         one.reply_error = size && !one.reply ? -ENOMEM : 0;
         if (one.reply)

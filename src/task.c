@@ -2,6 +2,7 @@
  * freed. */
 #include "task.h"
 #include "fd.h"
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,11 +95,19 @@ static void release_input(struct pool_task *task)
     task->owned_input = NULL;
 }
 
+static_assert(sizeof(struct pool_task) % 16 == 0, "a reply behind it is aligned");
+
+void *task_reply_memory(struct pool_task *task, size_t size)
+{
+    return task->in_slab && size <= TASK_SMALL_BYTES ? task + 1 : malloc(size);
+}
+
 void task_destroy(struct slab *slab, struct pool_task *task)
 {
     if (!task->ended)
         release_input(task);
-    free(task->reply);
+    if (task->reply != (void *)(task + 1))
+        free(task->reply);
     borrow_give_back(task->region);
     free(task->message);
     deallocate(slab, task, task->in_slab);

@@ -70,7 +70,12 @@ void task_note_sent(struct pool_task *task, unsigned worker_id, pid_t worker_pid
 /* The last worker has not begun it. */
 void task_note_taken_back(struct pool_task *task);
 
-/* How it ended. text: NULL: none. reply: malloc'd, taken. region: where it is instead, held, taken; NULL: nowhere. */
+/* Memory for a reply, which task_end is then given: where the input was, if there is room, which nobody reads any more;
+ * else malloc'd. NULL: there is none. */
+void *task_reply_memory(struct pool_task *task, size_t size);
+
+/* How it ended. text: NULL: none. reply: of task_reply_memory or malloc'd, taken. region: where it is instead, held,
+ * taken; NULL: nowhere. */
 struct task_outcome {
     int status, code, signal, exit_code;
     const char *text;

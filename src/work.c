@@ -82,15 +82,31 @@ static void put_replies(void)
     replies->size = 0;
 }
 
-void work_flush(void)
+static void put_skipped(void)
+{
+    struct wire_header header = {.type = WIRE_SKIPPED, .count = work.skipped};
+    if (!work.skipped)
+        return;
+    put_frame(&header, NULL);
+    work.skipped = 0;
+}
+
+/* What has gathered is of one kind. */
+static void put_gathered(void)
 {
     put_replies();
+    put_skipped();
+}
+
+void work_flush(void)
+{
+    put_gathered();
     flush_put();
 }
 
 void work_put(const struct wire_header *header, const void *body)
 {
-    put_replies();
+    put_gathered();
     put_frame(header, body);
 }
 
@@ -181,7 +197,8 @@ uint32_t work_begin_items(uint32_t most)
 void work_skip_items(uint32_t count)
 {
     work.ticket += count;
-    work_put(&(struct wire_header){.type = WIRE_SKIPPED, .count = count}, NULL);
+    put_replies();
+    work.skipped += count;
 }
 
 /* The request cannot be run: so it ends for all of its items that were not taken back. A task was begun as it came. */
@@ -400,6 +417,7 @@ static void gather_reply(uint64_t id, uint64_t elapsed_ns)
     struct wire_reply reply = {.size = (uint32_t)call->reply_size, .elapsed_ns = (uint32_t)elapsed_ns};
     if (sizeof work.reply_bytes - replies->size < WIRE_REPLY_BYTES + call->reply_size)
         put_replies();
+    put_skipped();
     if (!replies->count++)
         replies->first_id = id;
     wire_encode_reply(&reply, work.reply_bytes + replies->size);

@@ -28,7 +28,7 @@ struct work_buffer {
 };
 
 /* Small replies of tasks that follow one another, the body of a frame in the making: work.reply_bytes. Not put yet:
- * before any other frame. */
+ * before any other frame, as work.skipped. */
 struct work_replies {
     uint64_t first_id;
     uint32_t count;
@@ -50,6 +50,7 @@ struct work {
     pool_finalizer_fn *finalizer; /* of an initializer that has succeeded */
     size_t max_worker_bytes;
     struct work_replies replies;
+    uint32_t skipped; /* items that were taken back, which is to be told with those that follow */
     struct work_buffer input, results, failures, report;
     struct pool_call call;
     unsigned reply_little_uses; /* the same of call.reply */
