@@ -4,7 +4,6 @@
 #define CHUNK_NS          UINT64_C(500000) /* handing it over costs less than a percent of this */
 #define LEAST_CHUNK_NS    UINT64_C(20000)
 #define CHUNK_BYTES       ((size_t)128 << 10)
-#define PIPED_CHUNK_BYTES ((size_t)32 << 10) /* of payloads that go through a pipe: two chunks fit the usual one */
 #define FIXED_CHUNK_BYTES ((size_t)64 << 20) /* bound of a chunk whose size the caller chose */
 #define MOST_ITEMS        UINT64_C(1000000)
 enum { MANY_TASKS = 8 }; /* for each worker: below that short tasks wait for a worker of their own */
@@ -25,13 +24,6 @@ static uint64_t choose_items(const struct job *job, unsigned workers)
     return share ? share : 1;
 }
 
-static size_t most_bytes(const struct job *job)
-{
-    if (job->chunk_size)
-        return FIXED_CHUNK_BYTES;
-    return job->kind == JOB_FIXED ? CHUNK_BYTES : PIPED_CHUNK_BYTES;
-}
-
 uint64_t chunk_choose(const struct job *job, unsigned workers, uint64_t tasks_left, size_t *bytes_out)
 {
     const struct span *front = job->pending;
@@ -41,7 +33,7 @@ uint64_t chunk_choose(const struct job *job, unsigned workers, uint64_t tasks_le
     count = count < MOST_ITEMS ? count : MOST_ITEMS;
     count = count < front->count ? count : front->count;
     count = count < tasks_left ? count : tasks_left;
-    return job_fit(job, front->first, count, most_bytes(job), bytes_out);
+    return job_fit(job, front->first, count, job->chunk_size ? FIXED_CHUNK_BYTES : CHUNK_BYTES, bytes_out);
 }
 
 bool chunk_may_queue(const struct job *job, unsigned workers)

@@ -15,7 +15,6 @@ void flight_append(struct flight *flight, struct span *span)
     flight->run_count++;
     flight->cost_ns += span->cost_ns;
     flight->bytes += span->bytes;
-    flight->pipe_bytes += span->pipe_bytes;
 }
 
 static struct span *take(struct flight *flight, struct span **link)
@@ -27,7 +26,6 @@ static struct span *take(struct flight *flight, struct span **link)
     flight->run_count--;
     flight->cost_ns -= span->cost_ns;
     flight->bytes -= span->bytes;
-    flight->pipe_bytes -= span->pipe_bytes;
     return span;
 }
 
@@ -72,24 +70,20 @@ static struct span *last_of(const struct flight *flight)
     return span;
 }
 
-/* Of the end of a span goes as large a part of what all of it is expected to cost, and of its bytes. */
 static void cut_end(struct flight *flight, struct span *span, uint64_t items, struct span *cut_out)
 {
+    uint64_t cost_ns = span->cost_ns / span->count * items;
+    size_t bytes = span->bytes / span->count * items;
     *cut_out = *span;
     cut_out->first += span->count - items;
     cut_out->count = items;
     cut_out->attempts = 0;
     cut_out->next = NULL;
-    cut_out->cost_ns = span->cost_ns / span->count * items;
-    cut_out->bytes = span->bytes / span->count * items;
-    cut_out->pipe_bytes = span->pipe_bytes / span->count * items;
     span->count -= items;
-    span->cost_ns -= cut_out->cost_ns;
-    span->bytes -= cut_out->bytes;
-    span->pipe_bytes -= cut_out->pipe_bytes;
-    flight->cost_ns -= cut_out->cost_ns;
-    flight->bytes -= cut_out->bytes;
-    flight->pipe_bytes -= cut_out->pipe_bytes;
+    span->cost_ns -= cost_ns;
+    span->bytes -= bytes;
+    flight->cost_ns -= cost_ns;
+    flight->bytes -= bytes;
 }
 
 struct span *flight_take_back(struct flight *flight, uint64_t items, struct span *spare)

@@ -22,7 +22,7 @@ struct flight {
     unsigned run_count;
     uint64_t cost_ns; /* expected, of all */
     uint64_t taken;   /* items behind all spans that were taken back: the worker still has to step over them */
-    size_t bytes, pipe_bytes;
+    size_t bytes;
 };
 
 void flight_init(struct flight *flight);

@@ -41,7 +41,6 @@ struct span {
     bool suspect;      /* one of its items may have killed a worker: run it stepwise, and the next time it is known */
     uint64_t cost_ns;  /* expected, when it was sent */
     size_t bytes;      /* of its inputs and results, when it was sent; but what is in buffers does not travel */
-    size_t pipe_bytes; /* as much of these as a pipe has to hold */
     int status;        /* of a span that is not to run: what its items end with */
     bool by_reference; /* when it was sent: inputs that are in buffers did not go through the pipe */
     bool in_place;     /* and neither do its results */
@@ -179,12 +178,6 @@ static inline uint64_t job_item_ns(const struct job *job)
 /* How many items from `first` on, at most `count` and at least 1, are within max_bytes; *bytes_out: what they are. A
  * payload that is large, or whose reply is expected to be, is by itself, unless the caller chose the chunk's size. */
 uint64_t job_fit(const struct job *job, uint64_t first, uint64_t count, size_t max_bytes, size_t *bytes_out);
-/* How much of the bytes of so many items a pipe has to hold: nothing of what is large, if that may go another way. */
-static inline size_t job_pipe_bytes(const struct job *job, uint64_t count, size_t bytes)
-{
-    bool may_go_otherwise = job->kind == JOB_FIXED || count == 1;
-    return bytes > JOB_LARGE_BYTES && may_go_otherwise ? 0 : bytes;
-}
 
 /* The outcome of an item that failed. text: about it, without the item's name; NULL: none. What is kept is the failure
  * with the lowest index, whatever order they come in; that of an item that was cancelled only if no other failed: it is

@@ -54,9 +54,7 @@ void loop_stop_writing(struct loop *loop, unsigned slot)
 void loop_flush_requests(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
-    int rc = chan_flush(&peer->chan);
-    if (!rc && peer_make_way(peer)) /* for which nothing had to wait */
-        rc = chan_flush(&peer->chan);
+    int rc = peer_flush(peer);
     loop->misses_fds |= fd_is_lost(rc);
     if (loop->misses_fds)
         return;

@@ -141,9 +141,6 @@ void peer_put_returns(struct peer *peer);
 /* The last items that were put, at most `most`, are not to be run: as many as the worker has not begun. Their memory
  * may go. */
 uint64_t peer_take_back(struct peer *peer, uint64_t most);
-/* When all that was queued has been written: whether there is more now, since the worker is given memory for its large
- * items, of which enough have gone through the pipes. */
-bool peer_make_way(struct peer *peer);
 /* Whether it has that memory, or may get it soon. */
 static inline bool peer_has_large_items(const struct peer *peer)
 {
@@ -158,6 +155,10 @@ void peer_abandon_memory(struct peer *peer);
 int peer_put_unmap(struct peer *peer, const struct buffer *buffer);
 /* `count` items of head were answered, and head->first is the next: its positions follow. */
 void peer_note_answered(struct span *head, uint64_t count);
+/* Write what is queued, as chan_flush. Who waits for room in a pipe can neither sleep through reports nor let the
+ * worker run far ahead: so one that is full is made larger, once, if the system allows it. When all is written and
+ * enough large items have gone through the pipes the worker is given memory for those. */
+int peer_flush(struct peer *peer);
 /* Send nothing more, not even what is queued: the worker is being killed, and the memory may go. */
 void peer_mute(struct peer *peer);
 /* What was sent to it, through the pipe and otherwise. */

@@ -194,16 +194,6 @@ static void tell_transit(struct peer *peer, size_t ring_bytes)
         transit_clear(&peer->transit);
 }
 
-bool peer_make_way(struct peer *peer)
-{
-    size_t ring_bytes = peer->transit_due;
-    if (!ring_bytes || !transit_is_unused(&peer->transit))
-        return false;
-    peer->transit_due = peer->transit_missed = 0;
-    tell_transit(peer, ring_bytes);
-    return true;
-}
-
 void peer_trim(struct peer *peer)
 {
     struct wire_header header = {.type = WIRE_TRANSIT};
@@ -229,13 +219,34 @@ uint64_t peer_take_back(struct peer *peer, uint64_t most)
 
 /* ---- spans, whole ---- */
 
-static void enlarge_pipes(struct peer *peer)
+static bool enlarge_pipes(struct peer *peer)
 {
-    if (peer->large_pipes)
-        return;
+    bool were_large = peer->large_pipes;
     peer->large_pipes = true;
+    if (were_large)
+        return false;
     fd_try_pipe_capacity(peer->child.request_fd, LARGE_PIPE_BYTES);
     fd_try_pipe_capacity(peer->child.reply_fd, LARGE_PIPE_BYTES);
+    return true;
+}
+
+/* The worker is given memory for its large items when enough of them have gone through the pipes; not before all is
+ * written, so that nothing had to wait for it. */
+static bool make_way(struct peer *peer)
+{
+    size_t ring_bytes = peer->transit_due;
+    if (!ring_bytes || !transit_is_unused(&peer->transit))
+        return false;
+    peer->transit_due = peer->transit_missed = 0;
+    tell_transit(peer, ring_bytes);
+    return true;
+}
+
+int peer_flush(struct peer *peer)
+{
+    int rc = chan_flush(&peer->chan);
+    bool may_go_on = rc == CHAN_AGAIN ? enlarge_pipes(peer) : !rc && make_way(peer);
+    return may_go_on ? chan_flush(&peer->chan) : rc;
 }
 
 /* Of a large span that goes through the pipes. To make the memory takes about as long as to send through them what it

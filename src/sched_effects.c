@@ -220,7 +220,6 @@ static bool next_send(struct sched *sched, struct sched_effect *effect)
         return give_up_without_memory(sched, job, effect);
     job->spans_out++;
     span->bytes = bytes;
-    span->pipe_bytes = job_pipe_bytes(job, span->count, bytes);
     span->cost_ns = span->count * job_item_ns(job);
     sched->pending_items -= span->count; /* no gaps in it: job_fit stops at one */
     sched_settle_front(sched, job);

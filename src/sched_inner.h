@@ -14,12 +14,10 @@
 
 #include "sched.h"
 
-/* What waits at a worker is bounded in time, since taking it back costs something, and in bytes. It is as much as lets
- * the parent sleep for a while meanwhile (see sched_nap.c); but a pipe that is full keeps it awake, so all that waits
- * there fits one of the default size, of 64 KiB, unless it is a lone chunk. */
+/* What waits at a worker is bounded in time, since taking it back costs something, and in bytes, since it fills pipes.
+ * It is as much as lets the parent sleep for a while meanwhile (see sched_nap.c). */
 #define SCHED_QUEUED_NS    UINT64_C(8000000)
 #define SCHED_QUEUED_BYTES ((size_t)512 << 10)
-#define SCHED_PIPED_BYTES  ((size_t)32 << 10)
 
 /* An item that takes longer is taken for one that may never end. */
 #define SCHED_STALLED_NS UINT64_C(4000000)

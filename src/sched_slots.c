@@ -78,8 +78,7 @@ static bool may_queue(const struct sched *sched, const struct sched_slot *slot)
     if (is_lone && !slot->has_ended && sched->config.workers > 1)
         return false;
     bool has_time = flight->cost_ns < SCHED_QUEUED_NS || (is_lone && slot->has_ended);
-    bool has_pipe = flight->pipe_bytes < SCHED_PIPED_BYTES || !head->next;
-    return has_time && has_pipe && flight->run_count < SCHED_MAX_RUNS && flight->bytes < SCHED_QUEUED_BYTES;
+    return has_time && flight->run_count < SCHED_MAX_RUNS && flight->bytes < SCHED_QUEUED_BYTES;
 }
 
 /* Whether something waits behind its first item that another could have instead. */

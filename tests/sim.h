@@ -176,7 +176,7 @@ struct sim_worker {
 struct sim_flight {
     struct sim_job *job;
     uint64_t first, count, cost_ns;
-    size_t bytes, pipe_bytes;
+    size_t bytes;
     uint64_t position;
     bool stepwise, doubted;
 };

@@ -5,18 +5,16 @@
 #include <signal.h>
 
 /* The documented bounds of what is in flight at a slot. */
-#define QUEUED_NS         (8 * SIM_MS)
-#define SHORT_NS          (20 * SIM_US)  /* an item that waits for a busy worker, if CPUs are short */
-#define CROWD_NS          SIM_MS         /* no longer than that */
-#define LITTLE_NS         (250 * SIM_US) /* or than that, where there is a CPU but little to do */
-#define WORTH_NS          (50 * SIM_US)  /* that much is taken back for an idle worker, if a CPU is free */
-#define STAYS_NS          (250 * SIM_US) /* or what is behind an item that has run so long */
-#define QUEUED_BYTES      ((uint64_t)512 << 10)
-#define CHUNK_NS          (500 * SIM_US)
-#define CHUNK_BYTES       ((uint64_t)128 << 10)
-#define PIPED_BYTES       ((uint64_t)32 << 10)
-#define PIPED_CHUNK_BYTES PIPED_BYTES
-#define MANY_TASKS        8 /* for each worker */
+#define QUEUED_NS    (8 * SIM_MS)
+#define SHORT_NS     (20 * SIM_US)  /* an item that waits for a busy worker, if CPUs are short */
+#define CROWD_NS     SIM_MS         /* no longer than that */
+#define LITTLE_NS    (250 * SIM_US) /* or than that, where there is a CPU but little to do */
+#define WORTH_NS     (50 * SIM_US)  /* that much is taken back for an idle worker, if a CPU is free */
+#define STAYS_NS     (250 * SIM_US) /* or what is behind an item that has run so long */
+#define QUEUED_BYTES ((uint64_t)512 << 10)
+#define CHUNK_NS     (500 * SIM_US)
+#define CHUNK_BYTES  ((uint64_t)128 << 10)
+#define MANY_TASKS   8 /* for each worker */
 
 #define U(x) ((unsigned long long)(x))
 
@@ -99,10 +97,9 @@ static bool model_is_live_part(const struct sim *sim, unsigned slot)
 static void judge_queue(const struct sim *sim, unsigned index)
 {
     const struct sim_slot *slot = &sim->slots[index];
-    uint64_t bytes = 0, pipe_bytes = 0, cost_ns = 0;
+    uint64_t bytes = 0, cost_ns = 0;
     for (unsigned i = 0; i < slot->flight_count; i++) {
         bytes += slot->flights[i].bytes;
-        pipe_bytes += slot->flights[i].pipe_bytes;
         cost_ns += slot->flights[i].cost_ns;
     }
     bool is_lone = slot->flight_count == 1 && slot->flights[0].count == 1;
@@ -112,8 +109,6 @@ static void judge_queue(const struct sim *sim, unsigned index)
         (cost_ns >= QUEUED_NS && !(is_lone && slot->has_ended)))
         sim_fail(sim, "slot %u has %u runs, %llu bytes and %llu ns of work, and is sent more", index,
                  slot->flight_count, U(bytes), U(cost_ns));
-    if (pipe_bytes >= PIPED_BYTES && slot->flight_count > 1)
-        sim_fail(sim, "slot %u has %llu bytes that go through its pipe, and is sent more", index, U(pipe_bytes));
     if (model_is_live_part(sim, index))
         sim_fail(sim, "slot %u is sent more though it has not run the broadcast", index);
     if (slot->flight_count && goes_alone(&slot->flights[0].job->given))
@@ -140,8 +135,7 @@ static void judge_chunk(const struct sim *sim, const struct sim_slot *slot, cons
 {
     const struct job *given = &flight->job->given;
     bool adaptive = !given->chunk_size;
-    uint64_t most_bytes = !adaptive ? (uint64_t)64 << 20 : given->kind == JOB_FIXED ? CHUNK_BYTES : PIPED_CHUNK_BYTES;
-    if (flight->count > 1 && flight->bytes > most_bytes)
+    if (flight->count > 1 && flight->bytes > (adaptive ? CHUNK_BYTES : (uint64_t)64 << 20))
         sim_fail(sim, "a chunk of %llu bytes", U(flight->bytes));
     if (flight->count > 1 && adaptive && !flight->doubted && (flight->cost_ns > CHUNK_NS || !flight->cost_ns))
         sim_fail(sim, "a chunk of %llu ns", U(flight->cost_ns));
@@ -286,8 +280,6 @@ static void send_effect(struct sim *sim, const struct sched_effect *effect)
         sim_fail(sim, "items %llu.. of job %u are %ssent stepwise", U(span->first), job->number,
                  effect->stepwise ? "" : "not ");
     flight.bytes = bytes_of(job, span->first, span->count);
-    flight.pipe_bytes =
-        flight.bytes > SIM_LARGE_BYTES && (job->given.kind == JOB_FIXED || span->count == 1) ? 0 : flight.bytes;
     flight.cost_ns = span->count * job_item_ns(effect->job);
     flight.doubted = doubted;
     judge_chunk(sim, slot, &flight);

@@ -189,7 +189,6 @@ void model_taken_back(struct sim *sim, unsigned index, uint64_t items)
         uint64_t cost_ns = last->cost_ns / last->count * cut.count;
         size_t bytes = last->bytes / last->count * (size_t)cut.count;
         last->cost_ns -= cost_ns;
-        last->pipe_bytes -= last->pipe_bytes / last->count * (size_t)cut.count;
         last->bytes -= bytes;
         last->count -= cut.count;
         slot->flight_count -= !last->count;

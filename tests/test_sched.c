@@ -271,46 +271,6 @@ static void one_item_goes_first_while_the_cost_is_unknown(void **unused)
     close_scene(&scene);
 }
 
-/* One worker, which takes 10 microseconds for an item. */
-static void expect_when_known(struct job given, const char *expected)
-{
-    struct sched_config config = plain;
-    config.workers = 1;
-    open_ready(&scene, config);
-    submit(&scene, &scene.a, given);
-    expect(&scene, "slot 0: a0-0");
-    sched_items_ended(&scene.sched, 0, 1, 0, 10000, false);
-    expect(&scene, expected);
-    close_scene(&scene);
-}
-
-static void what_waits_at_a_worker_fits_its_pipe(void **unused)
-{
-    (void)unused;
-    struct pool_bytes inputs[100];
-    for (size_t i = 0; i < 100; i++)
-        inputs[i] = (struct pool_bytes){.size = 10 << 10};
-    struct job payloads = {.kind = JOB_BYTES, .count = 100, .inputs = inputs};
-    expect_when_known(payloads, "slot 0: a1-3; slot 0: a4-6");
-    for (size_t i = 0; i < 100; i++)
-        inputs[i].size = 40 << 10;
-    expect_when_known(payloads, "slot 0: a1-1; slot 0: a2-2"); /* there is always one to go on with */
-}
-
-static void what_is_large_does_not_wait_in_the_pipe(void **unused)
-{
-    (void)unused;
-    struct job job = job_of(10000, 0);
-    job.item_size = 2 << 10;
-    expect_when_known(job, "slot 0: a1-49; slot 0: a50-98; slot 0: a99-147; slot 0: a148-196; slot 0: a197-245; "
-                           "slot 0: a246-294");
-    struct pool_bytes inputs[100];
-    for (size_t i = 0; i < 100; i++)
-        inputs[i] = (struct pool_bytes){.size = 100 << 10};
-    expect_when_known((struct job){.kind = JOB_BYTES, .count = 100, .inputs = inputs},
-                      "slot 0: a1-1; slot 0: a2-2; slot 0: a3-3; slot 0: a4-4; slot 0: a5-5; slot 0: a6-6");
-}
-
 static void the_parent_sleeps_while_those_who_work_have_more(void **unused)
 {
     (void)unused;
@@ -1412,8 +1372,6 @@ int main(void)
         cmocka_unit_test(a_map_is_shared_out_and_ends),
         cmocka_unit_test(one_item_goes_first_while_the_cost_is_unknown),
         cmocka_unit_test(the_parent_sleeps_while_those_who_work_have_more),
-        cmocka_unit_test(what_waits_at_a_worker_fits_its_pipe),
-        cmocka_unit_test(what_is_large_does_not_wait_in_the_pipe),
         cmocka_unit_test(the_parent_sleeps_and_listens_to_who_is_stalled),
         cmocka_unit_test(who_is_stalled_keeps_the_next_task_until_it_is_stuck),
         cmocka_unit_test(the_parent_does_not_sleep_beyond_a_deadline),
