@@ -167,7 +167,8 @@ static int start_thread(struct pool *pool)
     pool->has_thread = true;
     int error = pthread_create(&pool->thread, NULL, drive_always, pool);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pool->has_thread = !error;
+    if (error) /* else it is the thread's to read */
+        pool->has_thread = false;
     return error ? error_system(-error, "starting the pool's thread") : 0;
 }
 
