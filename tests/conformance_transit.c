@@ -140,12 +140,14 @@ static void large_map_travels_by_memory_of_its_worker(void)
 {
     struct pool *pool = make_pool(1);
     struct arrays arrays = make_arrays();
+    struct pool_map_options options = POOL_MAP_OPTIONS_INIT;
     unsigned fds = open_fd_count();
+    options.chunk_size = COUNT / 16; /* which is large, however long an item takes here */
     EXPECT_INT(number_from(pool, tell_mappings), 0);
     EXPECT_OK(pool_map(pool, add_one, arrays.items, sizeof(int), arrays.results, sizeof(int), 1000));
     EXPECT_INT(number_from(pool, tell_mappings), 0);
     for (int i = 0; i < 3; i++) {
-        EXPECT_OK(map(pool, add_one, &arrays, NULL));
+        EXPECT_OK(map(pool, add_one, &arrays, &options));
         expect_all_but_one(&arrays, 0);
         EXPECT_INT(number_from(pool, tell_mappings),
                    2); /* the items, which copies have, and the results, which they have not */
