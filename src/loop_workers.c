@@ -65,6 +65,15 @@ void loop_flush_requests(struct loop *loop, unsigned slot)
     }
 }
 
+/* An epoll forgets an fd that is closed only when no other process has it: a child that was just forked may have. So
+ * whatever is watched is unwatched before it is closed. */
+static void stop_watching_exit(struct loop *loop, struct peer *peer)
+{
+    if (peer->watches_exit)
+        unwatch(loop, peer->child.exit_fd);
+    peer->watches_exit = false;
+}
+
 /* Without memory for it the next SIGKILL tries again. */
 void loop_watch_exit(struct loop *loop, unsigned slot)
 {
@@ -140,8 +149,10 @@ static int adopt(struct loop *loop, const struct loop_start *start, struct backe
         peer->watches_exit = !rc;
         if (!rc)
             rc = listen_if_known(loop, start->slot);
-        if (rc)
+        if (rc) {
+            stop_watching_exit(loop, peer);
             peer_forget(peer);
+        }
     }
     if (rc) {
         loop->counts.bytes_out += child->greeted;
@@ -336,18 +347,15 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
     char text[BACKEND_TEXT_BYTES] = "";
     if (!peer_is_open(peer))
         return;
-    stop_watching_end(loop, peer); /* reap closes it */
+    stop_watching_end(loop, peer); /* reap closes both */
+    stop_watching_exit(loop, peer);
     int rc = loop->backend->reap(loop->backend_state, &peer->child, &how, text);
-    if (rc == BACKEND_MOVED) {
-        peer->watches_exit = false;
+    if (rc) {
         loop_watch_exit(loop, slot);
-        if (!peer->watches_exit)
+        if (!peer->watches_exit || listen_if_known(loop, slot))
             sched_garbage(&loop->sched, slot);
-    }
-    if (rc && listen_if_known(loop, slot))
-        sched_garbage(&loop->sched, slot);
-    if (rc)
         return;
+    }
     loop_read_replies(loop, slot); /* everything that it had said */
     record_end(loop, slot, &how, text);
     describe_failed_start(loop, peer);

@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { QUIET_MS = 300, FEW = 8 };
@@ -365,6 +367,39 @@ static void whole_program_runs_by_events_alone(void)
     finish(&program);
 }
 
+/* A child of the host, made without the library's knowledge, that has all fds until it is told to end. */
+static pid_t copy_of_host(int gate_out[2])
+{
+    char byte;
+    EXPECT_OK(pipe(gate_out));
+    pid_t pid = (pid_t)syscall(SYS_clone, (long)SIGCHLD, NULL, NULL, NULL, NULL);
+    if (!pid) {
+        close(gate_out[1]);
+        (void)!read(gate_out[0], &byte, 1);
+        _exit(0);
+    }
+    EXPECT(pid > 0);
+    return pid;
+}
+
+static void end_of_a_worker_is_told_once_though_others_have_its_fds(void)
+{
+    int gate[2], status;
+    struct scene scene = make_scene(2);
+    struct pool_task *task = submit_deed(&scene, DEED_ENDS, 1);
+    process_until_end(scene.pool, task);
+    EXPECT_OK(take_status(task));
+    pid_t copy = copy_of_host(gate);
+    task = submit_deed(&scene, DEED_CRASHES, 2);
+    process_until_end(scene.pool, task);
+    EXPECT_INT(take_status(task), POOL_ECRASH);
+    expect_quiet(scene.pool);
+    close(gate[0]);
+    close(gate[1]);
+    EXPECT_INT(waitpid(copy, &status, 0), copy);
+    EXPECT_OK(pool_destroy(scene.pool));
+}
+
 static void two_pools_share_one_epoll_set(void)
 {
     struct scene scenes[2];
@@ -554,6 +589,7 @@ const struct conformance_case eventloop_cases[] = {
     CASE(end_of_a_broken_pools_tasks_is_an_event),
     CASE(what_ended_before_the_first_pool_fd_is_an_event_too),
     CASE(whole_program_runs_by_events_alone),
+    CASE(end_of_a_worker_is_told_once_though_others_have_its_fds),
     CASE(two_pools_share_one_epoll_set),
     CASE(process_alone_gets_everything_done),
     CASE(pool_is_quiet_while_another_thread_drives),
