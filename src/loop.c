@@ -15,7 +15,8 @@
 enum { CONGESTED_SENDS = 2 }; /* for one item, before it fails of that */
 /* Whose memory for what is large was not used for so long gives it up: to have it again takes up to some ms. */
 #define UNUSED_NS   UINT64_C(1000000000)
-#define UNDRIVEN_NS UINT64_C(1000000) /* after this long everything is looked at before anything else */
+#define CHECK_NS    UINT64_C(1900000000) /* between two looks at whether workers can be heard */
+#define UNDRIVEN_NS UINT64_C(1000000)    /* after this long everything is looked at before anything else */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers
  * would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
@@ -317,9 +318,19 @@ static void handle_all(struct loop *loop, struct epoll_event events[LOOP_EVENTS]
         sched_expire(&loop->sched);
 }
 
+/* Nothing tells of it when what a worker would be heard by was closed, and the epoll was not. */
+static void check_if_due(struct loop *loop)
+{
+    if (loop->is_lost || loop->sched.now_ns - loop->checked_ns < CHECK_NS)
+        return;
+    loop->checked_ns = loop->sched.now_ns;
+    loop->misses_fds |= !loop_can_hear(loop);
+}
+
 void loop_handle(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
 {
     handle_all(loop, events, count);
+    check_if_due(loop);
     trim_if_due(loop);
     perform(loop);
 }
@@ -542,6 +553,7 @@ int loop_init(struct loop *loop, const struct loop_options *options)
                           .wake_fd = -1,
                           .timer_ns = SCHED_NEVER,
                           .trim_ns = SCHED_NEVER,
+                          .checked_ns = loop_now_ns(),
                           .start_error = POOL_EBROKEN};
     int rc = sched_init(&loop->sched, &options->sched);
     if (rc)

@@ -48,6 +48,7 @@ struct loop {
     unsigned gathered_tasks;       /* that were submitted since the scheduler was last asked what it wants */
     size_t gathered_bytes;         /* of their inputs */
     uint64_t looked_ns;            /* when what workers say was last read */
+    uint64_t checked_ns;           /* when it was last seen that workers can be heard */
     atomic_bool is_glanced_at;     /* by somebody without the lock, who reads what workers say */
     uint64_t timer_ns;             /* what timer_fd is set to; SCHED_NEVER */
     bool has_large_items;          /* workers have memory for what is large, or were sent such of late */

@@ -46,6 +46,8 @@ bool loop_glance_suffices(const struct loop *loop, const struct loop_glance *gla
 
 /* ---- loop_lost.c ---- */
 
+/* Whether what tells of each worker's words and of its end is open still. */
+bool loop_can_hear(const struct loop *loop);
 /* Give up all workers and break the pool. Nobody reads what workers say meanwhile. */
 void loop_lose(struct loop *loop);
 /* Wait for those that have been given up so; for each at most a moment. */

@@ -6,6 +6,7 @@
  * is broken for good, and what it had to do ends with that.
  * Must not know: who has noticed it. */
 #include "error.h"
+#include "fd.h"
 #include "loop_inner.h"
 #include "lost.h"
 #include "procpool.h"
@@ -25,6 +26,16 @@ bool loop_has_fds(const struct loop *loop)
         epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, loop->wake_fd, NULL); /* another's */
     fd_restore_errno(errno_before);
     return rc && rc != -EBADF && rc != -EINVAL && rc != -EPERM; /* which is -EEXIST, or no memory to tell */
+}
+
+bool loop_can_hear(const struct loop *loop)
+{
+    for (unsigned i = 0; i < loop->sched.slot_count; i++) {
+        const struct backend_child *child = &loop->peers[i].child;
+        if (peer_is_open(&loop->peers[i]) && (!fd_is_open(child->reply_fd) || !fd_is_open(child->exit_fd)))
+            return false;
+    }
+    return true;
 }
 
 static void forget_child(struct backend_child *child)

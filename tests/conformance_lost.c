@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -253,6 +254,37 @@ static void thread_of_a_pool_whose_fds_were_closed_ends(void)
     in_another_process(lose_all_from_beside_the_thread, NULL);
 }
 
+/* What the pool waits by. */
+static bool is_waited_by(int fd)
+{
+    char path[32], target[64] = "";
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return readlink(path, target, sizeof target - 1) > 0 &&
+           (!strncmp(target, "anon_inode:[event", 17) || !strncmp(target, "anon_inode:[timerfd", 19));
+}
+
+static int lose_what_workers_are_heard_by(void *unused)
+{
+    (void)unused;
+    board = make_board();
+    struct pool *pool = make_board_pool(true);
+    struct pool_task *task = submit(pool, run_for_ever);
+    EXPECT(await_counter(board, UNDER_WAY, 1));
+    for (int fd = FIRST_FD; fd <= LAST_FD; fd++)
+        if (is_of_pool(fd) && !is_waited_by(fd))
+            syscall(SYS_close, fd);
+    EXPECT_OK(pool_wait(task, POOL_FOREVER));
+    EXPECT_OK(pool_destroy(pool));
+    pool_task_free(task);
+    expect_no_workers();
+    return 0;
+}
+
+static void thread_notices_that_workers_cannot_be_heard(void)
+{
+    in_another_process(lose_what_workers_are_heard_by, NULL);
+}
+
 static int lose_all_under_an_event_loop(void *unused)
 {
     (void)unused;
@@ -354,6 +386,7 @@ const struct conformance_case lost_cases[] = {
     CASE(idle_pool_whose_fds_were_closed_is_broken_and_touches_nothing),
     CASE(what_is_under_way_or_waits_ends_when_the_fds_were_closed),
     CASE(thread_of_a_pool_whose_fds_were_closed_ends),
+    CASE(thread_notices_that_workers_cannot_be_heard),
     CASE(event_loop_hears_that_the_fds_were_closed),
     CASE(shared_buffers_outlive_their_fds),
     CASE(pool_ends_whichever_of_its_fds_was_closed),
