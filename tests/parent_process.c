@@ -445,8 +445,8 @@ static void note_return(struct process *process, const struct wire_header *heade
         lent->known = false;
 }
 
-/* Who has to step over what was taken back is sent nothing but its dismissal before it has said that it did; and what
- * is its own again. */
+/* Who has to step over what was taken back is sent nothing but its dismissal before it has said that it did; and which
+ * memory is its own again, or by which what is large travels. */
 static void note_frame(struct process *process, const struct wire_header *header, const void *start, size_t start_size,
                        const void *rest)
 {
@@ -457,8 +457,8 @@ static void note_frame(struct process *process, const struct wire_header *header
     bytes_append(&process->asked, rest, (size_t)header->body_bytes - start_size);
     trace("  process %u is sent type %u id %lu count %u, %lu bytes\n", number_of(process), header->type,
           (unsigned long)header->id, header->count, (unsigned long)header->body_bytes);
-    bool returns = header->type == WIRE_RETURN || header->type == WIRE_DISCARD;
-    REQUIRE(!process->to_skip || header->type == WIRE_SHUTDOWN || returns);
+    bool is_of_memory = header->type == WIRE_RETURN || header->type == WIRE_DISCARD || header->type == WIRE_TRANSIT;
+    REQUIRE(!process->to_skip || header->type == WIRE_SHUTDOWN || is_of_memory);
     switch (header->type) {
     case WIRE_CONFIG:
         note_config(process, header);
