@@ -12,10 +12,15 @@
 
 /* ---- watching ---- */
 
-int loop_watch(const struct loop *loop, int fd, unsigned slot, unsigned about, uint32_t events)
+static int control(const struct loop *loop, int operation, int fd, unsigned slot, unsigned about, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.u64 = loop_tag(loop) | slot << ABOUT_BITS | about};
-    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+    return epoll_ctl(loop->epoll_fd, operation, fd, &event) ? -errno : 0;
+}
+
+int loop_watch(const struct loop *loop, int fd, unsigned slot, unsigned about, uint32_t events)
+{
+    return control(loop, EPOLL_CTL_ADD, fd, slot, about, events);
 }
 
 static void unwatch(const struct loop *loop, int fd)
@@ -65,21 +70,22 @@ void loop_flush_requests(struct loop *loop, unsigned slot)
     }
 }
 
-/* An epoll forgets an fd that is closed only when no other process has it: a child that was just forked may have. So
- * whatever is watched is unwatched before it is closed. */
-static void stop_watching_exit(struct loop *loop, struct peer *peer)
-{
-    if (peer->watches_exit)
-        unwatch(loop, peer->child.exit_fd);
-    peer->watches_exit = false;
-}
+/* An epoll forgets an fd that is closed only when no other process has it, and a child that was just forked may have:
+ * so what is watched is unwatched before it is closed. But the backend closes exit_fd itself, when there is nothing
+ * more to hear: that is told once, and again only if it is asked for, which takes no memory. */
+#define EXIT_EVENTS (EPOLLIN | EPOLLONESHOT)
 
 /* Without memory for it the next SIGKILL tries again. */
 void loop_watch_exit(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
     if (!peer->watches_exit)
-        peer->watches_exit = !loop_watch(loop, peer->child.exit_fd, slot, ABOUT_EXIT, EPOLLIN);
+        peer->watches_exit = !loop_watch(loop, peer->child.exit_fd, slot, ABOUT_EXIT, EXIT_EVENTS);
+}
+
+static int watch_exit_again(struct loop *loop, unsigned slot)
+{
+    return control(loop, EPOLL_CTL_MOD, loop->peers[slot].child.exit_fd, slot, ABOUT_EXIT, EXIT_EVENTS);
 }
 
 /* Where the end of a process is known before it is told how it ended: once it has closed its pipe that is waited for as
@@ -145,14 +151,14 @@ static int adopt(struct loop *loop, const struct loop_start *start, struct backe
     uint8_t *staging = loop->staging + (size_t)start->slot * CHAN_STAGING_BYTES;
     int rc = peer_open(peer, child, start->worker_id, &loop->setup, staging);
     if (!rc) {
-        rc = loop_watch(loop, child->exit_fd, start->slot, ABOUT_EXIT, EPOLLIN);
+        rc = loop_watch(loop, child->exit_fd, start->slot, ABOUT_EXIT, EXIT_EVENTS);
         peer->watches_exit = !rc;
         if (!rc)
             rc = listen_if_known(loop, start->slot);
-        if (rc) {
-            stop_watching_exit(loop, peer);
+        if (rc && peer->watches_exit)
+            unwatch(loop, child->exit_fd);
+        if (rc)
             peer_forget(peer);
-        }
     }
     if (rc) {
         loop->counts.bytes_out += child->greeted;
@@ -340,6 +346,19 @@ void loop_note_end(struct loop *loop, unsigned slot)
     sched_gone(&loop->sched, slot);
 }
 
+/* It has not ended, and what was told of it has been read. Whether the rest will be heard. */
+static bool listens_again(struct loop *loop, unsigned slot, int reap_rc)
+{
+    struct peer *peer = &loop->peers[slot];
+    if (reap_rc == BACKEND_MOVED)
+        peer->watches_exit = false;
+    if (peer->watches_exit)
+        loop->misses_fds |= watch_exit_again(loop, slot) != 0;
+    else
+        loop_watch_exit(loop, slot);
+    return peer->watches_exit && !listen_if_known(loop, slot);
+}
+
 void loop_look_at_exit(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
@@ -347,12 +366,10 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
     char text[BACKEND_TEXT_BYTES] = "";
     if (!peer_is_open(peer))
         return;
-    stop_watching_end(loop, peer); /* reap closes both */
-    stop_watching_exit(loop, peer);
+    stop_watching_end(loop, peer); /* reap closes it */
     int rc = loop->backend->reap(loop->backend_state, &peer->child, &how, text);
     if (rc) {
-        loop_watch_exit(loop, slot);
-        if (!peer->watches_exit || listen_if_known(loop, slot))
+        if (!listens_again(loop, slot, rc))
             sched_garbage(&loop->sched, slot);
         return;
     }
