@@ -19,6 +19,7 @@ static void destroy(struct borrowed *region)
 /* The number means nothing any more. */
 static void forget(struct borrow *borrow, unsigned number)
 {
+    bit_set(&borrow->lost, number, false);
     if (!borrow->numbers)
         return;
     struct borrowed *region = borrow->numbers[number].region;
@@ -53,7 +54,7 @@ int borrow_note(struct borrow *borrow, uint64_t said, uint64_t size, int fd)
     if (!borrow->numbers)
         borrow->numbers = calloc(BORROW_REGIONS, sizeof *borrow->numbers);
     if (!borrow->numbers) {
-        borrow->has_lost = true;
+        bit_set(&borrow->lost, number, true);
         return 0;
     }
     struct borrow_number *noted = &borrow->numbers[number];
@@ -75,9 +76,9 @@ static void give_up(struct borrow *borrow, unsigned number)
 static struct borrow_number look_up(const struct borrow *borrow, unsigned number)
 {
     static const struct borrow_number unknown, lost = {.size = SIZE_MAX, .error = -ENOMEM};
-    if (borrow->numbers && borrow->numbers[number].size)
-        return borrow->numbers[number];
-    return borrow->has_lost ? lost : unknown;
+    if (bit_get(&borrow->lost, number))
+        return lost;
+    return borrow->numbers ? borrow->numbers[number] : unknown;
 }
 
 int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borrowed **region_out)

@@ -35,8 +35,8 @@ struct borrow_number {
 struct borrow {
     struct borrow_number *numbers; /* BORROW_REGIONS of them; NULL: most workers announce nothing */
     uint64_t returned, given_up;   /* bitmaps: the worker is to be told; until then it keeps the memory */
+    uint64_t lost;                 /* bitmap: announced, and there was no memory to note it */
     bool is_urgent; /* at once, though it may have nothing to do: there is much that could go back to the system */
-    bool has_lost;  /* something was announced that there was no memory to note */
 };
 
 /* The worker has announced `size` bytes of fd (which stays the caller's; -1: there was no room for it). What it
