@@ -203,25 +203,27 @@ static void perform_effects(struct loop *loop)
         performers[effect.kind](loop, &effect);
 }
 
-static void perform_all(struct loop *loop)
+/* Whether it has given up now what the program has closed, so that there is more to be done. Who reads what workers say
+ * without the lock comes by when that is done. */
+static bool gives_up(struct loop *loop)
 {
-    do
-        perform_effects(loop);
-    while (!loop->misses_fds && flush_unsent(loop));
-    loop->gathered_tasks = 0;
-    loop->gathered_bytes = 0;
+    bool may = loop->misses_fds && !atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire);
+    if (may)
+        loop_lose(loop);
+    return may;
 }
 
-/* Who reads what workers say without the lock comes by when that is done. */
 static void perform(struct loop *loop)
 {
-    perform_all(loop);
-    plan_trim(loop);
-    set_timer(loop);
-    if (!loop->misses_fds || atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire))
-        return;
-    loop_lose(loop);
-    perform_all(loop);
+    do {
+        do
+            perform_effects(loop);
+        while (!loop->misses_fds && flush_unsent(loop));
+        loop->gathered_tasks = 0;
+        loop->gathered_bytes = 0;
+        plan_trim(loop);
+        set_timer(loop);
+    } while (gives_up(loop));
 }
 
 /* ---- passes ---- */
