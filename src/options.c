@@ -3,12 +3,14 @@
 #include "options.h"
 #include "cpus.h"
 #include "error.h"
+#include "fd.h"
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 6, FDS_BESIDE = 16, OPTIONS_MAX_BYTES = 4096 };
 enum { DEFAULT_SPIN_US = 50, MAX_SPIN_US = 1000 };
@@ -123,6 +125,8 @@ static unsigned workers_by_fds(void)
     if (!used || getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY)
         return MAX_WORKERS;
     used += FDS_BESIDE;
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        used += !fd_is_open(fd); /* the library leaves these numbers alone */
     rlim_t left = limit.rlim_cur > used ? limit.rlim_cur - used : 0;
     return left / FDS_PER_WORKER < MAX_WORKERS ? (unsigned)(left / FDS_PER_WORKER) : MAX_WORKERS;
 }

@@ -484,6 +484,40 @@ static void whoever_had_fds_enough_to_start_can_be_replaced(void)
     EXPECT(pools > 0);
 }
 
+/* The lowest limit with which a pool of two workers can be made. */
+static rlim_t lowest_limit(void)
+{
+    struct pool_options options = method_options(2);
+    struct pool *pool = NULL;
+    struct rlimit limit, few;
+    EXPECT_OK(getrlimit(RLIMIT_NOFILE, &limit));
+    few = limit;
+    for (few.rlim_cur = 8; !pool && few.rlim_cur < 100; few.rlim_cur++)
+        if (setrlimit(RLIMIT_NOFILE, &few) || pool_create(&options, &pool))
+            pool = NULL;
+    EXPECT(pool);
+    EXPECT_OK(setrlimit(RLIMIT_NOFILE, &limit));
+    pool_destroy(pool);
+    return few.rlim_cur;
+}
+
+/* Nobody is given the numbers of closed standard streams, so they are no room. */
+static void closed_standard_streams_are_no_room_for_workers(void)
+{
+    enum { KEPT = 200 };
+    for (int fd = 0; fd < 3; fd++)
+        EXPECT_INT(dup2(fd, KEPT + fd), KEPT + fd);
+    rlim_t lowest = lowest_limit(), lowest_without;
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    lowest_without = lowest_limit();
+    for (int fd = 0; fd < 3; fd++) {
+        dup2(KEPT + fd, fd);
+        close(KEPT + fd);
+    }
+    EXPECT(lowest_without == lowest);
+}
+
 const struct conformance_case death_cases[] = {
     CASE(death_is_told_with_item_pid_and_cause),
     CASE(neighbours_of_a_death_are_unharmed_one_by_one),
@@ -500,5 +534,6 @@ const struct conformance_case death_cases[] = {
     CASE(worker_that_sends_garbage_is_killed_while_it_runs),
     CASE(successor_finds_free_what_the_dead_one_had),
     CASE(whoever_had_fds_enough_to_start_can_be_replaced),
+    CASE(closed_standard_streams_are_no_room_for_workers),
     {0},
 };

@@ -53,7 +53,7 @@ peer         backend borrow buffers chan first claims functions job pages transi
 task         borrow lane slab error fd procpool
 lanes        sched task
 loop         sched lanes peer borrow pages backend bits lost error fd procpool
-options      backend table cpus error procpool
+options      backend table cpus error fd procpool
 drive        loop buffers slab spin error fd procpool
 registry     drive buffers
 place        job call procpool
