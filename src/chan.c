@@ -192,12 +192,35 @@ static void forget_sent(struct chan *chan)
     }
 }
 
+static void ring(const struct chan *chan)
+{
+    uint32_t rings = atomic_load_explicit(chan->bell, memory_order_relaxed) + 1; /* nobody else changes it */
+    atomic_store_explicit(chan->bell, rings ? rings : 1, memory_order_release);
+}
+
+void chan_use_bell(struct chan *chan, _Atomic uint32_t *bell)
+{
+    chan->bell = bell;
+    ring(chan); /* for what was written before */
+}
+
+static ssize_t write_parts(const struct chan *chan, const struct iovec *parts, int count, size_t size)
+{
+    if (chan->bell && size > CHAN_COPY_BYTES)
+        ring(chan);
+    ssize_t sent = fd_writev(chan->out_fd, parts, count);
+    if (chan->bell)
+        ring(chan);
+    return sent;
+}
+
 int chan_flush(struct chan *chan)
 {
     while (chan_has_output(chan)) {
         struct iovec parts[IOV_PIECES];
         size_t size;
-        ssize_t sent = fd_writev(chan->out_fd, parts, gather(chan, parts, &size));
+        int count = gather(chan, parts, &size);
+        ssize_t sent = write_parts(chan, parts, count, size);
         if (sent < 0)
             return sent == -EAGAIN ? CHAN_AGAIN : (int)sent;
         advance(chan, (size_t)sent);

@@ -8,11 +8,16 @@
  * The same code serves the parent (non-blocking fds: CHAN_AGAIN when nothing moves) and the worker (blocking fds).
  * A short read tells that the pipe is dry, so no read is wasted on being told EAGAIN. A chan stays where it was made.
  *
+ * Who writes may have a *bell*: a number in memory that the reader has as well, which changes after each write, and
+ * before one that may wait for the reader. So whoever comes by all the time need not ask the pipe whether there is
+ * something new. Who waits does: it costs less to find the bytes than to hear of them first.
+ *
  * Must not know: what a frame means, who is at the other end. */
 #ifndef PROCPOOL_CHAN_H
 #define PROCPOOL_CHAN_H
 
 #include "wire.h"
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,6 +54,7 @@ struct chan {
     struct chan_piece *pieces; /* [piece_first, piece_end) are unsent */
     size_t piece_first, piece_end, piece_capacity;
     uint64_t put_bytes, sent_bytes; /* positions in the outgoing stream */
+    _Atomic uint32_t *bell;         /* borrowed; NULL: there is none */
     uint8_t first_copies[CHAN_FIRST_COPIES];
     struct chan_piece first_pieces[CHAN_FIRST_PIECES];
 };
@@ -73,6 +79,8 @@ int chan_reserve(struct chan *chan, size_t frames, size_t body_bytes);
 
 /* Write what is queued. 0: all of it; CHAN_AGAIN; a negative errno. */
 int chan_flush(struct chan *chan);
+/* From now on it is rung. 0 is what it says before. */
+void chan_use_bell(struct chan *chan, _Atomic uint32_t *bell);
 bool chan_has_output(const struct chan *chan);
 /* What is queued and borrowed is copied: the memory may go. -ENOMEM: nothing has changed. */
 int chan_keep_output(struct chan *chan);

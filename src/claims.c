@@ -3,7 +3,6 @@
 #include "claims.h"
 #include "fd.h"
 #include "memory.h"
-#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
@@ -13,9 +12,12 @@
 #define TICKET_MASK ((UINT32_C(1) << TICKET_BITS) - 1)
 #define STOPPED     (UINT64_C(1) << 63)
 
+enum { CACHE_LINE_BYTES = 64 };
+
 struct claims_page {
     _Atomic uint64_t word;
     _Atomic uint32_t mapped; /* by the worker: from now on it keeps to the word */
+    _Alignas(CACHE_LINE_BYTES) _Atomic uint32_t bell;
 };
 
 /* How far b is ahead of a; 0 when it is behind. */
@@ -38,6 +40,11 @@ static uint32_t stop_of(uint64_t word)
 static uint64_t make_word(uint32_t begun, uint32_t stop, uint64_t stopped)
 {
     return (uint64_t)(begun & TICKET_MASK) | (uint64_t)(stop & TICKET_MASK) << TICKET_BITS | stopped;
+}
+
+_Atomic uint32_t *claims_bell(const struct claims *claims)
+{
+    return claims->page ? &claims->page->bell : NULL;
 }
 
 /* ---- the parent ---- */

@@ -14,11 +14,12 @@
  *
  * The page is the worker's as much as the parent's: a hostile one can say that it has begun all or nothing, and that is
  * all; the parent bounds what it takes by what it has in flight. The memory cannot be shrunk under the parent (see
- * memory.h).
+ * memory.h). There is room in it for the worker's bell, too (see chan.h), which has nothing to do with claims.
  * Must not know: what items are. */
 #ifndef PROCPOOL_CLAIMS_H
 #define PROCPOOL_CLAIMS_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct claims_page;
@@ -37,6 +38,9 @@ void claims_clear(struct claims *claims);
 uint32_t claims_take_back(const struct claims *claims, uint32_t sent, uint32_t most);
 /* It has stepped over all of them. */
 void claims_lift_stop(const struct claims *claims);
+
+/* The worker's bell; NULL without a page. */
+_Atomic uint32_t *claims_bell(const struct claims *claims);
 
 /* The worker's side, with what it was sent. */
 int claims_map(struct claims *claims, int fd);

@@ -369,6 +369,7 @@ bool loop_look_in(struct loop *loop)
     loop_aim(loop, &glance);
     bool suffices = loop_glance_suffices(loop, &glance);
     if (suffices) {
+        loop_skip_quiet(loop, &glance);
         loop_glance(loop, &glance);
         take_glanced(loop, &glance);
     } else {

@@ -26,6 +26,15 @@ bool loop_glance(struct loop *loop, const struct loop_glance *glance)
     return any;
 }
 
+void loop_skip_quiet(struct loop *loop, struct loop_glance *glance)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < glance->count; i++)
+        if (peer_has_rung(&loop->peers[glance->slots[i]]))
+            glance->slots[count++] = glance->slots[i];
+    glance->count = count;
+}
+
 void loop_look_away(struct loop *loop)
 {
     atomic_store_explicit(&loop->is_glanced_at, false, memory_order_release);

@@ -40,6 +40,8 @@ void loop_discard(struct loop *loop, struct backend_child *child);
 
 /* ---- loop_glance.c ---- */
 
+/* Those that have written nothing since all of it was read need not be looked at. */
+void loop_skip_quiet(struct loop *loop, struct loop_glance *glance);
 void loop_take_glanced(struct loop *loop, const struct loop_glance *glance);
 /* Whether there is nothing else to look at for now. */
 bool loop_glance_suffices(const struct loop *loop, const struct loop_glance *glance);

@@ -73,6 +73,7 @@ struct peer {
     bool may_spin;    /* to be told with each span: before it sleeps, for want of another */
     bool has_worked;  /* it was sent a span before */
     bool claims_told; /* or they cannot be had, and nothing is taken back */
+    uint32_t heard;   /* what its bell said before all that it had written was read; 0: that it says nothing yet */
     uint32_t tickets; /* items that were put since */
     uint64_t taken;   /* items that were taken back, and that it has not said to have skipped */
 
@@ -175,6 +176,15 @@ int peer_put_command(struct peer *peer, enum wire_type type);
 static inline bool peer_may_say_more(const struct peer *peer)
 {
     return peer->in_body || !peer->chan.dry || chan_staged(&peer->chan);
+}
+/* Whether it may have written something since this was last called, provided that what there was has been read. */
+static inline bool peer_has_rung(struct peer *peer)
+{
+    const _Atomic uint32_t *bell = claims_bell(&peer->claims);
+    uint32_t rings = bell ? atomic_load_explicit(bell, memory_order_acquire) : 0;
+    bool is_quiet = rings && rings == peer->heard;
+    peer->heard = rings;
+    return !is_quiet;
 }
 /* What the worker says next. head: the first span in flight there, NULL: none. */
 enum peer_news peer_next(struct peer *peer, const struct span *head, struct peer_report *report_out);

@@ -180,7 +180,7 @@ static void tell_claims(struct peer *peer)
         return;
     if (send_memory(peer, WIRE_CLAIMS, 0, fd))
         claims_clear(&peer->claims);
-    peer->tickets = 0;
+    peer->tickets = peer->heard = 0;
 }
 
 /* Without memory, fds or a socket that takes them what is large goes through the pipes. */

@@ -180,8 +180,8 @@ int work_receive_fd(uint64_t number)
 void work_take_claims(const struct wire_header *request)
 {
     int fd = work_receive_fd(request->id);
-    if (fd >= 0) /* else nothing will be taken back */
-        claims_map(&work.claims, fd);
+    if (fd >= 0 && !claims_map(&work.claims, fd)) /* else nothing will be taken back */
+        chan_use_bell(&work.chan, claims_bell(&work.claims));
     work.ticket = 0;
     fd_close(&fd);
 }

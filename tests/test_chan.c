@@ -1,11 +1,14 @@
 /* chan: frames over real pipes, with reads and writes cut short at every byte.
- * Build: cc -D_GNU_SOURCE -Iinclude -Isrc tests/test_chan.c src/chan.c src/wire.c src/buf.c src/fd.c -lcmocka */
+ * Build: cc -D_GNU_SOURCE -Iinclude -Isrc tests/test_chan.c src/{chan,wire,buf,fd}.c -lcmocka -lpthread */
 #include "chan.h"
 #include "fd.h"
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -498,6 +501,53 @@ static void a_look_receives_what_there_is_and_never_waits(void **unused)
     }
 }
 
+struct listener {
+    struct line *line;
+    const _Atomic uint32_t *bell;
+    uint32_t before;
+};
+
+static void *read_when_it_rings(void *arg)
+{
+    const struct listener *listener = arg;
+    static struct reading reading;
+    while (atomic_load(listener->bell) == listener->before)
+        sched_yield();
+    reading.in_body = false;
+    return read_frame(&listener->line->receiver, &reading) ? NULL : arg;
+}
+
+/* Before the reader sees it rung the bytes are there; and who waits for the reader has rung before. */
+static void the_bell_is_rung_after_a_write_and_before_one_that_may_wait(void **unused)
+{
+    (void)unused;
+    struct line line;
+    _Atomic uint32_t bell = 0;
+    pthread_t thread;
+    void *has_read = NULL;
+    open_line(&line, true);
+    chan_use_bell(&line.sender, &bell);
+    assert_int_equal(bell, 1);
+    put(&line.sender, 0, bodies[12], sizes[12]);
+    assert_int_equal(bell, 1);
+    assert_int_equal(chan_flush(&line.sender), 0);
+    assert_int_equal(bell, 2);
+    assert_true(chan_look(&line.receiver));
+    bell = UINT32_MAX; /* 0 means that nobody rings it */
+    put(&line.sender, 0, bodies[12], sizes[12]);
+    assert_int_equal(chan_flush(&line.sender), 0);
+    assert_int_equal(bell, 1);
+    assert_true(chan_look(&line.receiver));
+    chan_skip(&line.receiver, chan_staged(&line.receiver));
+    struct listener listener = {.line = &line, .bell = &bell, .before = 1};
+    put(&line.sender, 16, bodies[16], sizes[16]); /* more than the pipe holds */
+    assert_int_equal(pthread_create(&thread, NULL, read_when_it_rings, &listener), 0);
+    assert_int_equal(chan_flush(&line.sender), 0);
+    assert_int_equal(pthread_join(thread, &has_read), 0);
+    assert_non_null(has_read);
+    close_line(&line);
+}
+
 /* Its first bytes may be received already, but no more than a header of what is to go into the caller's memory. */
 static void a_look_at_a_large_body_takes_no_more_than_a_header(void **unused)
 {
@@ -586,6 +636,7 @@ int main(void)
         cmocka_unit_test(a_frame_before_the_end_is_still_read),
         cmocka_unit_test(a_blocking_reader_waits_for_the_rest),
         cmocka_unit_test(a_look_receives_what_there_is_and_never_waits),
+        cmocka_unit_test(the_bell_is_rung_after_a_write_and_before_one_that_may_wait),
         cmocka_unit_test(a_look_at_a_large_body_takes_no_more_than_a_header),
         cmocka_unit_test(discarded_bytes_are_those_asked_for),
         cmocka_unit_test(behind_a_large_body_no_more_than_a_header_is_staged),

@@ -46,6 +46,21 @@ static void close_sides(void)
     fd_close(&sides.fd);
 }
 
+static void the_bell_is_both_sides(void **unused)
+{
+    (void)unused;
+    open_parent();
+    assert_null(claims_bell(&sides.worker));
+    assert_int_equal(claims_map(&sides.worker, sides.fd), 0);
+    assert_int_equal(atomic_load(claims_bell(&sides.parent)), 0);
+    atomic_store(claims_bell(&sides.worker), 7);
+    assert_int_equal(atomic_load(claims_bell(&sides.parent)), 7);
+    assert_int_equal(claims_begin(&sides.worker, 0, 3), 3); /* which it has nothing to do with */
+    assert_int_equal(claims_take_back(&sides.parent, 4, 4), 1);
+    assert_int_equal(atomic_load(claims_bell(&sides.parent)), 7);
+    close_sides();
+}
+
 /* ---- one after the other ---- */
 
 static void all_that_is_not_begun_is_taken_back_from_the_end(void **unused)
@@ -313,6 +328,7 @@ int main(void)
         cmocka_unit_test(nothing_is_taken_back_before_the_worker_has_the_page),
         cmocka_unit_test(without_a_page_everything_may_be_begun_and_nothing_taken_back),
         cmocka_unit_test(tickets_wrap_around),
+        cmocka_unit_test(the_bell_is_both_sides),
         cmocka_unit_test(a_hostile_page_takes_nothing_that_is_not_its_own),
         cmocka_unit_test(the_page_cannot_be_made_smaller),
         cmocka_unit_test(a_forked_child_does_not_have_it),
