@@ -208,7 +208,8 @@ static ssize_t write_parts(const struct chan *chan, const struct iovec *parts, i
 {
     if (chan->bell && size > CHAN_COPY_BYTES)
         ring(chan);
-    ssize_t sent = fd_writev(chan->out_fd, parts, count);
+    ssize_t sent = count == 1 ? fd_write(chan->out_fd, parts->iov_base, parts->iov_len)
+                              : fd_writev(chan->out_fd, parts, count); /* which takes longer */
     if (chan->bell)
         ring(chan);
     return sent;

@@ -26,7 +26,7 @@
  * __wrap_chan_put __wrap_chan_put_parts __wrap_clock_gettime __wrap_epoll_ctl __wrap_free __wrap_lane_is_stretched
  * __wrap_malloc __wrap_mmap __wrap_munmap __wrap_peer_abandon_memory __wrap_peer_put_span __wrap_peer_take_back
  * __wrap_poll __wrap_read __wrap_readv __wrap_realloc __wrap_strdup __wrap_timerfd_create __wrap_timerfd_settime
- * __wrap_writev */
+ * __wrap_write __wrap_writev */
 #include "fd.h"
 #include "parent_world.h"
 #include <poll.h>

@@ -206,6 +206,7 @@ static void make_pipe(int *read_fd_out, int *write_fd_out, bool small)
 
 static void note_frame(struct process *process, const struct wire_header *header, const void *start, size_t start_size,
                        const void *rest);
+ssize_t __real_write(int fd, const void *bytes, size_t size);
 
 /* A start method may send it, or not. */
 static size_t take_greeting(struct process *process, const struct backend_greeting *greeting)
@@ -213,7 +214,7 @@ static size_t take_greeting(struct process *process, const struct backend_greeti
     const uint8_t *at = greeting->bytes, *end = at + greeting->size;
     if (number_of(process) % 2)
         return 0;
-    REQUIRE(fd_write(process->put_fd, at, greeting->size) == (ssize_t)greeting->size);
+    REQUIRE(__real_write(process->put_fd, at, greeting->size) == (ssize_t)greeting->size);
     while (at < end) {
         struct wire_header header;
         REQUIRE(end - at >= WIRE_HEADER_BYTES && !wire_decode(at, WIRE_FROM_PARENT, 0, &header));
@@ -605,6 +606,12 @@ ssize_t __wrap_writev(int fd, const struct iovec *parts, int count)
         REQUIRE(process->written <= process->asked.size);
     }
     return done;
+}
+
+ssize_t __wrap_write(int fd, const void *bytes, size_t size)
+{
+    const struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
+    return PROCESS_BY(put_fd, fd) ? __wrap_writev(fd, &part, 1) : __real_write(fd, bytes, size);
 }
 
 /* ---- what processes say and read ---- */
