@@ -167,17 +167,12 @@ void sched_expire(struct sched *sched)
 {
     if (sched->now_ns < sched->wake_ns)
         return;
-    sched->wake_ns = sched->next_start_ns > sched->now_ns ? sched->next_start_ns : SCHED_NEVER;
     if (sched->look_ns <= sched->now_ns)
         sched_look_for_stalled(sched);
-    sched_look_at(sched, sched->look_ns);
-    for (unsigned i = 0; i < sched->slot_count; i++) {
-        struct sched_slot *slot = &sched->slots[i];
-        if (slot->due_ns <= sched->now_ns)
-            sched_step(sched, slot, SLOT_DUE);
-        if (slot->due_ns < sched->wake_ns)
-            sched->wake_ns = slot->due_ns;
-    }
+    for (unsigned i = 0; i < sched->slot_count; i++)
+        if (sched->slots[i].due_ns <= sched->now_ns)
+            sched_step(sched, &sched->slots[i], SLOT_DUE);
+    sched_plan_wake(sched);
 }
 
 uint64_t sched_wake_ns(const struct sched *sched)

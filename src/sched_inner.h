@@ -124,6 +124,8 @@ void sched_append_run(struct sched *sched, struct sched_slot *slot, struct span 
 struct span *sched_pop_run(struct sched *sched, struct sched_slot *slot);
 /* The deadline of the item that slot is at, which begins now. */
 void sched_arm_deadline(struct sched *sched, struct sched_slot *slot);
+/* What is due next, by all that is known; the earliest of what was ever due until this is called. */
+void sched_plan_wake(struct sched *sched);
 /* Wake up at the latest then to look for workers that do not get on. */
 void sched_look_at(struct sched *sched, uint64_t ns);
 /* Items that were in flight at a slot are to run elsewhere, if they are still wanted. */

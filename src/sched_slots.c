@@ -38,6 +38,15 @@ static void pause_starts(struct sched *sched, uint64_t pause_ns)
         sched->wake_ns = sched->next_start_ns;
 }
 
+void sched_plan_wake(struct sched *sched)
+{
+    sched->wake_ns = sched->next_start_ns > sched->now_ns ? sched->next_start_ns : SCHED_NEVER;
+    sched_look_at(sched, sched->look_ns);
+    for (unsigned i = 0; i < sched->slot_count; i++)
+        if (sched->slots[i].due_ns < sched->wake_ns)
+            sched->wake_ns = sched->slots[i].due_ns;
+}
+
 /* The deadline of the item that slot is at, which begins now. */
 void sched_arm_deadline(struct sched *sched, struct sched_slot *slot)
 {
@@ -266,6 +275,8 @@ static void do_welcome(struct sched *sched, struct sched_slot *slot)
     slot->due_ns = SCHED_NEVER;
     sched->failed_starts = 0;
     sched->next_start_ns = sched->now_ns;
+    if (!sched->state_count[SLOT_STARTING])
+        sched_plan_wake(sched); /* or who waits would come back for starts that have succeeded */
     sched_wind_down(sched);
 }
 

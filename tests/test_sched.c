@@ -259,6 +259,19 @@ static void a_map_is_shared_out_and_ends(void **unused)
     close_scene(&scene);
 }
 
+static void nothing_is_due_once_all_are_ready(void **unused)
+{
+    (void)unused;
+    open_scene(&scene, plain);
+    sched_boot(&scene.sched);
+    expect(&scene, "slot 0: start worker 0; slot 1: start worker 1");
+    sched_ready(&scene.sched, 0);
+    assert_true(sched_wake_ns(&scene.sched) == plain.start_timeout_ns); /* of the other */
+    sched_ready(&scene.sched, 1);
+    assert_true(sched_wake_ns(&scene.sched) == SCHED_NEVER);
+    close_scene(&scene);
+}
+
 static void one_item_goes_first_while_the_cost_is_unknown(void **unused)
 {
     (void)unused;
@@ -1370,6 +1383,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_map_is_shared_out_and_ends),
+        cmocka_unit_test(nothing_is_due_once_all_are_ready),
         cmocka_unit_test(one_item_goes_first_while_the_cost_is_unknown),
         cmocka_unit_test(the_parent_sleeps_while_those_who_work_have_more),
         cmocka_unit_test(the_parent_sleeps_and_listens_to_who_is_stalled),
