@@ -17,6 +17,7 @@ enum { CONGESTED_SENDS = 2 }; /* for one item, before it fails of that */
 #define UNUSED_NS   UINT64_C(1000000000)
 #define CHECK_NS    UINT64_C(1900000000) /* between two looks at whether workers can be heard */
 #define UNDRIVEN_NS UINT64_C(1000000)    /* after this long everything is looked at before anything else */
+#define BEHIND_NS   UINT64_C(100000)     /* by who submits: workers may have done what they had */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers
  * would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
@@ -350,14 +351,14 @@ void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance)
     take_glanced(loop, glance);
 }
 
-static bool is_undriven(const struct loop *loop, uint64_t now_ns)
-{
-    return now_ns - loop->looked_ns > UNDRIVEN_NS;
-}
-
 bool loop_is_overdue(const struct loop *loop)
 {
-    return is_undriven(loop, loop->sched.now_ns);
+    return loop->sched.now_ns - loop->looked_ns > UNDRIVEN_NS;
+}
+
+static bool is_behind(const struct loop *loop, uint64_t now_ns)
+{
+    return now_ns - loop->looked_ns > BEHIND_NS;
 }
 
 bool loop_look_in(struct loop *loop)
@@ -384,7 +385,7 @@ bool loop_look_in(struct loop *loop)
 static void catch_up(struct loop *loop, uint64_t now_ns)
 {
     struct epoll_event events[LOOP_EVENTS];
-    if (is_undriven(loop, now_ns) && !loop->is_lost &&
+    if (is_behind(loop, now_ns) && !loop->is_lost &&
         !atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire)) {
         handle_all(loop, events, loop_wait(loop, events, 0));
         perform(loop); /* and nothing is given up for want of work, which comes */
@@ -428,7 +429,7 @@ int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, 
     loop->gathered_tasks++;
     loop->gathered_bytes += task_held_bytes(task);
     sched_clock(&loop->sched, task->submitted_ns);
-    bool is_due = is_undriven(loop, task->submitted_ns) || has_gathered(loop) || !sched_may_gather(&loop->sched);
+    bool is_due = is_behind(loop, task->submitted_ns) || has_gathered(loop) || !sched_may_gather(&loop->sched);
     return is_due ? LOOP_IS_DUE : 0;
 }
 

@@ -11,6 +11,9 @@
 #include <string.h>
 
 enum { FIRST_REPLY_BYTES = 1 << 20 };
+/* Half of what a pipe holds by default: a worker that has filled so much before somebody read may have to wait the next
+ * time. */
+enum { FULL_BYTES = 32 << 10 };
 
 static const struct backend_child no_child = BACKEND_NO_CHILD;
 
@@ -160,6 +163,8 @@ static int read_header(struct peer *peer, const struct span *head)
     rc = wire_decode(bytes, WIRE_FROM_WORKER, peer->setup->max_result_bytes, &peer->header);
     if (rc || !is_due[peer->header.type](peer, head)) /* wire_decode lets no other type pass */
         return POOL_EPROTO;
+    if (chan_staged(&peer->chan) > FULL_BYTES)
+        peer_enlarge_pipes(peer);
     chan_skip(&peer->chan, WIRE_HEADER_BYTES);
     peer->in_body = true;
     peer->input_size = peer->header.type == WIRE_RESULT ? job_input_size(head->job, head->first) : 0;

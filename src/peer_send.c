@@ -219,7 +219,7 @@ uint64_t peer_take_back(struct peer *peer, uint64_t most)
 
 /* ---- spans, whole ---- */
 
-static bool enlarge_pipes(struct peer *peer)
+bool peer_enlarge_pipes(struct peer *peer)
 {
     bool were_large = peer->large_pipes;
     peer->large_pipes = true;
@@ -245,7 +245,7 @@ static bool make_way(struct peer *peer)
 int peer_flush(struct peer *peer)
 {
     int rc = chan_flush(&peer->chan);
-    bool may_go_on = rc == CHAN_AGAIN ? enlarge_pipes(peer) : !rc && make_way(peer);
+    bool may_go_on = rc == CHAN_AGAIN ? peer_enlarge_pipes(peer) : !rc && make_way(peer);
     return may_go_on ? chan_flush(&peer->chan) : rc;
 }
 
@@ -260,7 +260,7 @@ static void note_missed(struct peer *peer, const struct span *span)
         peer->transit_due = peer->transit_missed >= ring_bytes ? ring_bytes : 0;
     }
     if (span->bytes > JOB_LARGE_BYTES && (peer->transit.ring_bytes < ring_bytes || !ring_bytes))
-        enlarge_pipes(peer);
+        peer_enlarge_pipes(peer);
 }
 
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)

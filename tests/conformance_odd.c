@@ -3,6 +3,7 @@
  * a host. */
 #include "conformance.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -63,6 +64,61 @@ static void stop_process(pid_t pid)
     EXPECT_OK(kill(pid, SIGSTOP));
     for (uint64_t since_ms = now_ms(); state_of(pid) != 'T';)
         EXPECT(have_patience(since_ms));
+}
+
+/* The first of REPLIES stops the host and the last lets it go on: what the others reply gathers in the pipe, more than
+ * half of what one of the default size holds. */
+enum { REPLIES = 60, REPLY_BYTES = 1000, LARGE_PIPE = 1 << 20 };
+
+static int reply_to_stopped_host(struct pool_call *call)
+{
+    size_t size;
+    pid_t host = *(const pid_t *)pool_call_input(call, &size);
+    void *reply = pool_call_reply(call, REPLY_BYTES);
+    if (!reply)
+        return 1;
+    memset(reply, (int)pool_item_index(), REPLY_BYTES);
+    if (pool_item_index() == 0)
+        stop_process(host);
+    return pool_item_index() == REPLIES - 1 ? kill(host, SIGCONT) : 0;
+}
+
+static bool has_large_pipe(void)
+{
+    bool has = false;
+    for (int fd = 0; fd < 1024; fd++)
+        has |= fcntl(fd, F_GETPIPE_SZ) >= LARGE_PIPE;
+    return has;
+}
+
+static int be_stopped_for_replies(void *unused)
+{
+    (void)unused;
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    struct pool_map_options map_options = POOL_MAP_OPTIONS_INIT;
+    pid_t self = getpid();
+    struct pool_bytes items[REPLIES], replies[REPLIES];
+    map_options.chunk_size = REPLIES;
+    for (int i = 0; i < REPLIES; i++)
+        items[i] = (struct pool_bytes){&self, sizeof self};
+    EXPECT(!has_large_pipe());
+    EXPECT_OK(pool_map_bytes(pool, reply_to_stopped_host, items, REPLIES, replies, &map_options));
+    bool has_one = has_large_pipe();
+    for (int i = 0; i < REPLIES; i++) {
+        EXPECT(replies[i].size == REPLY_BYTES && ((const unsigned char *)replies[i].data)[REPLY_BYTES - 1] == i);
+        pool_bytes_clear(&replies[i]);
+    }
+    EXPECT_OK(pool_destroy(pool));
+    int ends[2];
+    EXPECT_OK(pipe(ends));
+    return !has_one && fcntl(ends[1], F_SETPIPE_SZ, LARGE_PIPE) >= LARGE_PIPE;
+}
+
+static void worker_that_fills_half_a_pipe_has_a_large_one(void)
+{
+    make_board();
+    EXPECT_INT(end_of_process(start_process(be_stopped_for_replies, NULL)), 0);
 }
 
 static pid_t server_of(struct pool *pool)
@@ -540,6 +596,7 @@ static void host_may_wait_for_any_child_in_a_thread(void)
 }
 
 const struct conformance_case odd_cases[] = {
+    CASE(worker_that_fills_half_a_pipe_has_a_large_one),
     CASE(stopped_worker_is_killed_by_destroy),
     CASE(stopped_worker_costs_a_map_with_a_deadline_no_more_than_its_item),
     CASE(worker_that_was_stopped_and_continued_works_on),
