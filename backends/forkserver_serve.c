@@ -107,15 +107,15 @@ static struct worker worker_from_data(uint64_t data)
     return (struct worker){.pidfd = (int)(data >> 32), .exit_fd = (int)(data & INT32_MAX)};
 }
 
-/* Whether this is the server: what forks without exec from here on is not. */
-static bool serving;
+/* Whether this is the server, in its preload: what is forked without exec is not. */
+static bool preloading;
 
 /* A process that the preload left behind would keep the server's sockets open after its end. */
 static void leave_server(void)
 {
-    if (!serving)
+    if (!preloading)
         return;
-    serving = false;
+    preloading = false;
     for (int fd = CHILD_IN_FD; fd <= CHILD_LIFELINE_FD; fd++) {
         int own = fd;
         fd_close(&own);
@@ -259,14 +259,15 @@ void forkserver_serve(const struct backend_hooks *hooks)
 {
     char text[BACKEND_TEXT_BYTES] = "";
     struct epoll_event requests = {.events = EPOLLIN};
-    serving = true;
+    preloading = true;
     pthread_atfork(NULL, NULL, leave_server);
     hooks->prepare_copies();
     if (preload(hooks, text))
         refuse_and_end(text);
+    preloading = false; /* from here on only workers are forked, who see to their fds themselves */
     /* Once for all workers; and else a handler of the preload's, or the kernel, would take their statuses. */
-    child_settle_copies();
-    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    int error = child_settle_copies();
+    int epoll_fd = error ? error : epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, CHILD_IN_FD, &requests))
         refuse_and_end("the forkserver has no fds left after its preload");
     fd_set_nonblocking(CHILD_IN_FD);

@@ -138,7 +138,7 @@ static int enter_fds(const struct child_plan *plan)
     if (plan->exe_fd >= 0)
         fds[count++] = plan->exe_fd;
     int error = fd_keep_only(fds, count);
-    if (!error)
+    if (!error && !plan->is_settled)
         error = enter_stdio();
     if (!error)
         error = arm_lifeline();
@@ -385,11 +385,12 @@ void child_settle(void)
     settle();
 }
 
-void child_settle_copies(void)
+int child_settle_copies(void)
 {
     reset_dispositions();
     guard_exit();
     raise_oom_score();
+    return enter_stdio();
 }
 
 enum child_role child_adopt(void)

@@ -33,7 +33,7 @@ enum child_role { CHILD_NONE, CHILD_WORKER, CHILD_SERVER };
 struct child_plan {
     int fds[CHILD_FD_COUNT]; /* borrowed; become 3, 4, 5 and 6 in the child; the last may be -1 */
     int cwd_fd;              /* O_PATH; -1: leave the working directory as it is */
-    bool is_settled; /* a copy of a process that has called child_settle_copies: dispositions are as they must be */
+    bool is_settled; /* a copy of a process that has called child_settle_copies: see there */
     /* for child_exec only: */
     int exe_fd; /* what is executed; -1 after fork: no exec follows */
     char *const *argv;
@@ -82,8 +82,9 @@ bool child_is_unborn(void);
 void child_settle(void);
 
 /* In a process of which nothing but workers is copied, before the first: what child_settle does, and the dispositions
- * of child_enter, for all of them. Nobody may change these things afterwards. */
-void child_settle_copies(void);
+ * and standard streams of child_enter, for all of them. Nobody may change these things afterwards. 0 or a negative
+ * errno. */
+int child_settle_copies(void);
 
 /* The name that ps and top show. */
 void child_name(const char *name);

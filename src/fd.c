@@ -423,11 +423,21 @@ static int place(int source, int target)
     return placed < 0 ? -errno : 0;
 }
 
+static bool stands_in_the_way(const int *fds, size_t count)
+{
+    int end = FIRST_FD + (int)count;
+    for (size_t i = 0; i < count; i++)
+        if (fds[i] < end && fds[i] != FIRST_FD + (int)i)
+            return true;
+    return false;
+}
+
 int fd_keep_only(const int *fds, size_t count)
 {
     int sources[FD_KEEP_MAX];
     int end = FIRST_FD + (int)count;
-    close_others(fds, count); /* first, so that a full table has room again */
+    if (stands_in_the_way(fds, count))
+        close_others(fds, count); /* so that a full table has room for moving it */
     for (size_t i = 0; i < count; i++) {
         sources[i] = fds[i];
         int error = clear_target(&sources[i], FIRST_FD + (int)i, end);
