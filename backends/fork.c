@@ -19,7 +19,7 @@ static int fork_open(const struct backend_setup *setup, void **state_out, char *
     return state->cwd_fd < 0 ? state->cwd_fd : 0;
 }
 
-static int make_copy(const void *state, const int fds[CHILD_FD_COUNT], struct local_process *process_out)
+static int make_copy(const void *state, int fds[CHILD_FD_COUNT], struct local_process *process_out)
 {
     return local_fork(state, fds, process_out);
 }

@@ -339,10 +339,10 @@ static int forkserver_reap(void *state, struct backend_child *child, struct chil
     if (child->exit_fd == child->pidfd)
         return local_reap_child(state, child, exit_out, message);
     struct child_exit how = {.exit_code = -1};
-    int result = BACKEND_RUNNING;
     message[0] = 0;
-    while (result == BACKEND_RUNNING && fd_poll(child->exit_fd, POLLIN, 0))
-        result = read_report(state, child, &how, message);
+    if (!fd_poll(child->exit_fd, POLLIN, 0))
+        return BACKEND_RUNNING;
+    int result = read_report(state, child, &how, message);
     if (!result)
         *exit_out = how;
     return result;

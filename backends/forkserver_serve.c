@@ -80,6 +80,7 @@ static int preload(const struct backend_hooks *hooks, char *text_out)
     int error = call_preload(hooks, text_out);
     flush_output(stdout);
     flush_output(stderr);
+    __fpurge(stdin);
     if (error)
         return error;
     long left = count_new_threads(threads_before);
@@ -151,7 +152,7 @@ static void report_ended(int exit_fd, const struct child_exit *how)
     fd_send(exit_fd, bytes, buf_written(&report), NULL, 0);
 }
 
-static int fork_worker(const struct backend_hooks *hooks, const int fds[FORKSERVER_REQUEST_FDS], int epoll_fd,
+static int fork_worker(const struct backend_hooks *hooks, int fds[FORKSERVER_REQUEST_FDS], int epoll_fd,
                        struct local_process *process_out)
 {
     struct local_process process;

@@ -312,7 +312,8 @@ static _Noreturn void become_worker(const struct local_original *original, const
     struct child_plan plan = {
         .exe_fd = -1, .cwd_fd = original->cwd_fd, .role = CHILD_WORKER, .is_settled = original->is_settled};
     memcpy(plan.fds, fds, sizeof plan.fds);
-    purge_streams();
+    if (!original->is_settled)
+        purge_streams();
     if (child_enter(&plan))
         _exit(CHILD_EXEC_FAILED);
     if (original->is_settled)
@@ -322,12 +323,8 @@ static _Noreturn void become_worker(const struct local_original *original, const
     original->hooks->run_worker();
 }
 
-int local_fork(const struct local_original *original, const int fds[CHILD_FD_COUNT], struct local_process *process_out)
+int local_fork(const struct local_original *original, int fds[CHILD_FD_COUNT], struct local_process *process_out)
 {
-    /* Holds the pidfd's place, so that a full table is known before there is a child. */
-    int place = fd_dup(fds[0]);
-    if (place < 0)
-        return place;
     struct child_signals saved;
     int errno_before = errno;
     try_flush(stdout);
@@ -339,7 +336,7 @@ int local_fork(const struct local_original *original, const int fds[CHILD_FD_COU
     if (process.pid == 0)
         become_worker(original, fds);
     child_restore_signals(&saved);
-    fd_close(&place);
+    local_close_fds(fds, CHILD_FD_COUNT); /* which makes room for the pidfd in a full table */
     if (!error) {
         settle_pidfd(&process);
         error = process.pidfd < 0 ? discard(&process, process.pidfd) : 0;

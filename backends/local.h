@@ -68,14 +68,15 @@ int local_exec(const struct local_image *image, enum child_role role, const int 
 struct local_original {
     const struct backend_hooks *hooks;
     int cwd_fd;      /* -1: the working directory stays */
-    bool is_settled; /* child_settle_copies was called */
+    bool is_settled; /* child_settle_copies was called, and streams hold nothing */
 };
 
-/* Fork; the copy becomes a worker with the same fds. 0 or a negative errno. */
-int local_fork(const struct local_original *original, const int fds[CHILD_FD_COUNT], struct local_process *process_out);
+/* Fork; the copy becomes a worker with these fds, which are closed here in any case. 0 or a negative errno. */
+int local_fork(const struct local_original *original, int fds[CHILD_FD_COUNT], struct local_process *process_out);
 
-/* The operation `start` by either of these: `make` makes the process, with its own fds, from the backend's state. */
-typedef int local_make_fn(const void *state, const int fds[CHILD_FD_COUNT], struct local_process *process_out);
+/* The operation `start` by either of these: `make` makes the process, with its own fds, which it may close, from the
+ * backend's state. */
+typedef int local_make_fn(const void *state, int fds[CHILD_FD_COUNT], struct local_process *process_out);
 int local_start(const struct backend_greeting *greeting, local_make_fn *make, const void *state,
                 struct backend_child *child_out);
 

@@ -17,7 +17,7 @@ static int spawn_open(const struct backend_setup *setup, void **state_out, char 
     return local_image_init(image);
 }
 
-static int make_image(const void *state, const int fds[CHILD_FD_COUNT], struct local_process *process_out)
+static int make_image(const void *state, int fds[CHILD_FD_COUNT], struct local_process *process_out)
 {
     return local_exec(state, CHILD_WORKER, fds, process_out);
 }

@@ -15,11 +15,11 @@
 #include "callable.h"
 #include "buf.h"
 #include "elfobject.h"
+#include "once.h"
 #include "procpool.h"
 #include <assert.h>
 #include <dlfcn.h>
 #include <link.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -177,7 +177,8 @@ static bool decode(const uint8_t *bytes, size_t size, struct reference *referenc
     reference->path_size = buf_read_u16(&reader);
     reference->path = (const char *)buf_borrow(&reader, reference->path_size);
     if (!buf_finished(&reader) || object > OBJECT_SHARED || reference->id.size > sizeof reference->id.bytes ||
-        reference->path_size >= CALLABLE_PATH_BYTES || memchr(reference->path, '\0', reference->path_size))
+        reference->path_size >= CALLABLE_PATH_BYTES ||
+        (reference->path_size && memchr(reference->path, '\0', reference->path_size)))
         return false;
     memcpy(reference->id.bytes, id, reference->id.size);
     reference->is_executable = object == OBJECT_EXECUTABLE;
@@ -296,8 +297,8 @@ static void find_library(void)
 
 size_t callable_library_id(uint8_t *bytes)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, find_library);
+    static struct once once = ONCE_INIT;
+    once_call(&once, find_library);
     memcpy(bytes, library_id.bytes, library_id.size);
     return library_id.size;
 }

@@ -10,6 +10,7 @@
 #include "fd.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,13 +46,28 @@ static void set_disposition(int signal, void (*handler)(int))
     syscall(SYS_rt_sigaction, signal, action, NULL, SIGNAL_SET_BYTES);
 }
 
-/* Not those between the classic signals and SIGRTMIN: libc uses them between its threads, and a copy made by fork goes
- * on with libc's belief that their handlers are in place. */
+/* SIGRTMIN, which libc has to be asked for: before a fork, since in the copy that code would have to be mapped. */
+static int first_free_signal(void)
+{
+    static _Atomic(int) known;
+    if (!known)
+        known = SIGRTMIN;
+    return known;
+}
+
+/* Not SIGKILL and SIGSTOP, which have but one: the refusal would be written to errno. Nor those between the classic
+ * signals and SIGRTMIN: libc uses them between its threads, and a copy made by fork goes on with libc's belief that
+ * their handlers are in place. */
+static bool has_disposition(int signal)
+{
+    return signal != SIGKILL && signal != SIGSTOP && (signal < FIRST_REALTIME_SIGNAL || signal >= first_free_signal());
+}
+
 void child_set_dispositions(void (*handler)(int))
 {
     for (int signal = 1; signal <= SIGNAL_COUNT; signal++)
-        if (signal < FIRST_REALTIME_SIGNAL || signal >= SIGRTMIN)
-            set_disposition(signal, handler); /* refused for SIGKILL and SIGSTOP, which have no other anyway */
+        if (has_disposition(signal))
+            set_disposition(signal, handler);
 }
 
 static void reset_dispositions(void)
@@ -65,6 +81,7 @@ static void reset_dispositions(void)
 void child_block_signals(struct child_signals *saved_out)
 {
     struct child_signals all;
+    (void)first_free_signal();
     memset(&all, 0xff, sizeof all);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, saved_out, SIGNAL_SET_BYTES);
 }
@@ -117,14 +134,14 @@ static _Noreturn void end_now(int status)
         syscall(SYS_exit_group, status);
 }
 
-/* What was cut before it was armed sends no signal. */
+/* What was cut before it was armed sends no signal. Asked so that errno is not written to, whose page would have to be
+ * copied for it. */
 static void end_if_lifeline_is_cut(void)
 {
-    char byte;
-    int errno_before = errno;
-    if (syscall(SYS_read, CHILD_LIFELINE_FD, &byte, 1) >= 0)
+    const long at_once[4] = {0}; /* a timespec of either size */
+    struct pollfd lifeline = {.fd = CHILD_LIFELINE_FD, .events = POLLIN};
+    if (syscall(SYS_ppoll, &lifeline, 1, at_once, NULL, SIGNAL_SET_BYTES) > 0)
         end_now(EXIT_FAILURE);
-    fd_restore_errno(errno_before);
 }
 
 /* Its own fds, and behind them the executable's if there is one, at their numbers; every other closed. */

@@ -33,7 +33,7 @@ enum child_role { CHILD_NONE, CHILD_WORKER, CHILD_SERVER };
 struct child_plan {
     int fds[CHILD_FD_COUNT]; /* borrowed; become 3, 4, 5 and 6 in the child; the last may be -1 */
     int cwd_fd;              /* O_PATH; -1: leave the working directory as it is */
-    bool is_settled; /* a copy of a process that has called child_settle_copies: see there */
+    bool is_settled;         /* a copy of a process that has called child_settle_copies: see there */
     /* for child_exec only: */
     int exe_fd; /* what is executed; -1 after fork: no exec follows */
     char *const *argv;

@@ -13,7 +13,7 @@ static _Thread_local struct {
     struct drive_callback *callbacks; /* innermost first */
     unsigned calls;                   /* that are inside a pool, nested by callbacks */
     int cancel_state;                 /* what it was before the outermost */
-    bool holds_a_lock;
+    unsigned holds_a_lock;            /* in the generation before this number; 0: in none */
 } thread;
 
 enum { LOOK_AGAIN_MS = 2000 };
@@ -74,18 +74,18 @@ void drive_deallocate(struct pool *pool)
 void drive_lock(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    thread.holds_a_lock = true;
+    thread.holds_a_lock = drive_generation + 1;
 }
 
 void drive_unlock(struct pool *pool)
 {
-    thread.holds_a_lock = false;
+    thread.holds_a_lock = 0;
     pthread_mutex_unlock(&pool->lock);
 }
 
 bool drive_holds_a_lock(void)
 {
-    return thread.holds_a_lock;
+    return thread.holds_a_lock == drive_generation + 1;
 }
 
 void drive_forget_threads(struct pool *pool)
@@ -96,16 +96,12 @@ void drive_forget_threads(struct pool *pool)
     pool->users = pool->sleepers = 0;
 }
 
+/* With that the thread holds no lock. Its own memory is left alone: a worker would have to copy the page. */
 void drive_become_copy(void)
 {
+    if (drive_holds_a_lock())
+        drive_sealed_generations = drive_generation + 1;
     drive_generation++;
-    if (thread.holds_a_lock)
-        drive_sealed_generations = drive_generation;
-}
-
-void drive_reset_thread(void)
-{
-    thread.holds_a_lock = false;
 }
 
 /* ---- entering and leaving ---- */
@@ -356,12 +352,12 @@ static void sleep_until_changed(struct pool *pool, uint64_t until_ns)
 {
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     pool->sleepers++;
-    thread.holds_a_lock = false;
+    thread.holds_a_lock = 0;
     if (until_ns == DRIVE_FOREVER)
         pthread_cond_wait(&pool->changed, &pool->lock);
     else
         pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
-    thread.holds_a_lock = true;
+    thread.holds_a_lock = drive_generation + 1;
     pool->sleepers--;
 }
 

@@ -81,11 +81,10 @@ void drive_lock(struct pool *pool);
 void drive_unlock(struct pool *pool);
 /* Whether the calling thread is in the middle of a pool's work. */
 bool drive_holds_a_lock(void);
-/* In the child of a fork: all pools are copies; for each whose lock this thread took for the fork: it is free, and no
- * thread is in the pool; this thread is in the middle of nothing. */
+/* In the child of a fork: all pools are copies, and this thread is in the middle of nothing; for each whose lock it
+ * took for the fork: it is free, and no thread is in the pool. */
 void drive_become_copy(void);
 void drive_forget_threads(struct pool *pool);
-void drive_reset_thread(void);
 
 /* No call is a cancellation point: a thread that is cancelled inside would leave the lock behind. Nest. Not needed by
  * who makes no system call between drive_lock and drive_unlock. */

@@ -1,8 +1,8 @@
 /* The loaded objects. See elfobject.h. */
 #include "elfobject.h"
+#include "once.h"
 #include <errno.h>
 #include <link.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,8 +222,8 @@ static void find_executable(void)
 
 static const struct executable *get_executable(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, find_executable);
+    static struct once once = ONCE_INIT;
+    once_call(&once, find_executable);
     return &executable;
 }
 

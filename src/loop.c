@@ -239,7 +239,7 @@ static void handle_event(struct loop *loop, uint64_t data)
     }
     switch (data & ((1 << ABOUT_BITS) - 1)) {
     case ABOUT_REPLIES:
-        loop_read_replies(loop, slot);
+        loop_hear(loop, slot);
         break;
     case ABOUT_REQUESTS:
         if (peer_is_open(&loop->peers[slot]))

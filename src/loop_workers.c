@@ -117,12 +117,11 @@ static void note_failed_start(struct loop *loop, int error, const struct peer *p
         snprintf(loop->start_text, sizeof loop->start_text, "%s", what);
 }
 
-/* A worker is listened to only when its pid is known, which may be told later than it says that it is ready: else its
- * first items would be nobody's. 0 or a negative errno. */
-static int listen_if_known(struct loop *loop, unsigned slot)
+/* 0 or a negative errno. */
+static int begin_to_listen(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
-    if (!peer->child.pid || peer->was_listened_to)
+    if (peer->was_listened_to)
         return 0;
     int rc = loop_watch(loop, peer->child.reply_fd, slot, ABOUT_REPLIES, EPOLLIN);
     peer->watches_replies = peer->was_listened_to = !rc;
@@ -154,7 +153,7 @@ static int adopt(struct loop *loop, const struct loop_start *start, struct backe
         rc = loop_watch(loop, child->exit_fd, start->slot, ABOUT_EXIT, EXIT_EVENTS);
         peer->watches_exit = !rc;
         if (!rc)
-            rc = listen_if_known(loop, start->slot);
+            rc = begin_to_listen(loop, start->slot);
         if (rc && peer->watches_exit)
             unwatch(loop, child->exit_fd);
         if (rc)
@@ -356,7 +355,7 @@ static bool listens_again(struct loop *loop, unsigned slot, int reap_rc)
         loop->misses_fds |= watch_exit_again(loop, slot) != 0;
     else
         loop_watch_exit(loop, slot);
-    return peer->watches_exit && !listen_if_known(loop, slot);
+    return peer->watches_exit && (!peer->child.pid || !begin_to_listen(loop, slot));
 }
 
 void loop_look_at_exit(struct loop *loop, unsigned slot)
@@ -383,4 +382,20 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
     loop->counts.bytes_in += peer->bytes_in;
     peer_close(peer);
     sched_exited(&loop->sched, slot);
+}
+
+/* ---- who speaks before its pid is told ---- */
+
+/* Its first items would be nobody's. As a rule the pid was told before; if not the worker is heard when it is. */
+void loop_hear(struct loop *loop, unsigned slot)
+{
+    struct peer *peer = &loop->peers[slot];
+    if (peer_is_open(peer) && !peer->child.pid)
+        loop_look_at_exit(loop, slot);
+    if (!peer_is_open(peer) || peer->child.pid) {
+        loop_read_replies(loop, slot);
+    } else {
+        stop_reading(loop, peer);
+        peer->was_listened_to = false;
+    }
 }

@@ -48,7 +48,7 @@ struct peer {
     /* what the loop's epoll watches of it */
     bool watches_replies, watches_output, watches_exit; /* reply_fd; request_fd; exit_fd */
     bool watches_end;                                   /* pidfd, where that is another and the pipe was closed */
-    bool was_listened_to;                               /* reply_fd was watched: from when its pid was known */
+    bool was_listened_to;                               /* reply_fd was watched, and is unless its stream has ended */
     bool is_lost;                                       /* its fds were, and nobody has waited for its end */
 
     /* the frame that is being read */

@@ -47,15 +47,15 @@ static void abandon(struct pool *pool)
 static void after_fork_in_child(void)
 {
     struct pool *pool;
+    bool is_sealed = drive_holds_a_lock();
     drive_become_copy();
-    if (!drive_holds_a_lock()) {
+    if (!is_sealed) {
         DL_FOREACH(registry, pool)
         abandon(pool);
     }
     registry = NULL;
     default_pool = NULL;
     registry_lock = default_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    drive_reset_thread();
 }
 
 static void watch_forks(void)

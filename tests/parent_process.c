@@ -287,11 +287,13 @@ static int fake_reap(void *state, struct backend_child *child, struct child_exit
     struct process *process = PROCESS_BY(exit_fd, child->exit_fd);
     eventfd_t unused;
     REQUIRE(state == &world && process && !process->reaped);
+    bool is_told = eventfd_read(child->exit_fd, &unused) == 0;
+    if (!is_told && !process->named && !process->exited && !process->moves)
+        return BACKEND_RUNNING; /* nobody has said yet which process it is */
     child->pid = process->pid;
     process->named = true;
     if (!process->exited && process->moves)
         return move_exit(process, child);
-    (void)eventfd_read(child->exit_fd, &unused);
     if (!process->exited)
         return BACKEND_RUNNING;
     *exit_out = process->how;

@@ -20,13 +20,14 @@ export LC_ALL
 cat >"$tmp/rooms" <<'TABLE'
 fd
 first
+once
 memory       fd
 buf
 slot
 cpus
 elfid        buf
-elfobject    elfid
-callable     elfobject elfid buf procpool
+elfobject    elfid once
+callable     elfobject elfid buf once procpool
 wire         buf procpool
 chan         wire fd first
 job          procpool
