@@ -342,6 +342,7 @@ void loop_note_end(struct loop *loop, unsigned slot)
     if (!peer->watches_end || !fd_poll(peer->child.pidfd, POLLIN, 0))
         return; /* what was told meanwhile is more; or it was the end of one before it */
     stop_watching_end(loop, peer);
+    sched_unread(&loop->sched, slot, peer_read_position(peer));
     sched_gone(&loop->sched, slot);
 }
 

@@ -174,10 +174,12 @@ void sched_garbage(struct sched *sched, unsigned slot);
 /* Nothing can be sent to it: it is killed, and of what it had nothing is to blame. */
 void sched_unreachable(struct sched *sched, unsigned slot);
 void sched_eof(struct sched *sched, unsigned slot);
-/* Told before sched_exited, where it can be known: how far the worker had read. A span it had not read has not
- * begun. */
+/* Told before sched_gone and sched_exited, where it can be known: how far the worker had read. A span it had not read
+ * has not begun. */
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
-void sched_gone(struct sched *sched, unsigned slot);   /* after EOF: its process has ended; it is not known yet how */
+/* After EOF: its process has ended; it is not known yet how. What it had, but for the item that it died of, runs
+ * elsewhere. */
+void sched_gone(struct sched *sched, unsigned slot);
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
 /* All workers are out of reach, at once: the pool is broken, and what they had under way ends with it. */
 void sched_lose(struct sched *sched);

@@ -56,7 +56,7 @@ struct sched_slot {
     bool renewing;  /* starts afresh in place: what it was before ends in order first */
     bool cut_off;   /* was killed since nothing could be sent to it */
     bool dismissed; /* told to end in order */
-    bool leaves;    /* is gone, and its place is another's already */
+    bool leaves;    /* is gone, and its place is another's already, and what it had too */
     bool owes;      /* takes part in the broadcast, and has not ended it */
     bool asked;     /* for what it has not begun, and nothing has changed since */
     int verdict;
@@ -72,7 +72,7 @@ struct sched_slot {
 
     unsigned commands;
     int signal;                /* COMMAND_SIGNAL */
-    struct flight_blame blame; /* COMMAND_FAIL */
+    struct flight_blame blame; /* COMMAND_FAIL, once it is known how the worker ended */
 };
 
 struct sched_span_block {

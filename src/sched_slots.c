@@ -146,7 +146,7 @@ void sched_give_back(struct sched *sched, struct span *span)
     sched_end_if_over(sched, job);
 }
 
-/* A worker is gone: the item that it died of fails, the others run again elsewhere. */
+/* A worker is gone: the item that it died of will fail, the others run again elsewhere. */
 static void settle(struct sched *sched, struct sched_slot *slot)
 {
     struct flight_death death = {.verdict = slot->verdict,
@@ -155,8 +155,6 @@ static void settle(struct sched *sched, struct sched_slot *slot)
                                  .max_attempts = sched->config.max_attempts};
     sched->busy_count -= slot->flight.head != NULL;
     struct span *returned = flight_settle(&slot->flight, &death, &slot->blame);
-    if (slot->blame.job)
-        sched_command(sched, slot, COMMAND_FAIL);
     if (slot->blame.job && slot->blame.job->kind == JOB_BROADCAST) {
         slot->blame.job->failed = true;
         slot->owes = false; /* its part ends when that is told */
@@ -286,12 +284,13 @@ static bool was_of_use(const struct sched_slot *slot)
     return slot->ready && (slot->flight.head || slot->useful);
 }
 
-/* It is gone, though it is not known yet how it ended: another starts meanwhile. Not during a broadcast, which may be
- * what it has died of: then nobody else is to start with it. */
+/* It is gone, though it is not known yet how it ended: another starts meanwhile, and only what it died of, if anything,
+ * waits for that. Not during a broadcast, which may be what it has died of: then nobody else is to start with it. */
 static void do_leave(struct sched *sched, struct sched_slot *slot)
 {
     if (!was_of_use(slot) || slot->cut_off || sched->broadcast)
         return;
+    settle(sched, slot);
     slot->leaves = true;
     sched->leaving_count++;
     release_number(sched, slot);
@@ -361,9 +360,12 @@ static void do_kill_now(struct sched *sched, struct sched_slot *slot)
 
 static void do_bury(struct sched *sched, struct sched_slot *slot)
 {
-    bool of_use = was_of_use(slot);
+    bool of_use = slot->leaves || was_of_use(slot);
     bool crashed = slot->ready && !slot->dismissed && (!slot->verdict || slot->verdict == POOL_EPROTO);
-    settle(sched, slot);
+    if (!slot->leaves)
+        settle(sched, slot);
+    if (slot->blame.job)
+        sched_command(sched, slot, COMMAND_FAIL);
     vacate(sched, slot);
     if (slot->unwanted)
         return;

@@ -173,11 +173,12 @@ static bool may_be_taken_back(const struct sched_slot *slot, const struct job *l
  * to blame. */
 void sched_take_item(struct sched *sched, struct sched_slot *slot, const struct job *lane, uint64_t i)
 {
-    bool blamed = slot->commands & COMMAND_FAIL && slot->blame.job == lane && slot->blame.index == i;
-    if (blamed)
+    if (slot->blame.job == lane && slot->blame.index == i) {
+        slot->blame.job = NULL;
         slot->commands &= ~(unsigned)COMMAND_FAIL;
-    else if (slot->state == SLOT_READY && may_be_taken_back(slot, lane, i))
+    } else if (slot->state == SLOT_READY && may_be_taken_back(slot, lane, i)) {
         sched_command(sched, slot, COMMAND_TAKE);
-    else if (slot->state == SLOT_READY)
+    } else if (slot->state == SLOT_READY) {
         sched_step(sched, slot, SLOT_TERMINATE);
+    }
 }

@@ -45,7 +45,7 @@ enum slot_action {
     SLOT_WELCOME,      /* give it items */
     SLOT_ACCEPT,       /* the items have ended */
     SLOT_AWAIT_EXIT,   /* bounded: a worker without a reply pipe is of no use */
-    SLOT_LEAVE,        /* its place is another's */
+    SLOT_LEAVE,        /* its place is another's, and what it had */
     SLOT_REFRESH,      /* tell it to start afresh in place */
     SLOT_DISMISS,      /* tell it to end in order */
     SLOT_KILL_GARBAGE, /* SIGKILL; the item it was at fails with POOL_EPROTO */

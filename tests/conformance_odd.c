@@ -289,6 +289,44 @@ static unsigned fill_table(int fillers[MAX_FILLERS])
     return count;
 }
 
+/* Dies of item 0 once. */
+static int be_killed_at_first(const void *item, void *result, void *state)
+{
+    struct board *board = state;
+    (void)item, (void)result;
+    uint64_t index = mark_item(board);
+    if (!index && board->runs[index] == 1)
+        raise(SIGKILL);
+    return 0;
+}
+
+/* Whether that was done before the pool heard of how the worker ended, which takes it a second at the least. */
+static bool runs_elsewhere_before_its_end_is_told(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(2);
+    struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
+    struct pool_stats stats = POOL_STATS_INIT;
+    struct pool *pool = make_pool_with(&options);
+    pid_t server = server_of(pool);
+    int items[8] = {0};
+    memset(board, 0, sizeof *board);
+    map.chunk_size = 4;
+    pool_broadcast(pool, be_fine, NULL, 0); /* both workers are ready after it */
+    stop_process(server);
+    EXPECT_OK(pool_map_with(pool, be_killed_at_first, items, sizeof *items, NULL, 0, 8, &map));
+    EXPECT_OK(pool_stats(pool, &stats));
+    EXPECT_OK(kill(server, SIGCONT));
+    EXPECT_OK(pool_destroy(pool));
+    return !stats.crashes;
+}
+
+static void items_of_one_that_is_gone_do_not_wait_for_a_stopped_server(void)
+{
+    for (uint64_t since_ms = now_ms(); !runs_elsewhere_before_its_end_is_told();)
+        EXPECT(have_patience(since_ms));
+}
+
 /* The fds of a worker that is gone are kept while its server, stopped, cannot say how it ended. That its successor
  * cannot be started meanwhile, for want of fds, is no failure: three of these would break the pool. */
 static void start_waits_for_the_fds_of_one_that_is_gone(void)
@@ -605,6 +643,7 @@ const struct conformance_case odd_cases[] = {
     CASE_IF(PRELOADS_ONCE, map_gets_workers_of_a_new_server_when_the_old_one_is_stopped),
     CASE_IF(PRELOADS_ONCE, pool_goes_on_when_all_its_workers_were_killed_and_its_server_is_stopped),
     CASE_IF(PRELOADS_ONCE, server_that_was_stopped_and_continued_starts_workers_again),
+    CASE_IF(PRELOADS_ONCE, items_of_one_that_is_gone_do_not_wait_for_a_stopped_server),
     CASE_IF(PRELOADS_ONCE, start_waits_for_the_fds_of_one_that_is_gone),
     CASE(garbage_of_an_idle_worker_costs_no_item),
     CASE(garbage_of_an_idle_worker_does_not_hang_destroy),

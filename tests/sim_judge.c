@@ -301,6 +301,8 @@ static void fail_one(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_slot *slot = &sim->slots[effect->slot];
     struct sim_job *job = model_find_job(sim, effect->job);
+    if (slot->leaves)
+        sim_fail(sim, "slot %u: an item fails before it is known how its worker ended", effect->slot);
     if (slot->fail_job != job || slot->fail_item != effect->first || effect->count != 1 ||
         slot->fail_status != effect->status || slot->fail_attempts != effect->attempts)
         sim_fail(sim, "item %llu of job %u fails with %d after %u attempts; expected: %d after %u", U(effect->first),
@@ -574,7 +576,7 @@ void judge_quiet(const struct sim *sim)
         if (slot->state == SLOT_READY && model_has_gap(slot))
             sim_fail(sim, "slot %u has a task that was cancelled, and is not killed for it", i);
         due_ns = earlier(due_ns, slot->due_ns);
-        if (slot->signal || slot->refresh || slot->dismiss || slot->fail_job)
+        if (slot->signal || slot->refresh || slot->dismiss || (slot->fail_job && !slot->leaves))
             sim_fail(sim, "slot %u: the engine still owes signal %d, a fresh start (%d), an end (%d), a failure (%d)",
                      i, slot->signal, slot->refresh, slot->dismiss, slot->fail_job != NULL);
         if (slot->state == SLOT_READY && model_owes(sim, i) && !slot->taken)

@@ -335,12 +335,18 @@ static void kill_for_garbage(struct sim *sim, struct sim_slot *slot)
     kill_slot(sim, slot, SIGKILL);
 }
 
-/* Its place is another's: unless starts have to pause since it was never of use, or could not be reached. */
-static void leave(const struct sim *sim, struct sim_slot *slot)
+static void settle(struct sim *sim, struct sim_slot *slot, const struct sim_worker *worker);
+
+/* Its place is another's, and what it had: unless starts have to pause since it was never of use, or could not be
+ * reached. */
+static void leave(struct sim *sim, struct sim_slot *slot)
 {
     bool of_use = slot->ready && (slot->flight_count || slot->useful) && !slot->cut_off;
-    slot->leaves |= of_use && !sim->broadcast;
-    slot->numbered &= !slot->leaves;
+    if (!of_use || sim->broadcast)
+        return;
+    settle(sim, slot, &sim->workers[index_of(sim, slot)]);
+    slot->leaves = true;
+    slot->numbered = false;
 }
 
 static void await_exit(struct sim *sim, struct sim_slot *slot)
@@ -568,7 +574,7 @@ static void settle(struct sim *sim, struct sim_slot *slot, const struct sim_work
 void model_exited(struct sim *sim, const struct sim_worker *worker)
 {
     struct sim_slot *slot = &sim->slots[worker->slot];
-    bool never_used = !slot->flight_count && !slot->useful;
+    bool never_used = !slot->flight_count && !slot->useful && !slot->leaves;
     bool by_itself = slot->verdict == 0 || slot->verdict == POOL_EPROTO;
     sim->counts.crashes += slot->ready && !slot->dismissed && by_itself && !slot->unwanted;
     slot->state = SLOT_EMPTY;

@@ -207,10 +207,10 @@ static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message 
         return;
     }
     sim_trace(sim, "slot %u: process %u %s", worker->slot, worker->process, texts[message.say]);
+    if (message.say >= SAY_GONE && worker->read_is_known)
+        sched_unread(&sim->sched, worker->slot, worker->read_position);
     if (message.say == SAY_EXITED) {
         model_exited(sim, worker);
-        if (worker->read_is_known)
-            sched_unread(&sim->sched, worker->slot, worker->read_position);
         worker->exists = false;
     } else {
         model_said(sim, worker->slot, message.say);

@@ -566,6 +566,68 @@ static void who_is_gone_is_replaced_before_it_is_known_how_it_ended(void **unuse
     close_scene(&scene);
 }
 
+/* Only the one that it died of waits for that. */
+static void what_waited_behind_it_runs_elsewhere_when_its_worker_is_gone(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    open_lane(&scene, LANE_DEADLINES);
+    add_tasks(&scene, 12);
+    expect(&scene, "slot 0: task 0-0 stepwise");
+    sched_items_ended(&scene.sched, 0, 1, 0, 1000, false);
+    lane_drop(scene.lane, 0);
+    expect(&scene, "slot 0: task 1-5 stepwise");
+    is_gone(&scene, 0);
+    expect(&scene, "slot 1: start worker 0");
+    sched_ready(&scene.sched, 1);
+    expect(&scene, "slot 1: task 2-5 stepwise");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "task 1: crash, attempt 1");
+    close_scene(&scene);
+}
+
+/* What it had begun with, which is not known, is sent again stepwise; what was not read is in no doubt. */
+static void what_the_gone_had_not_read_is_in_no_doubt(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    submit(&scene, &scene.a, job_of(2, 2));
+    expect(&scene, "slot 0: a0-1");
+    sched_head(&scene.sched, 0)->begin_position = 1000;
+    sched_unread(&scene.sched, 0, 999);
+    is_gone(&scene, 0);
+    expect(&scene, "slot 1: start worker 0");
+    sched_ready(&scene.sched, 1);
+    expect(&scene, "slot 1: a0-1");
+    sched_exited(&scene.sched, 0);
+    ended(&scene, 1, 2);
+    expect(&scene, "a has ended");
+    close_scene(&scene);
+}
+
+static void a_task_that_is_to_blame_may_be_cancelled_before_that_is_told(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 1;
+    open_ready(&scene, config);
+    open_lane(&scene, 0);
+    add_tasks(&scene, 1);
+    expect(&scene, "slot 0: task 0-0");
+    is_gone(&scene, 0);
+    expect(&scene, "");
+    cancel_task(&scene, 0);
+    sched_retire(&scene.sched, &scene.lane->job);
+    expect(&scene, "task  has ended");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "");
+    close_scene(&scene);
+}
+
 /* Its server is stopped, say: that is no fault of the item's. */
 static void who_is_gone_is_not_blamed_for_garbage_when_that_is_told_late(void **unused)
 {
@@ -1400,6 +1462,9 @@ int main(void)
         cmocka_unit_test(garbage_kills_the_worker_and_is_blamed_the_same_way),
         cmocka_unit_test(end_of_file_is_not_death),
         cmocka_unit_test(who_is_gone_is_replaced_before_it_is_known_how_it_ended),
+        cmocka_unit_test(what_waited_behind_it_runs_elsewhere_when_its_worker_is_gone),
+        cmocka_unit_test(what_the_gone_had_not_read_is_in_no_doubt),
+        cmocka_unit_test(a_task_that_is_to_blame_may_be_cancelled_before_that_is_told),
         cmocka_unit_test(who_is_gone_is_not_blamed_for_garbage_when_that_is_told_late),
         cmocka_unit_test(who_was_killed_is_replaced_when_it_is_gone),
         cmocka_unit_test(who_dies_without_having_had_anything_is_not_replaced_at_once),
