@@ -1,12 +1,13 @@
 /* conformance_odd: what hardly ever happens to the processes of a pool: they are stopped, speak without being asked,
  * lose the thread that works, leave processes behind that hold their pipes, come in large numbers. None of it may hang
  * a host. */
-#include "conformance.h"
+#include "conformance_deeds.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -119,6 +120,67 @@ static void worker_that_fills_half_a_pipe_has_a_large_one(void)
 {
     make_board();
     EXPECT_INT(end_of_process(start_process(be_stopped_for_replies, NULL)), 0);
+}
+
+/* ---- a bell that lies ---- */
+
+enum { BELL_AT = 64 }; /* in the page of claims, see docs/wire-protocol.md */
+
+/* Of this worker's; NULL: it has none yet. */
+static volatile uint32_t *find_bell(void)
+{
+    static char maps[1 << 16];
+    EXPECT(read_file("/proc/self/maps", maps, sizeof maps) > 0);
+    char *line = strstr(maps, "memfd:pool-claims");
+    while (line && line > maps && line[-1] != '\n')
+        line--;
+    return line ? (volatile uint32_t *)(uintptr_t)(strtoull(line, NULL, 16) + BELL_AT) : NULL;
+}
+
+static void *keep_silent(void *bell)
+{
+    for (;;)
+        *(volatile uint32_t *)bell = 7;
+    return NULL;
+}
+
+static int silence_bell(struct pool_call *call)
+{
+    (void)call;
+    pthread_t thread;
+    volatile uint32_t *bell = find_bell();
+    return bell ? pthread_create(&thread, NULL, keep_silent, (void *)(uintptr_t)bell) : 1;
+}
+
+static int do_nothing(struct pool_call *call)
+{
+    (void)call;
+    return 0;
+}
+
+/* Ask again and again, without waiting. */
+static int status_by_polling(struct pool *pool, pool_task_fn *fn)
+{
+    struct pool_task *task;
+    int rc;
+    EXPECT_OK(pool_submit(pool, fn, NULL, 0, NULL, NULL));
+    for (uint64_t since_ms = now_ms(); (rc = pool_next(pool, 0, &task)) == POOL_PENDING;)
+        EXPECT(now_ms() < since_ms + SOON_MS);
+    EXPECT_OK(rc);
+    return take_status(task);
+}
+
+static void worker_that_silences_its_bell_is_heard(void)
+{
+    make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    EXPECT_INT(status_by_polling(pool, do_nothing), 0);
+    EXPECT_INT(status_by_polling(pool, do_nothing), 0); /* now it has a page */
+    EXPECT_INT(status_by_polling(pool, silence_bell), 0);
+    for (int i = 0; i < 50; i++)
+        EXPECT_INT(status_by_polling(pool, do_nothing), 0);
+    EXPECT_OK(pool_destroy(pool));
 }
 
 static pid_t server_of(struct pool *pool)
@@ -635,6 +697,7 @@ static void host_may_wait_for_any_child_in_a_thread(void)
 
 const struct conformance_case odd_cases[] = {
     CASE(worker_that_fills_half_a_pipe_has_a_large_one),
+    CASE(worker_that_silences_its_bell_is_heard),
     CASE(stopped_worker_is_killed_by_destroy),
     CASE(stopped_worker_costs_a_map_with_a_deadline_no_more_than_its_item),
     CASE(worker_that_was_stopped_and_continued_works_on),
