@@ -256,21 +256,35 @@ static _Noreturn void serve(const struct backend_hooks *hooks, int epoll_fd)
     }
 }
 
+/* The epoll that serving takes, or a negative errno. */
+static int settle(void)
+{
+    struct epoll_event requests = {.events = EPOLLIN};
+    preloading = false; /* from here on only workers are forked, who see to their fds themselves */
+    /* Once for all workers; and else a handler of the preload's, or the kernel, would take their statuses. */
+    int error = child_settle_copies();
+    if (error)
+        return error;
+    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, CHILD_IN_FD, &requests))
+        return -errno;
+    fd_set_nonblocking(CHILD_IN_FD);
+    return epoll_fd;
+}
+
 void forkserver_serve(const struct backend_hooks *hooks)
 {
     char text[BACKEND_TEXT_BYTES] = "";
-    struct epoll_event requests = {.events = EPOLLIN};
     preloading = true;
     pthread_atfork(NULL, NULL, leave_server);
     hooks->prepare_copies();
     if (preload(hooks, text))
         refuse_and_end(text);
-    preloading = false; /* from here on only workers are forked, who see to their fds themselves */
-    /* Once for all workers; and else a handler of the preload's, or the kernel, would take their statuses. */
-    int error = child_settle_copies();
-    int epoll_fd = error ? error : epoll_create1(EPOLL_CLOEXEC);
-    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, CHILD_IN_FD, &requests))
-        refuse_and_end("the forkserver has no fds left after its preload");
-    fd_set_nonblocking(CHILD_IN_FD);
+    int epoll_fd = settle();
+    if (epoll_fd < 0) {
+        snprintf(text, sizeof text, "the forkserver cannot serve after its preload: %s%s", strerror(-epoll_fd),
+                 error_advice(epoll_fd));
+        refuse_and_end(text);
+    }
     serve(hooks, epoll_fd);
 }

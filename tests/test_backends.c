@@ -399,6 +399,8 @@ static int run_preload(const void *bytes, size_t size, char *message_out, size_t
         return leave_threads(2);
     if (!strcmp(what, "full table"))
         return leave_room_for(2); /* the server's epoll, and of a request's fds the one that it answers by */
+    if (!strcmp(what, "streams"))
+        return close(0) || dup2(2, 0) || close(1);
     if (!strcmp(what, "joined"))
         return join_threads(8);
     if (!strcmp(what, "process"))
@@ -1283,6 +1285,18 @@ static void preload_that_kills_the_server_is_told(void **unused)
     assert_non_null(strstr(refusal("exit"), "(exit code 23;"));
 }
 
+static void preload_may_leave_other_streams(void **unused)
+{
+    (void)unused;
+    struct rig rig = open_server("streams");
+    struct backend_child child;
+    start_child(&rig, &child);
+    assert_string_equal(ask(&child, "link 0"), "/dev/null");
+    assert_string_equal(ask(&child, "link 1"), "/dev/null");
+    dismiss(&rig, &child);
+    close_rig(&rig);
+}
+
 static void preload_may_use_threads_and_processes(void **unused)
 {
     (void)unused;
@@ -1508,6 +1522,7 @@ static int run_for_one(void)
         cmocka_unit_test(preload_that_leaves_threads_is_refused_with_their_number),
         cmocka_unit_test(server_without_room_says_what_to_do),
         cmocka_unit_test(preload_that_kills_the_server_is_told),
+        cmocka_unit_test(preload_may_leave_other_streams),
         cmocka_unit_test(preload_may_use_threads_and_processes),
         cmocka_unit_test(all_queued_starts_are_refused_by_name),
         cmocka_unit_test(what_the_preload_prints_is_written_once),
