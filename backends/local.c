@@ -378,6 +378,8 @@ int local_start(const struct backend_greeting *greeting, local_make_fn *make, co
 /* Valgrind does not know the system call. Then by number, as long as the process is seen to be alive. */
 static int send_signal_by_pid(struct local_process process, int signal)
 {
+    if (!fd_is_open(process.pidfd))
+        return -EBADF; /* as the kernel would say it */
     if (fd_poll(process.pidfd, POLLIN, 0) || !kill(process.pid, signal))
         return 0;
     return -errno;

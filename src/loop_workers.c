@@ -3,6 +3,7 @@
 #include "error.h"
 #include "fd.h"
 #include "loop_inner.h"
+#include "lost.h"
 #include "procpool.h"
 #include <errno.h>
 #include <poll.h>
@@ -128,7 +129,8 @@ static int begin_to_listen(struct loop *loop, unsigned slot)
     return rc;
 }
 
-/* End a process that nobody has given anything to do, or not any more. */
+/* End a process that nobody has given anything to do, or not any more; also where its pidfd was closed by the
+ * program. */
 void loop_discard(struct loop *loop, struct backend_child *child)
 {
     struct child_exit unused;
@@ -137,10 +139,15 @@ void loop_discard(struct loop *loop, struct backend_child *child)
     fd_close(&child->reply_fd);
     fd_close(&child->socket_fd);
     fd_close(&child->lifeline_fd);
+    bool lost = false;
     do {
-        loop->backend->kill(loop->backend_state, child, SIGKILL);
+        lost = lost || fd_is_lost(loop->backend->kill(loop->backend_state, child, SIGKILL));
         fd_poll(child->exit_fd, POLLIN, 100);
     } while (loop->backend->reap(loop->backend_state, child, &unused, text) != 0);
+    if (lost) {
+        lost_end(child->pid, &child->lifeline_fd);
+        lost_reap(child->pid);
+    }
 }
 
 /* Its process has been started. -ENOMEM, or what the system refused: it is gone. */
