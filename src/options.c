@@ -101,7 +101,7 @@ static int workers_by_environment(unsigned *workers_out)
 }
 
 /* How many fds this process has; 0: nobody can tell. The kernel does so since Linux 6.2, which takes no time; before,
- * they are counted. */
+ * they are counted, among them the two names that are no fds and the one by which they are read. */
 static rlim_t count_fds(void)
 {
     static const char path[] = "/proc/thread-self/fd";
@@ -109,12 +109,12 @@ static rlim_t count_fds(void)
     if (!stat(path, &status) && status.st_size > 0)
         return (rlim_t)status.st_size;
     DIR *directory = opendir(path);
-    rlim_t count = 0;
+    rlim_t count = 0, others = 3;
     while (directory && readdir(directory))
         count++;
     if (directory)
         closedir(directory);
-    return count;
+    return count > others ? count - others : 0;
 }
 
 /* How many workers the fds that are left suffice for. */
