@@ -194,6 +194,7 @@ static void tell_transit(struct peer *peer, size_t ring_bytes)
         transit_clear(&peer->transit);
 }
 
+/* Also by a worker that could not map it: what that lacked it may have by the time that another would pay. */
 void peer_trim(struct peer *peer)
 {
     struct wire_header header = {.type = WIRE_TRANSIT};
