@@ -351,6 +351,48 @@ static unsigned fill_table(int fillers[MAX_FILLERS])
     return count;
 }
 
+static int hang_at_9(const void *item, void *result, void *state)
+{
+    (void)result, (void)state;
+    while (*(const int *)item == 9)
+        pause();
+    return 0;
+}
+
+/* Neither its server nor its workers can be sent a signal any more; and the server, stopped, says nothing. */
+static int give_up_being_root(void *unused)
+{
+    int items[2] = {1, 9}, status[2];
+    struct pool_options options = method_options(1);
+    struct pool_map_options map = POOL_MAP_OPTIONS_INIT;
+    options.start_timeout_ms = is_sanitized() ? 3000 : 700;
+    struct pool *pool = make_pool_with(&options), *idle = make_pool_with(&options);
+    pid_t servers[2] = {server_of(pool), server_of(idle)}, worker = worker_pid(pool);
+    stop_process(servers[0]);
+    stop_process(servers[1]);
+    EXPECT_OK(setgid(65534));
+    EXPECT_OK(setuid(65534));
+    map.timeout_ms = 50;
+    map.status_out = status;
+    EXPECT_INT(pool_map_with(pool, hang_at_9, items, sizeof *items, NULL, 0, 2, &map), POOL_ETIMEOUT);
+    EXPECT(status[0] == 0 && status[1] == POOL_ETIMEOUT);
+    EXPECT(has_vanished(worker));
+    use(pool); /* by a server of this user's */
+    EXPECT(has_vanished(servers[0]));
+    EXPECT_OK(pool_destroy(pool));
+    EXPECT_OK(pool_destroy(idle));
+    EXPECT(has_vanished(servers[1]));
+    EXPECT_INT(child_count(), 0);
+    return unused != NULL;
+}
+
+static void stopped_server_of_another_user_is_replaced_and_goes(void)
+{
+    if (getuid())
+        skip_case("only root can become another user");
+    in_another_process(give_up_being_root, NULL);
+}
+
 /* Dies of item 0 once. */
 static int be_killed_at_first(const void *item, void *result, void *state)
 {
@@ -706,6 +748,7 @@ const struct conformance_case odd_cases[] = {
     CASE_IF(PRELOADS_ONCE, map_gets_workers_of_a_new_server_when_the_old_one_is_stopped),
     CASE_IF(PRELOADS_ONCE, pool_goes_on_when_all_its_workers_were_killed_and_its_server_is_stopped),
     CASE_IF(PRELOADS_ONCE, server_that_was_stopped_and_continued_starts_workers_again),
+    CASE_IF(PRELOADS_ONCE, stopped_server_of_another_user_is_replaced_and_goes),
     CASE_IF(PRELOADS_ONCE, items_of_one_that_is_gone_do_not_wait_for_a_stopped_server),
     CASE_IF(PRELOADS_ONCE, start_waits_for_the_fds_of_one_that_is_gone),
     CASE(garbage_of_an_idle_worker_costs_no_item),
