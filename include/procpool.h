@@ -188,7 +188,9 @@ int pool_shutdown(struct pool *pool, enum pool_shutdown_mode mode, int64_t timeo
 
 /* The process-wide pool: what a NULL pool means in the map functions. Made with all defaults at first use, never
  * destroyed; its workers end with the process. NULL when it cannot be made (see pool_message; the next call tries
- * again). In a forked child it is made anew. Inside a worker it is a pool that runs its tasks in place. */
+ * again). In a forked child it is made anew. Inside a worker it is a pool that runs its tasks in place, as they are
+ * submitted: without isolation and deadlines, workers to broadcast to (-EINVAL), an fd to watch (-EINVAL), numbers (all
+ * 0), or an end (pool_shutdown and pool_destroy change nothing). */
 struct pool *pool_default(void) POOL_API(default);
 
 /* ---- map: items and results of fixed size ------------------------------------------------------------------------ */
@@ -401,8 +403,8 @@ void *pool_task_tag(const struct pool_task *task) POOL_API(task_tag);
 
 /* Release a task, ended or not; in the latter case it runs all the same, and its result is dropped. Tasks outlive their
  * pool: after pool_destroy all but pool_task_free and the questions above mean nothing. NULL is fine. What many small
- * tasks took of memory goes back to the system as they are released, but for 2 MiB that the pool keeps for the next
- * ones. */
+ * tasks took of memory goes back to the system as they are released, but for 2 MiB, and 8 bytes for each that was
+ * queued at the same time, which the pool keeps for the next ones; the messages of those that failed go to free(). */
 void pool_task_free(struct pool_task *task) POOL_API(task_free);
 
 /* ---- a source and a sink, bounded in flight ---------------------------------------------------------------------- */

@@ -297,6 +297,31 @@ static void workers_may_have_pools_of_their_own(void)
     pool_destroy(pool);
 }
 
+static int tell_parent(struct pool_call *call);
+
+/* All of it that the header says a pool in place has not. */
+static int use_the_default_pool(struct pool_call *call)
+{
+    struct pool_stats stats = POOL_STATS_INIT;
+    struct pool *pool = pool_default();
+    struct pool_task *task, *next;
+    bool has_not = pool_fd(pool) == -EINVAL && pool_broadcast(pool, tell_parent, NULL, 0) == -EINVAL;
+    has_not = has_not && !pool_shutdown(pool, POOL_KILL, 0) && !pool_destroy(pool);
+    if (!has_not || pool_submit(pool, tell_parent, NULL, 0, NULL, &task) || pool_cancel(task) != POOL_ENDED)
+        return call != NULL;
+    bool has = pool_process(pool) == 1 && !pool_next(pool, 0, &next) && next == task;
+    pool_task_free(task);
+    return !has || pool_stats(pool, &stats) || stats.submitted || stats.workers;
+}
+
+static void default_pool_in_a_worker_has_no_fd_no_numbers_and_no_end(void)
+{
+    char text[ANSWER_BYTES];
+    struct pool *pool = make_pool(1);
+    EXPECT_OK(ask(pool, use_the_default_pool, "", text));
+    pool_destroy(pool);
+}
+
 struct in_place {
     int worker, same_process;
     uint64_t outer_index, inner_indices;
@@ -466,6 +491,7 @@ const struct conformance_case image_cases[] = {
     CASE_THAT(PRINTS, what_workers_print_appears_once_at_their_end),
     CASE(workers_may_have_pools_of_their_own),
     CASE(default_pool_in_a_worker_runs_in_place),
+    CASE(default_pool_in_a_worker_has_no_fd_no_numbers_and_no_end),
     CASE(task_that_forks_and_returns_in_the_child_answers_once),
     CASE(copy_of_a_worker_keeps_its_own_files),
     CASE(child_of_the_host_keeps_its_exit_status),
