@@ -192,26 +192,28 @@ static void forget_sent(struct chan *chan)
     }
 }
 
-static void ring(const struct chan *chan)
+/* By 2; by 1 before, and after, a write that may wait for the reader, which has to go on reading until that ends. */
+static void ring(const struct chan *chan, uint32_t step)
 {
-    uint32_t rings = atomic_load_explicit(chan->bell, memory_order_relaxed) + 1; /* nobody else changes it */
-    atomic_store_explicit(chan->bell, rings ? rings : 1, memory_order_release);
+    uint32_t rings = atomic_load_explicit(chan->bell, memory_order_relaxed) + step; /* nobody else changes it */
+    atomic_store_explicit(chan->bell, rings ? rings : 2, memory_order_release);
 }
 
 void chan_use_bell(struct chan *chan, _Atomic uint32_t *bell)
 {
     chan->bell = bell;
-    ring(chan); /* for what was written before */
+    ring(chan, 2); /* for what was written before */
 }
 
 static ssize_t write_parts(const struct chan *chan, const struct iovec *parts, int count, size_t size)
 {
-    if (chan->bell && size > CHAN_COPY_BYTES)
-        ring(chan);
+    bool may_wait = size > CHAN_COPY_BYTES; /* less goes into a pipe whole, and is there as soon as it has room */
+    if (chan->bell && may_wait)
+        ring(chan, 1);
     ssize_t sent = count == 1 ? fd_write(chan->out_fd, parts->iov_base, parts->iov_len)
                               : fd_writev(chan->out_fd, parts, count); /* which takes longer */
     if (chan->bell)
-        ring(chan);
+        ring(chan, may_wait ? 1 : 2);
     return sent;
 }
 

@@ -8,8 +8,8 @@
  * The same code serves the parent (non-blocking fds: CHAN_AGAIN when nothing moves) and the worker (blocking fds).
  * A short read tells that the pipe is dry, so no read is wasted on being told EAGAIN. A chan stays where it was made.
  *
- * Who writes may have a *bell*: a number in memory that the reader has as well, which changes after each write, and
- * before one that may wait for the reader. So whoever comes by all the time need not ask the pipe whether there is
+ * Who writes may have a *bell*: a number in memory that the reader has as well, which changes after each write, and is
+ * odd during one that may wait for the reader. So whoever comes by all the time need not ask the pipe whether there is
  * something new. Who waits does: it costs less to find the bytes than to hear of them first.
  *
  * Must not know: what a frame means, who is at the other end. */
@@ -81,6 +81,11 @@ int chan_reserve(struct chan *chan, size_t frames, size_t body_bytes);
 int chan_flush(struct chan *chan);
 /* From now on it is rung. 0 is what it says before. */
 void chan_use_bell(struct chan *chan, _Atomic uint32_t *bell);
+/* Whether what the bell says now means that nothing was written since it said `heard`. */
+static inline bool chan_bell_is_quiet(uint32_t rings, uint32_t heard)
+{
+    return rings && rings == heard && rings % 2 == 0;
+}
 bool chan_has_output(const struct chan *chan);
 /* What is queued and borrowed is copied: the memory may go. -ENOMEM: nothing has changed. */
 int chan_keep_output(struct chan *chan);

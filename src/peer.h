@@ -182,7 +182,7 @@ static inline bool peer_has_rung(struct peer *peer)
 {
     const _Atomic uint32_t *bell = claims_bell(&peer->claims);
     uint32_t rings = bell ? atomic_load_explicit(bell, memory_order_acquire) : 0;
-    bool is_quiet = rings && rings == peer->heard;
+    bool is_quiet = chan_bell_is_quiet(rings, peer->heard);
     peer->heard = rings;
     return !is_quiet;
 }

@@ -505,20 +505,25 @@ struct listener {
     struct line *line;
     const _Atomic uint32_t *bell;
     uint32_t before;
+    bool was_quiet; /* though there was more to come */
 };
 
 static void *read_when_it_rings(void *arg)
 {
-    const struct listener *listener = arg;
+    struct listener *listener = arg;
     static struct reading reading;
-    while (atomic_load(listener->bell) == listener->before)
+    const uint8_t *unused;
+    uint32_t rings;
+    while ((rings = atomic_load(listener->bell)) == listener->before)
         sched_yield();
+    assert_int_equal(chan_peek(&listener->line->receiver, 1, &unused), 0);
+    listener->was_quiet = chan_bell_is_quiet(atomic_load(listener->bell), rings);
     reading.in_body = false;
     return read_frame(&listener->line->receiver, &reading) ? NULL : arg;
 }
 
-/* Before the reader sees it rung the bytes are there; and who waits for the reader has rung before. */
-static void the_bell_is_rung_after_a_write_and_before_one_that_may_wait(void **unused)
+/* Before the reader sees it rung the bytes are there; and it is not quiet while who rings it waits for the reader. */
+static void the_bell_is_rung_after_a_write_and_is_not_quiet_during_one_that_may_wait(void **unused)
 {
     (void)unused;
     struct line line;
@@ -526,25 +531,29 @@ static void the_bell_is_rung_after_a_write_and_before_one_that_may_wait(void **u
     pthread_t thread;
     void *has_read = NULL;
     open_line(&line, true);
+    assert_false(chan_bell_is_quiet(bell, bell));
     chan_use_bell(&line.sender, &bell);
-    assert_int_equal(bell, 1);
+    assert_true(chan_bell_is_quiet(bell, 2));
     put(&line.sender, 0, bodies[12], sizes[12]);
-    assert_int_equal(bell, 1);
+    assert_true(chan_bell_is_quiet(bell, 2));
     assert_int_equal(chan_flush(&line.sender), 0);
-    assert_int_equal(bell, 2);
+    assert_true(chan_bell_is_quiet(bell, 4));
+    assert_false(chan_bell_is_quiet(bell, 2));
     assert_true(chan_look(&line.receiver));
-    bell = UINT32_MAX; /* 0 means that nobody rings it */
+    bell = UINT32_MAX - 1; /* 0 means that nobody rings it */
     put(&line.sender, 0, bodies[12], sizes[12]);
     assert_int_equal(chan_flush(&line.sender), 0);
-    assert_int_equal(bell, 1);
+    assert_true(chan_bell_is_quiet(bell, 2));
     assert_true(chan_look(&line.receiver));
     chan_skip(&line.receiver, chan_staged(&line.receiver));
-    struct listener listener = {.line = &line, .bell = &bell, .before = 1};
+    struct listener listener = {.line = &line, .bell = &bell, .before = 2};
     put(&line.sender, 16, bodies[16], sizes[16]); /* more than the pipe holds */
     assert_int_equal(pthread_create(&thread, NULL, read_when_it_rings, &listener), 0);
     assert_int_equal(chan_flush(&line.sender), 0);
     assert_int_equal(pthread_join(thread, &has_read), 0);
     assert_non_null(has_read);
+    assert_false(listener.was_quiet);
+    assert_true(chan_bell_is_quiet(bell, 4));
     close_line(&line);
 }
 
@@ -636,7 +645,7 @@ int main(void)
         cmocka_unit_test(a_frame_before_the_end_is_still_read),
         cmocka_unit_test(a_blocking_reader_waits_for_the_rest),
         cmocka_unit_test(a_look_receives_what_there_is_and_never_waits),
-        cmocka_unit_test(the_bell_is_rung_after_a_write_and_before_one_that_may_wait),
+        cmocka_unit_test(the_bell_is_rung_after_a_write_and_is_not_quiet_during_one_that_may_wait),
         cmocka_unit_test(a_look_at_a_large_body_takes_no_more_than_a_header),
         cmocka_unit_test(discarded_bytes_are_those_asked_for),
         cmocka_unit_test(behind_a_large_body_no_more_than_a_header_is_staged),
