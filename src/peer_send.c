@@ -198,7 +198,7 @@ static void tell_transit(struct peer *peer, size_t ring_bytes)
 void peer_trim(struct peer *peer)
 {
     struct wire_header header = {.type = WIRE_TRANSIT};
-    peer->transit_missed = 0;
+    peer->transit_missed = peer->transit_due = 0;
     if (peer->transit.memory && transit_has_rested(&peer->transit) && !chan_put(&peer->chan, &header, NULL)) {
         transit_clear(&peer->transit);
         peer->transit_told = 0;
