@@ -71,10 +71,11 @@ struct backend_child {
     /* The process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd; where it is
      * another, a successor starts at the end of the process, before reap can say how it ended. */
     int pidfd;
-    pid_t pid;          /* 0 until known. Never used to signal or wait once the child has been reaped */
-    int pending_signal; /* backend's own: asked for before the pid was known */
-    unsigned server;    /* backend's own: which of its helper processes was asked */
-    size_t greeted;     /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
+    pid_t pid;           /* 0 until known. Never used to signal or wait once the child has been reaped */
+    int pending_signal;  /* backend's own: asked for before the pid was known */
+    unsigned server;     /* backend's own: which of its helper processes was asked */
+    unsigned held_count; /* backend's own: how often it had ended and was still its tracer's */
+    size_t greeted;      /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
 };
 
 #define BACKEND_NO_CHILD                                                                                               \
@@ -106,7 +107,8 @@ struct backend {
      * gone; message holds a text, or "", when the backend knows more than the status (a failed preload,
      * say; then pid may still be 0, since there never was a process, and known is false).
      * BACKEND_RUNNING, BACKEND_MOVED: not ended. May be called at any time. Does not wait for the process; where
-     * somebody else reaps it, it may take 2 ms to learn the status from the kernel. */
+     * somebody else reaps it, it may take 2 ms to learn the status from the kernel, and where it was traced it is asked
+     * for again, for a second at most, until its tracer knows. */
     int (*reap)(void *state, struct backend_child *child, struct child_exit *exit_out, char *message);
 
     /* Release everything, helper processes included; every child has been reaped before. May block as long as the

@@ -445,6 +445,15 @@ static void ask_kernel(int pidfd, struct child_exit *exit_out)
 
 /* P_PIDFD, which older headers lack. */
 enum { WAIT_FOR_PIDFD = 3 };
+enum { TRACER_PAUSE_MS = 1, TRACER_PAUSES = 1000 };
+
+/* It has ended, but its tracer (a debugger, strace, a leak sanitizer) is to be told before its parent can wait for it.
+ * Nothing tells when: so there is a short pause before it is asked again. */
+static int await_tracer(int pidfd)
+{
+    fd_poll(pidfd, 0, TRACER_PAUSE_MS);
+    return BACKEND_RUNNING;
+}
 
 int local_collect(int pidfd, struct child_exit *exit_out)
 {
@@ -453,14 +462,17 @@ int local_collect(int pidfd, struct child_exit *exit_out)
     int errno_before = errno;
     siginfo_t info = {.si_pid = 0};
     *exit_out = (struct child_exit){.exit_code = -1};
-    if (waitid((idtype_t)WAIT_FOR_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) || !info.si_pid)
+    int rc = 0;
+    if (waitid((idtype_t)WAIT_FOR_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG))
         ask_kernel(pidfd, exit_out);
+    else if (!info.si_pid)
+        rc = await_tracer(pidfd);
     else if (info.si_code == CLD_EXITED)
         *exit_out = (struct child_exit){.known = true, .exit_code = info.si_status};
     else
         *exit_out = (struct child_exit){.known = true, .signal = info.si_status, .exit_code = -1};
     fd_restore_errno(errno_before);
-    return 0;
+    return rc;
 }
 
 void local_end(struct local_process *process)
@@ -473,7 +485,8 @@ void local_end(struct local_process *process)
         lost_reap(process->pid);
     } else {
         fd_poll(process->pidfd, POLLIN, -1);
-        local_collect(process->pidfd, &unused);
+        for (int i = 0; i < TRACER_PAUSES && local_collect(process->pidfd, &unused); i++)
+            ;
         fd_close(&process->pidfd);
     }
     process->pid = 0;
@@ -494,6 +507,8 @@ int local_reap_child(void *state, struct backend_child *child, struct child_exit
     (void)state;
     message[0] = 0;
     int result = local_collect(child->pidfd, exit_out);
+    if (result && fd_poll(child->pidfd, POLLIN, 0) && ++child->held_count >= TRACER_PAUSES)
+        result = 0; /* a tracer that does nothing, such as a debugger that waits for its user, is not waited for */
     if (!result)
         close_exit_fds(child);
     return result;

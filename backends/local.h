@@ -87,7 +87,8 @@ bool local_under_thread_sanitizer(void);
 int local_kill(struct local_process process, int signal);
 
 /* BACKEND_RUNNING, or 0: the process has ended, its zombie is gone (whoever took it), *exit_out tells what is known.
- * For a process that is not this one's child too, as far as the kernel tells. Does not wait for the process. */
+ * For a process that is not this one's child too, as far as the kernel tells. Does not wait for the process; while it
+ * has ended, and its tracer does not know yet, there is a pause of a millisecond in each call. */
 int local_collect(int pidfd, struct child_exit *exit_out);
 
 /* Kill it, wait for it and for it alone, close its pidfd. Nothing when there is none. Where the pidfd was lost (see

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -120,6 +121,60 @@ static void worker_that_fills_half_a_pipe_has_a_large_one(void)
 {
     make_board();
     EXPECT_INT(end_of_process(start_process(be_stopped_for_replies, NULL)), 0);
+}
+
+/* ---- traced workers ---- */
+
+/* A debugger, say, or the leak sanitizer: a worker that has ended is its tracer's until that knows. */
+enum { TRACER_MS = 50 };
+
+struct tracing {
+    pid_t worker;
+    struct board *board;
+};
+
+static int trace_worker(void *arg)
+{
+    const struct tracing *tracing = arg;
+    pid_t pid = tracing->worker;
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL))
+        return errno;
+    tracing->board->counters[HELD] = 1;
+    for (uint64_t since_ms = now_ms(); state_of(pid) != 'Z';)
+        EXPECT(have_patience(since_ms));
+    nanosleep(&(struct timespec){.tv_nsec = TRACER_MS * 1000000}, NULL); /* the host asks meanwhile; it need not */
+    return 0;
+}
+
+static int end_at_once(struct pool_call *call)
+{
+    (void)call;
+    _exit(5);
+}
+
+static void how_a_traced_worker_ended_is_known_once_its_tracer_knows(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    struct tracing tracing = {.worker = worker_pid(pool), .board = board};
+    pid_t tracer = start_process(trace_worker, &tracing);
+    for (uint64_t since_ms = now_ms(); !board->counters[HELD] && is_running(tracer);)
+        EXPECT(have_patience(since_ms));
+    if (!board->counters[HELD])
+        skip_case("this system lets nobody trace a worker");
+    struct pool_task *task;
+    struct pool_result result;
+    EXPECT_OK(pool_submit(pool, end_at_once, NULL, 0, NULL, &task));
+    EXPECT_OK(pool_wait(task, POOL_FOREVER));
+    EXPECT_OK(pool_task_result(task, &result));
+    EXPECT_INT(result.status, POOL_ECRASH);
+    EXPECT_INT(result.exit_code, 5);
+    pool_task_free(task);
+    EXPECT_INT(end_of_process(tracer), 0);
+    use(pool);
+    EXPECT_OK(pool_destroy(pool));
+    EXPECT(state_of(tracing.worker) == '-'); /* nor is it a zombie */
 }
 
 /* ---- a bell that lies ---- */
@@ -740,6 +795,7 @@ static void host_may_wait_for_any_child_in_a_thread(void)
 const struct conformance_case odd_cases[] = {
     CASE(worker_that_fills_half_a_pipe_has_a_large_one),
     CASE(worker_that_silences_its_bell_is_heard),
+    CASE(how_a_traced_worker_ended_is_known_once_its_tracer_knows),
     CASE(stopped_worker_is_killed_by_destroy),
     CASE(stopped_worker_costs_a_map_with_a_deadline_no_more_than_its_item),
     CASE(worker_that_was_stopped_and_continued_works_on),
