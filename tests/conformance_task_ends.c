@@ -655,7 +655,7 @@ static void cancelled_task_may_clean_up_at_sigterm(void)
 
 /* ---- cancelled by the thousand ---- */
 
-enum { THOUSANDS = 4000 };
+enum { THOUSANDS = 4000, HELD_BACK = 2 };
 
 struct taking {
     struct pool *pool;
@@ -682,12 +682,14 @@ static void shuffle(int *numbers, unsigned count)
     }
 }
 
-static void cancel_in_random_order(struct pool_task *const *tasks, int *cancelled)
+/* The workers begin in the middle of it. */
+static void cancel_in_random_order(struct board *board, struct pool_task *const *tasks, int *cancelled)
 {
     static int order[THOUSANDS];
     shuffle(order, THOUSANDS);
     for (int i = 0; i < THOUSANDS / 2; i++) {
         int rc = pool_cancel(tasks[order[i]]);
+        board->counters[GATE] |= i == THOUSANDS / 4;
         EXPECT(rc == 0 || rc == POOL_ENDED);
         cancelled[order[i]] = !rc;
     }
@@ -698,17 +700,22 @@ static void thousands_are_cancelled_while_others_run(void)
     static struct taking taking;
     static struct pool_task *tasks[THOUSANDS];
     static int cancelled[THOUSANDS], numbers[THOUSANDS];
+    struct pool_task *held[HELD_BACK];
     unsigned cancellations = 0;
     pthread_t thread;
-    make_clean_board();
-    struct pool *pool = taking.pool = make_pool_of(2);
+    struct board *board = make_clean_board();
+    struct pool *pool = taking.pool = make_pool_of(HELD_BACK);
+    for (int i = 0; i < HELD_BACK; i++) {
+        held[i] = submit_held(pool);
+        EXPECT_INT(pool_wait(held[i], 0), POOL_PENDING); /* and so it is not handed out */
+    }
     for (int i = 0; i < THOUSANDS; i++) {
         struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
         options.tag = &numbers[i];
         tasks[i] = submit_with(pool, meet_fate, LIVES, &options);
     }
     EXPECT_OK(pthread_create(&thread, NULL, take_thousands, &taking));
-    cancel_in_random_order(tasks, cancelled);
+    cancel_in_random_order(board, tasks, cancelled);
     EXPECT_OK(pthread_join(thread, NULL));
     for (int i = 0; i < THOUSANDS; i++) {
         struct pool_result result;
@@ -718,9 +725,11 @@ static void thousands_are_cancelled_while_others_run(void)
         EXPECT_INT(result.status, cancelled[number - numbers] ? POOL_ECANCELED : 0);
         cancellations += result.status != 0;
         if (!result.status)
-            expect_fate(taking.taken[i], LIVES, (uint64_t)(number - numbers));
+            expect_fate(taking.taken[i], LIVES, (uint64_t)(number - numbers) + HELD_BACK);
         pool_task_free(taking.taken[i]);
     }
+    for (int i = 0; i < HELD_BACK; i++)
+        expect_end(held[i], 0);
     struct pool_stats stats = POOL_STATS_INIT;
     EXPECT_OK(pool_stats(pool, &stats));
     EXPECT(cancellations > 0 && stats.canceled == cancellations);
