@@ -1,6 +1,6 @@
 /* chan: a stream of frames over two file descriptors.
  *
- * Outgoing: frames are put into a queue and flushed in as few writev calls as there can be. Small bodies are copied
+ * Outgoing: frames are put into a queue and flushed in as few system calls as there can be. Small bodies are copied
  * beside their headers, so that many frames go in one piece; large ones are borrowed and written straight from the
  * caller's memory. Incoming: a staging buffer for headers and small bodies; large bodies are read straight into the
  * caller's memory, and the readv that takes the rest of one also takes the header behind it.

@@ -400,7 +400,9 @@ void loop_hear(struct loop *loop, unsigned slot)
     struct peer *peer = &loop->peers[slot];
     if (peer_is_open(peer) && !peer->child.pid)
         loop_look_at_exit(loop, slot);
-    if (!peer_is_open(peer) || peer->child.pid) {
+    if (!peer_is_open(peer))
+        return;
+    if (peer->child.pid) {
         loop_read_replies(loop, slot);
     } else {
         stop_reading(loop, peer);

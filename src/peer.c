@@ -164,7 +164,7 @@ static int read_header(struct peer *peer, const struct span *head)
     if (rc || !is_due[peer->header.type](peer, head)) /* wire_decode lets no other type pass */
         return POOL_EPROTO;
     if (chan_staged(&peer->chan) > FULL_BYTES)
-        peer_enlarge_pipes(peer);
+        peer_enlarge_reply_pipe(peer);
     chan_skip(&peer->chan, WIRE_HEADER_BYTES);
     peer->in_body = true;
     peer->input_size = peer->header.type == WIRE_RESULT ? job_input_size(head->job, head->first) : 0;

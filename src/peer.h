@@ -43,7 +43,7 @@ struct peer {
     const struct peer_setup *setup; /* borrowed */
     uint64_t bytes_in, transit_bytes_out;
     bool greets_late; /* starts afresh: what is sent before its hello would be lost with the old image */
-    bool large_pipes;
+    bool large_pipes, larger_reply_pipe;
     enum { PEER_EXPECTS_HELLO, PEER_EXPECTS_READY, PEER_EXPECTS_RESULTS } expects;
     /* what the loop's epoll watches of it */
     bool watches_replies, watches_output, watches_exit; /* reply_fd; request_fd; exit_fd */
@@ -186,7 +186,8 @@ static inline bool peer_has_rung(struct peer *peer)
     peer->heard = rings;
     return !is_quiet;
 }
-/* What the worker says next. head: the first span in flight there, NULL: none. */
+/* What the worker says next. head: the first span in flight there, NULL: none. A reply pipe that is found half full is
+ * made larger, once, if the system allows it: the worker would wait where it is full. */
 enum peer_news peer_next(struct peer *peer, const struct span *head, struct peer_report *report_out);
 
 #endif

@@ -15,8 +15,8 @@
 int peer_put_greeting(struct peer *peer);
 int peer_put_replays(struct peer *peer);
 
-/* Once, if the system allows it; whether this was the first time. */
-bool peer_enlarge_pipes(struct peer *peer);
+/* Once, if the system allows it, and it is not large yet. */
+void peer_enlarge_reply_pipe(struct peer *peer);
 /* Whether all was sent that a worker that keeps the protocol has read when it answers the first `count` of head's
  * items: a run to its end, tasks one by one. An answer before that would end items whose memory is still to be written
  * from. */

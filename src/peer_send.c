@@ -6,7 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LARGE_PIPE_BYTES = 1 << 20 };
+/* All that a user may have in pipes is 64 MiB as a rule: so what small replies need is less than large items do. */
+enum { LARGE_PIPE_BYTES = 1 << 20, LARGER_PIPE_BYTES = 256 << 10 };
 
 /* ---- greetings and functions ---- */
 
@@ -220,7 +221,14 @@ uint64_t peer_take_back(struct peer *peer, uint64_t most)
 
 /* ---- spans, whole ---- */
 
-bool peer_enlarge_pipes(struct peer *peer)
+void peer_enlarge_reply_pipe(struct peer *peer)
+{
+    if (!peer->large_pipes && !peer->larger_reply_pipe)
+        fd_try_pipe_capacity(peer->child.reply_fd, LARGER_PIPE_BYTES);
+    peer->larger_reply_pipe = true;
+}
+
+static bool enlarge_pipes(struct peer *peer)
 {
     bool were_large = peer->large_pipes;
     peer->large_pipes = true;
@@ -246,7 +254,7 @@ static bool make_way(struct peer *peer)
 int peer_flush(struct peer *peer)
 {
     int rc = chan_flush(&peer->chan);
-    bool may_go_on = rc == CHAN_AGAIN ? peer_enlarge_pipes(peer) : !rc && make_way(peer);
+    bool may_go_on = rc == CHAN_AGAIN ? enlarge_pipes(peer) : !rc && make_way(peer);
     return may_go_on ? chan_flush(&peer->chan) : rc;
 }
 
@@ -261,7 +269,7 @@ static void note_missed(struct peer *peer, const struct span *span)
         peer->transit_due = peer->transit_missed >= ring_bytes ? ring_bytes : 0;
     }
     if (span->bytes > JOB_LARGE_BYTES && (peer->transit.ring_bytes < ring_bytes || !ring_bytes))
-        peer_enlarge_pipes(peer);
+        enlarge_pipes(peer);
 }
 
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)

@@ -70,7 +70,7 @@ static void stop_process(pid_t pid)
 
 /* The first of REPLIES stops the host and the last lets it go on: what the others reply gathers in the pipe, more than
  * half of what one of the default size holds. */
-enum { REPLIES = 60, REPLY_BYTES = 1000, LARGE_PIPE = 1 << 20 };
+enum { REPLIES = 60, REPLY_BYTES = 1000, LARGE_PIPE = 256 << 10 };
 
 static int reply_to_stopped_host(struct pool_call *call)
 {
