@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,20 +183,20 @@ static void how_a_traced_worker_ended_is_known_once_its_tracer_knows(void)
 enum { BELL_AT = 64 }; /* in the page of claims, see docs/wire-protocol.md */
 
 /* Of this worker's; NULL: it has none yet. */
-static volatile uint32_t *find_bell(void)
+static _Atomic uint32_t *find_bell(void)
 {
     static char maps[1 << 16];
     EXPECT(read_file("/proc/self/maps", maps, sizeof maps) > 0);
     char *line = strstr(maps, "memfd:pool-claims");
     while (line && line > maps && line[-1] != '\n')
         line--;
-    return line ? (volatile uint32_t *)(uintptr_t)(strtoull(line, NULL, 16) + BELL_AT) : NULL;
+    return line ? (_Atomic uint32_t *)(uintptr_t)(strtoull(line, NULL, 16) + BELL_AT) : NULL;
 }
 
 static void *keep_silent(void *bell)
 {
     for (;;)
-        *(volatile uint32_t *)bell = 8; /* nothing is being written */
+        atomic_store_explicit((_Atomic uint32_t *)bell, 8, memory_order_relaxed); /* nothing is being written */
     return NULL;
 }
 
@@ -203,8 +204,8 @@ static int silence_bell(struct pool_call *call)
 {
     (void)call;
     pthread_t thread;
-    volatile uint32_t *bell = find_bell();
-    return bell ? pthread_create(&thread, NULL, keep_silent, (void *)(uintptr_t)bell) : 1;
+    _Atomic uint32_t *bell = find_bell();
+    return bell ? pthread_create(&thread, NULL, keep_silent, bell) : 1;
 }
 
 static int do_nothing(struct pool_call *call)
