@@ -306,8 +306,8 @@ static void describe_exit(const struct child_exit *how, char *text, size_t size)
 {
     if (!how->known)
         snprintf(text, size,
-                 "ended, and nobody can tell how: its exit status was taken by the host program, or lost "
-                 "with the forkserver");
+                 "ended, and nobody can tell how: its exit status was taken by the host program, lost with the "
+                 "forkserver, or is kept by a debugger");
     else if (how->signal)
         snprintf(text, size, "was killed by signal %d (%s)", how->signal, strsignal(how->signal));
     else
@@ -343,14 +343,27 @@ static void record_end(struct loop *loop, unsigned slot, const struct child_exit
         describe_exit(how, peer->end_text, sizeof peer->end_text);
 }
 
+/* Its process has ended, after its stream did. */
+static void tell_gone(struct loop *loop, unsigned slot)
+{
+    sched_unread(&loop->sched, slot, peer_read_position(&loop->peers[slot]));
+    sched_gone(&loop->sched, slot);
+}
+
 void loop_note_end(struct loop *loop, unsigned slot)
 {
     struct peer *peer = &loop->peers[slot];
     if (!peer->watches_end || !fd_poll(peer->child.pidfd, POLLIN, 0))
         return; /* what was told meanwhile is more; or it was the end of one before it */
     stop_watching_end(loop, peer);
-    sched_unread(&loop->sched, slot, peer_read_position(peer));
-    sched_gone(&loop->sched, slot);
+    tell_gone(loop, slot);
+}
+
+/* Also where a tracer keeps it from being known how. */
+static bool has_gone(const struct peer *peer)
+{
+    bool has_hung_up = peer->was_listened_to && !peer->watches_replies;
+    return has_hung_up && peer->child.pid && fd_poll(peer->child.pidfd, POLLIN, 0);
 }
 
 /* It has not ended, and what was told of it has been read. Whether the rest will be heard. */
@@ -378,6 +391,8 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
     if (rc) {
         if (!listens_again(loop, slot, rc))
             sched_garbage(&loop->sched, slot);
+        else if (has_gone(peer))
+            tell_gone(loop, slot);
         return;
     }
     loop_read_replies(loop, slot); /* everything that it had said */

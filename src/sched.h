@@ -178,7 +178,7 @@ void sched_eof(struct sched *sched, unsigned slot);
  * has not begun. */
 void sched_unread(struct sched *sched, unsigned slot, uint64_t read_position);
 /* After EOF: its process has ended; it is not known yet how. What it had, but for the item that it died of, runs
- * elsewhere. */
+ * elsewhere. May be told again. */
 void sched_gone(struct sched *sched, unsigned slot);
 void sched_exited(struct sched *sched, unsigned slot); /* after everything it had said was told */
 /* All workers are out of reach, at once: the pool is broken, and what they had under way ends with it. */

@@ -288,7 +288,7 @@ static bool was_of_use(const struct sched_slot *slot)
  * waits for that. Not during a broadcast, which may be what it has died of: then nobody else is to start with it. */
 static void do_leave(struct sched *sched, struct sched_slot *slot)
 {
-    if (!was_of_use(slot) || slot->cut_off || sched->broadcast)
+    if (slot->leaves || !was_of_use(slot) || slot->cut_off || sched->broadcast)
         return;
     settle(sched, slot);
     slot->leaves = true;

@@ -51,11 +51,11 @@ static const struct {
 };
 
 static const struct conformance_case *const themes[] = {
-    map_cases,     control_cases,  bytes_cases,     image_cases,     place_cases,     code_cases,  stage_cases,
-    death_cases,   outside_cases,  deadline_cases,  lifecycle_cases, refusal_cases,   odd_cases,   shutdown_cases,
-    leaving_cases, thread_cases,   interrupt_cases, progress_cases,  eventloop_cases, stats_cases, task_cases,
-    result_cases,  task_end_cases, stream_cases,    broadcast_cases, fds_cases,       take_cases,  spin_cases,
-    buffer_cases,  in_place_cases, lend_cases,      transit_cases,   large_cases,     lost_cases,
+    map_cases,      control_cases, bytes_cases,    image_cases,     place_cases,     code_cases,      stage_cases,
+    death_cases,    outside_cases, deadline_cases, lifecycle_cases, refusal_cases,   odd_cases,       heard_cases,
+    shutdown_cases, leaving_cases, thread_cases,   interrupt_cases, progress_cases,  eventloop_cases, stats_cases,
+    task_cases,     result_cases,  task_end_cases, stream_cases,    broadcast_cases, fds_cases,       take_cases,
+    spin_cases,     buffer_cases,  in_place_cases, lend_cases,      transit_cases,   large_cases,     lost_cases,
 };
 
 enum { CASE_DEADLINE_S = 120, VANISH_MS = 10000, REPORT_BYTES = 4096, MAX_CASES = 1024 };
@@ -309,6 +309,46 @@ int end_of_process(pid_t pid)
 void in_another_process(int (*run)(void *arg), void *arg)
 {
     EXPECT_INT(end_of_process(start_process(run, arg)), 0);
+}
+
+char state_of(pid_t pid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (read_file(path, text, sizeof text) <= 0)
+        return '-';
+    return *(strrchr(text, ')') + 2);
+}
+
+void stop_process(pid_t pid)
+{
+    for (uint64_t since_ms = now_ms(); state_of(pid) != 'S';)
+        EXPECT(have_patience(since_ms));
+    EXPECT_OK(kill(pid, SIGSTOP));
+    for (uint64_t since_ms = now_ms(); state_of(pid) != 'T';)
+        EXPECT(have_patience(since_ms));
+}
+
+/* ---- pipes ---- */
+
+int largest_pipe(void)
+{
+    int largest = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        int size = fcntl(fd, F_GETPIPE_SZ);
+        largest = size > largest ? size : largest;
+    }
+    return largest;
+}
+
+bool pipes_can_be_enlarged(void)
+{
+    int ends[2];
+    EXPECT_OK(pipe(ends));
+    bool can = fcntl(ends[1], F_SETPIPE_SZ, 1 << 20) >= 1 << 20;
+    close(ends[0]);
+    close(ends[1]);
+    return can;
 }
 
 const char *program_path(const char *name, char path_out[static 1024])

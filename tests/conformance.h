@@ -69,7 +69,7 @@ struct conformance_case {
 /* One table for each theme, ended by an entry without a name. */
 extern const struct conformance_case map_cases[], control_cases[], bytes_cases[], image_cases[], place_cases[],
     code_cases[], stage_cases[], death_cases[], outside_cases[], deadline_cases[], lifecycle_cases[], refusal_cases[],
-    odd_cases[], shutdown_cases[], leaving_cases[], thread_cases[], interrupt_cases[], progress_cases[],
+    odd_cases[], heard_cases[], shutdown_cases[], leaving_cases[], thread_cases[], interrupt_cases[], progress_cases[],
     eventloop_cases[], stats_cases[], task_cases[], result_cases[], task_end_cases[], stream_cases[], broadcast_cases[],
     fds_cases[], take_cases[], spin_cases[], buffer_cases[], in_place_cases[], lend_cases[], transit_cases[],
     large_cases[], lost_cases[];
@@ -137,6 +137,13 @@ void in_another_process(int (*run)(void *arg), void *arg);
 /* Whether a process, a child or not, is neither gone nor a zombie; and to wait until it is one of them. */
 bool is_running(pid_t pid);
 bool has_vanished(pid_t pid);
+char state_of(pid_t pid); /* the letter in /proc/PID/stat; '-': it has vanished */
+/* When it sleeps, so not in the middle of something; returns when it is stopped. */
+void stop_process(pid_t pid);
+
+/* How much the largest pipe of all that this process has can hold, and whether one may hold 1 MiB. */
+int largest_pipe(void);
+bool pipes_can_be_enlarged(void);
 
 /* The path of a program or plug-in that was built beside this one. */
 const char *program_path(const char *name, char path_out[static 1024]);

@@ -272,27 +272,6 @@ static void one_array_may_travel_alone(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
-/* Of all that this process has. */
-static int largest_pipe(void)
-{
-    int largest = 0;
-    for (int fd = 0; fd < 1024; fd++) {
-        int size = fcntl(fd, F_GETPIPE_SZ);
-        largest = size > largest ? size : largest;
-    }
-    return largest;
-}
-
-static bool pipes_can_be_enlarged(void)
-{
-    int ends[2];
-    EXPECT_OK(pipe(ends));
-    bool can = fcntl(ends[1], F_SETPIPE_SZ, 1 << 20) >= 1 << 20;
-    close(ends[0]);
-    close(ends[1]);
-    return can;
-}
-
 static void what_is_too_large_for_the_memory_has_large_pipes(void)
 {
     enum { BYTES = 5 << 20, SIZE = 64 };

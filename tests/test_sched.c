@@ -566,10 +566,9 @@ static void who_is_gone_is_replaced_before_it_is_known_how_it_ended(void **unuse
     close_scene(&scene);
 }
 
-/* Only the one that it died of waits for that. */
-static void what_waited_behind_it_runs_elsewhere_when_its_worker_is_gone(void **unused)
+/* One worker, which is at task 1 of 12 and has those up to 5, to be reported one by one. */
+static void open_at_tasks(void)
 {
-    (void)unused;
     struct sched_config config = plain;
     config.workers = 1;
     open_ready(&scene, config);
@@ -579,11 +578,22 @@ static void what_waited_behind_it_runs_elsewhere_when_its_worker_is_gone(void **
     sched_items_ended(&scene.sched, 0, 1, 0, 1000, false);
     lane_drop(scene.lane, 0);
     expect(&scene, "slot 0: task 1-5 stepwise");
+}
+
+/* Only the one that it died of waits for that. */
+static void what_waited_behind_it_runs_elsewhere_when_its_worker_is_gone(void **unused)
+{
+    (void)unused;
+    open_at_tasks();
     is_gone(&scene, 0);
     expect(&scene, "slot 1: start worker 0");
     sched_ready(&scene.sched, 1);
     expect(&scene, "slot 1: task 2-5 stepwise");
+    sched_gone(&scene.sched, 0);
+    expect(&scene, "");
+    assert_int_equal(scene.sched.leaving_count, 1); /* though that was told twice */
     sched_exited(&scene.sched, 0);
+    assert_int_equal(scene.sched.leaving_count, 0);
     expect(&scene, "task 1: crash, attempt 1");
     close_scene(&scene);
 }
@@ -1123,15 +1133,7 @@ static void a_cancelled_task_is_stepped_over(void **unused)
 static void cancelling_a_running_task_kills_its_worker_and_no_other_task(void **unused)
 {
     (void)unused;
-    struct sched_config config = plain;
-    config.workers = 1;
-    open_ready(&scene, config);
-    open_lane(&scene, LANE_DEADLINES);
-    add_tasks(&scene, 12);
-    expect(&scene, "slot 0: task 0-0 stepwise");
-    sched_items_ended(&scene.sched, 0, 1, 0, 1000, false);
-    lane_drop(scene.lane, 0);
-    expect(&scene, "slot 0: task 1-5 stepwise");
+    open_at_tasks();
     cancel_task(&scene, 1);
     expect(&scene, "slot 0: SIGTERM");
     cancel_task(&scene, 3);

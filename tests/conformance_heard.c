@@ -1,0 +1,221 @@
+/* conformance_heard: that workers are heard, whatever there is between them and the host: a pipe that is filled while
+ * nobody reads, a bell that lies, a tracer. */
+#include "conformance_deeds.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Counters of the board. */
+enum { GO = 1, HELD };
+
+enum { SOON_MS = 10000 }; /* far less than for ever, far more than it takes */
+
+static int do_nothing(struct pool_call *call)
+{
+    (void)call;
+    return 0;
+}
+
+/* Ask again and again, without waiting. */
+static int status_by_polling(struct pool *pool, pool_task_fn *fn)
+{
+    struct pool_task *task;
+    int rc;
+    EXPECT_OK(pool_submit(pool, fn, NULL, 0, NULL, NULL));
+    for (uint64_t since_ms = now_ms(); (rc = pool_next(pool, 0, &task)) == POOL_PENDING;)
+        EXPECT(now_ms() < since_ms + SOON_MS);
+    EXPECT_OK(rc);
+    return take_status(task);
+}
+
+/* ---- a pipe that is filled while nobody reads ---- */
+
+/* The first of REPLIES stops the host and the last lets it go on: what the others reply gathers in the pipe, more than
+ * half of what one of the default size holds. */
+enum { REPLIES = 60, REPLY_BYTES = 1000, LARGE_PIPE = 256 << 10 };
+
+static int reply_to_stopped_host(struct pool_call *call)
+{
+    size_t size;
+    pid_t host = *(const pid_t *)pool_call_input(call, &size);
+    void *reply = pool_call_reply(call, REPLY_BYTES);
+    if (!reply)
+        return 1;
+    memset(reply, (int)pool_item_index(), REPLY_BYTES);
+    if (pool_item_index() == 0)
+        stop_process(host);
+    return pool_item_index() == REPLIES - 1 ? kill(host, SIGCONT) : 0;
+}
+
+static int be_stopped_for_replies(void *unused)
+{
+    (void)unused;
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    struct pool_map_options map_options = POOL_MAP_OPTIONS_INIT;
+    pid_t self = getpid();
+    struct pool_bytes items[REPLIES], replies[REPLIES];
+    map_options.chunk_size = REPLIES;
+    for (int i = 0; i < REPLIES; i++)
+        items[i] = (struct pool_bytes){&self, sizeof self};
+    bool can = pipes_can_be_enlarged();
+    EXPECT(largest_pipe() < LARGE_PIPE);
+    EXPECT_OK(pool_map_bytes(pool, reply_to_stopped_host, items, REPLIES, replies, &map_options));
+    EXPECT(!can || largest_pipe() >= LARGE_PIPE);
+    for (int i = 0; i < REPLIES; i++) {
+        EXPECT(replies[i].size == REPLY_BYTES && ((const unsigned char *)replies[i].data)[REPLY_BYTES - 1] == i);
+        pool_bytes_clear(&replies[i]);
+    }
+    EXPECT_OK(pool_destroy(pool));
+    return 0;
+}
+
+static void worker_that_fills_half_a_pipe_has_a_large_one(void)
+{
+    make_board();
+    in_another_process(be_stopped_for_replies, NULL);
+}
+
+/* ---- traced workers ---- */
+
+/* A debugger, say, or the leak sanitizer: a worker that has ended is its tracer's until that knows. */
+enum { TRACER_MS = 50, EXIT_CODE = 5 };
+
+struct tracing {
+    pid_t worker;
+    struct board *board;
+    bool keeps_it; /* until it is told to go on */
+};
+
+static int trace_worker(void *arg)
+{
+    const struct tracing *tracing = arg;
+    pid_t pid = tracing->worker;
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL))
+        return errno;
+    tracing->board->counters[HELD] = 1;
+    for (uint64_t since_ms = now_ms(); state_of(pid) != 'Z';)
+        EXPECT(have_patience(since_ms));
+    if (tracing->keeps_it)
+        return !await_counter(tracing->board, GO, 1);
+    nanosleep(&(struct timespec){.tv_nsec = TRACER_MS * 1000000}, NULL); /* the host asks meanwhile; it need not */
+    return 0;
+}
+
+static int end_at_once(struct pool_call *call)
+{
+    (void)call;
+    _exit(EXIT_CODE);
+}
+
+static pid_t begin_to_trace(struct tracing *tracing)
+{
+    pid_t tracer = start_process(trace_worker, tracing);
+    for (uint64_t since_ms = now_ms(); !tracing->board->counters[HELD] && is_running(tracer);)
+        EXPECT(have_patience(since_ms));
+    if (!tracing->board->counters[HELD])
+        skip_case("this system lets nobody trace a worker");
+    return tracer;
+}
+
+/* Of the worker's death: its exit code, or -1. */
+static int exit_code_of_death(struct pool *pool)
+{
+    struct pool_task *task;
+    struct pool_result result;
+    EXPECT_OK(pool_submit(pool, end_at_once, NULL, 0, NULL, &task));
+    EXPECT_OK(pool_wait(task, POOL_FOREVER));
+    EXPECT_OK(pool_task_result(task, &result));
+    EXPECT_INT(result.status, POOL_ECRASH);
+    EXPECT_INT(result.signal, 0);
+    pool_task_free(task);
+    return result.exit_code;
+}
+
+static void how_a_traced_worker_ended_is_known_once_its_tracer_knows(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    struct tracing tracing = {.worker = worker_pid(pool), .board = board};
+    pid_t tracer = begin_to_trace(&tracing);
+    EXPECT_INT(exit_code_of_death(pool), EXIT_CODE);
+    EXPECT_INT(end_of_process(tracer), 0);
+    EXPECT_INT(status_by_polling(pool, do_nothing), 0); /* by another */
+    EXPECT_OK(pool_destroy(pool));
+    EXPECT(state_of(tracing.worker) == '-'); /* nor is it a zombie */
+}
+
+/* Nobody can tell how it ended then, but that it has ended is known; it is a zombie until the tracer goes on. */
+static void tracer_that_keeps_a_worker_is_not_waited_for_for_ever(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    struct tracing tracing = {.worker = worker_pid(pool), .board = board, .keeps_it = true};
+    pid_t tracer = begin_to_trace(&tracing);
+    EXPECT_INT(exit_code_of_death(pool), -1);
+    EXPECT_INT(status_by_polling(pool, do_nothing), 0); /* by another */
+    EXPECT_OK(pool_destroy(pool));
+    board->counters[GO] = 1;
+    EXPECT_INT(end_of_process(tracer), 0);
+    EXPECT(waitpid(tracing.worker, NULL, 0) == tracing.worker || errno == ECHILD); /* it was its server's */
+}
+
+/* ---- a bell that lies ---- */
+
+enum { BELL_AT = 64 }; /* in the page of claims, see docs/wire-protocol.md */
+
+/* Of this worker's; NULL: it has none yet. */
+static _Atomic uint32_t *find_bell(void)
+{
+    static char maps[1 << 16];
+    EXPECT(read_file("/proc/self/maps", maps, sizeof maps) > 0);
+    char *line = strstr(maps, "memfd:pool-claims");
+    while (line && line > maps && line[-1] != '\n')
+        line--;
+    return line ? (_Atomic uint32_t *)(uintptr_t)(strtoull(line, NULL, 16) + BELL_AT) : NULL;
+}
+
+static void *keep_silent(void *bell)
+{
+    for (;;)
+        atomic_store_explicit((_Atomic uint32_t *)bell, 8, memory_order_relaxed); /* nothing is being written */
+    return NULL;
+}
+
+static int silence_bell(struct pool_call *call)
+{
+    (void)call;
+    pthread_t thread;
+    _Atomic uint32_t *bell = find_bell();
+    return bell ? pthread_create(&thread, NULL, keep_silent, bell) : 1;
+}
+
+static void worker_that_silences_its_bell_is_heard(void)
+{
+    make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    EXPECT_INT(status_by_polling(pool, do_nothing), 0);
+    EXPECT_INT(status_by_polling(pool, do_nothing), 0); /* now it has a page */
+    EXPECT_INT(status_by_polling(pool, silence_bell), 0);
+    for (int i = 0; i < 50; i++)
+        EXPECT_INT(status_by_polling(pool, do_nothing), 0);
+    EXPECT_OK(pool_destroy(pool));
+}
+
+const struct conformance_case heard_cases[] = {
+    CASE(worker_that_fills_half_a_pipe_has_a_large_one),
+    CASE(how_a_traced_worker_ended_is_known_once_its_tracer_knows),
+    CASE(tracer_that_keeps_a_worker_is_not_waited_for_for_ever),
+    CASE(worker_that_silences_its_bell_is_heard),
+    {0},
+};
