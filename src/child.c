@@ -81,7 +81,7 @@ static void reset_dispositions(void)
 void child_block_signals(struct child_signals *saved_out)
 {
     struct child_signals all;
-    (void)first_free_signal();
+    (void)first_free_signal(); /* now it is known in the copy that may follow */
     memset(&all, 0xff, sizeof all);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, saved_out, SIGNAL_SET_BYTES);
 }

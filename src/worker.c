@@ -161,7 +161,7 @@ static void say_hello(void)
     work_put(&header, bytes);
 }
 
-/* By hand: memcmp's code would have to be mapped. */
+/* By hand, as in say_hello: libc's code for it would have to be mapped. */
 static bool is_same_id(const uint8_t *a, const uint8_t *b, size_t size)
 {
     uint8_t difference = 0;

@@ -73,16 +73,22 @@ static void put_large(struct scene *scene)
     assert_int_equal(peer_put_span(&scene->peer, span, false, false), 0);
 }
 
+/* Three, of which the last makes it pay. */
+static void put_what_is_worth_memory(struct scene *scene)
+{
+    put_large(scene);
+    put_large(scene);
+    assert_int_equal(scene->peer.transit_due, 0);
+    put_large(scene);
+    assert_int_equal(scene->peer.transit_due, transit_ring_for(ITEM_BYTES));
+}
+
 static void what_goes_through_the_pipes_in_a_row_is_worth_memory(void **unused)
 {
     (void)unused;
     struct scene scene;
     open_scene(&scene);
-    put_large(&scene);
-    put_large(&scene);
-    assert_int_equal(scene.peer.transit_due, 0);
-    put_large(&scene);
-    assert_int_equal(scene.peer.transit_due, transit_ring_for(ITEM_BYTES));
+    put_what_is_worth_memory(&scene);
     close_scene(&scene);
 }
 
@@ -122,8 +128,7 @@ static void what_a_worker_did_not_map_is_offered_anew_when_that_would_pay(void *
     struct scene scene;
     open_scene(&scene);
     assert_int_equal(fd_set_nonblocking(scene.others[0]), 0);
-    for (int i = 0; i < 3; i++)
-        put_large(&scene);
+    put_what_is_worth_memory(&scene);
     flush(&scene);
     assert_non_null(scene.peer.transit.memory);
     put_large(&scene); /* through the pipe: it has not said that it has it */
@@ -132,11 +137,7 @@ static void what_a_worker_did_not_map_is_offered_anew_when_that_would_pay(void *
     assert_non_null(scene.peer.transit.memory);
     peer_trim(&scene.peer);
     assert_null(scene.peer.transit.memory);
-    put_large(&scene);
-    put_large(&scene);
-    assert_int_equal(scene.peer.transit_due, 0);
-    put_large(&scene);
-    assert_int_equal(scene.peer.transit_due, transit_ring_for(ITEM_BYTES));
+    put_what_is_worth_memory(&scene);
     close_scene(&scene);
 }
 
