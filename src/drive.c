@@ -311,24 +311,35 @@ static bool looks_again(const struct pool *pool, int timeout_ms)
     return timeout_ms < 0 && (pool->has_thread || pool->users > 1 || loop_needs_timer(&pool->loop));
 }
 
+/* Only at what workers have written already, which takes no question to the system; an event loop comes for everything.
+ * On one CPU it is there as soon as the worker was sent something: it goes ahead of who wrote to it. Whether that is
+ * all there is to do now. */
+static bool look_in(struct pool *pool, bool waits)
+{
+    bool suffices = pool->outer_fd < 0 && loop_look_in(&pool->loop, waits);
+    if (suffices)
+        tell(pool);
+    return suffices;
+}
+
 static void drive(struct pool *pool, int timeout_ms)
 {
     struct epoll_event events[LOOP_EVENTS];
     struct loop_glance glance = {0};
     struct loop_nap nap;
-    if (!timeout_ms && pool->outer_fd < 0 && loop_look_in(&pool->loop)) { /* an event loop comes for everything */
-        tell(pool);
+    if (!timeout_ms && look_in(pool, false))
         return;
-    }
     if (pool->loop.gathered_tasks)
         timeout_ms = 0; /* they are handed out before anybody waits */
-    pool->driving = true;
-    bool spins = timeout_ms && may_spin(pool);
-    if (spins && loop_is_overdue(&pool->loop))
+    bool may = timeout_ms && may_spin(pool);
+    if (may && loop_is_overdue(&pool->loop))
         timeout_ms = 0;
     bool naps = timeout_ms < 0 && loop_plan_nap(&pool->loop, &nap);
-    if (spins && timeout_ms && !naps && spin_begin(&pool->spin))
+    if (may && timeout_ms && !naps && spin_begin(&pool->spin))
         loop_aim(&pool->loop, &glance);
+    else if (timeout_ms && !naps && look_in(pool, true))
+        return;
+    pool->driving = true;
     if (timeout_ms)
         show_loop(pool, false);
     int wait_ms = looks_again(pool, timeout_ms) ? LOOK_AGAIN_MS : timeout_ms;

@@ -361,7 +361,7 @@ static bool is_behind(const struct loop *loop, uint64_t now_ns)
     return now_ns - loop->looked_ns > BEHIND_NS;
 }
 
-bool loop_look_in(struct loop *loop)
+bool loop_look_in(struct loop *loop, bool waits)
 {
     struct loop_glance glance;
     sched_clock(&loop->sched, loop_now_ns());
@@ -371,11 +371,12 @@ bool loop_look_in(struct loop *loop)
     bool suffices = loop_glance_suffices(loop, &glance);
     if (suffices) {
         loop_skip_quiet(loop, &glance);
-        loop_glance(loop, &glance);
-        take_glanced(loop, &glance);
-    } else {
-        loop_look_away(loop);
+        suffices = loop_glance(loop, &glance) || !waits;
     }
+    if (suffices)
+        take_glanced(loop, &glance);
+    else
+        loop_look_away(loop);
     return suffices;
 }
 

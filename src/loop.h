@@ -153,10 +153,10 @@ bool loop_glance(struct loop *loop, const struct loop_glance *glance);
 void loop_look_away(struct loop *loop);
 void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance);
 bool loop_is_overdue(const struct loop *loop);
-/* All of that at once, for who comes by again and again without waiting; a worker that has a bell and did not ring it
- * is left alone. False, with nothing done, when it is loop_handle's turn: workers come or go, one was sent more than
- * its pipe holds, or everything was last looked at a millisecond ago. */
-bool loop_look_in(struct loop *loop);
+/* All of that at once, for who comes by again and again without waiting, or is about to wait; a worker that has a bell
+ * and did not ring it is left alone. False, with nothing done, when it is loop_handle's turn: workers come or go, one
+ * was sent more than its pipe holds, everything was last looked at a millisecond ago, or who waits finds nothing. */
+bool loop_look_in(struct loop *loop, bool waits);
 
 /* Whether the pool's fds are seen to be its own still; they may have been closed by the program. If not, then in a
  * forked child they are to be forgotten before loop_abandon; everywhere else it is noticed by what fails: then is_lost

@@ -250,6 +250,13 @@ uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t cpu_ms(clockid_t clock)
+{
+    struct timespec used;
+    EXPECT_OK(clock_gettime(clock, &used));
+    return (uint64_t)used.tv_sec * 1000 + (uint64_t)used.tv_nsec / 1000000;
+}
+
 bool have_patience(uint64_t since_ms)
 {
     if (now_ms() > since_ms + PATIENCE_MS)

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <stdnoreturn.h>
 #include <sys/types.h>
+#include <time.h>
 
 /* ---- start methods and cases ---- */
 
@@ -119,6 +120,8 @@ long status_kib(pid_t pid, const char *field); /* a line of /proc/PID/status, su
 size_t heap_bytes_in_use(void);                /* 0: the C library does not tell */
 bool is_sanitized(void);                       /* which costs memory, and threads */
 uint64_t now_ms(void);
+/* Used so far. */
+uint64_t cpu_ms(clockid_t clock);
 
 /* Sleep a little in a loop that waits for something; false: PATIENCE_MS have passed since *since_ms. */
 bool have_patience(uint64_t since_ms);

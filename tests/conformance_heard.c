@@ -191,12 +191,36 @@ static void *keep_silent(void *bell)
     return NULL;
 }
 
+static void *keep_ringing(void *bell)
+{
+    for (uint32_t rings = 2;; rings = rings + 2 ? rings + 2 : 2)
+        atomic_store_explicit((_Atomic uint32_t *)bell, rings, memory_order_relaxed);
+    return NULL;
+}
+
+static int spoil_bell(void *(*forever)(void *bell))
+{
+    pthread_t thread;
+    _Atomic uint32_t *bell = find_bell();
+    return bell ? pthread_create(&thread, NULL, forever, bell) : 1;
+}
+
 static int silence_bell(struct pool_call *call)
 {
     (void)call;
-    pthread_t thread;
-    _Atomic uint32_t *bell = find_bell();
-    return bell ? pthread_create(&thread, NULL, keep_silent, bell) : 1;
+    return spoil_bell(keep_silent);
+}
+
+enum { RINGING_MS = 1000, MOST_CPU_MS = 500 };
+
+static int ring_for_nothing(struct pool_call *call)
+{
+    (void)call;
+    struct timespec rest = {.tv_sec = RINGING_MS / 1000};
+    int rc = spoil_bell(keep_ringing);
+    while (nanosleep(&rest, &rest))
+        ;
+    return rc;
 }
 
 static void worker_that_silences_its_bell_is_heard(void)
@@ -212,10 +236,33 @@ static void worker_that_silences_its_bell_is_heard(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+static int status_by_waiting(struct pool *pool, pool_task_fn *fn)
+{
+    struct pool_task *task;
+    EXPECT_OK(pool_submit(pool, fn, NULL, 0, NULL, &task));
+    EXPECT_OK(pool_wait(task, POOL_FOREVER));
+    return take_status(task);
+}
+
+static void worker_that_rings_for_nothing_keeps_nobody_awake(void)
+{
+    make_board();
+    struct pool_options options = board_options(1);
+    options.spin_us = -1; /* or that would end it */
+    struct pool *pool = make_pool_with(&options);
+    EXPECT_INT(status_by_waiting(pool, do_nothing), 0);
+    EXPECT_INT(status_by_waiting(pool, do_nothing), 0); /* now it has a page */
+    uint64_t before_ms = cpu_ms(CLOCK_THREAD_CPUTIME_ID);
+    EXPECT_INT(status_by_waiting(pool, ring_for_nothing), 0);
+    EXPECT(cpu_ms(CLOCK_THREAD_CPUTIME_ID) - before_ms < MOST_CPU_MS);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 const struct conformance_case heard_cases[] = {
     CASE(worker_that_fills_half_a_pipe_has_a_large_one),
     CASE(how_a_traced_worker_ended_is_known_once_its_tracer_knows),
     CASE(tracer_that_keeps_a_worker_is_not_waited_for_for_ever),
     CASE(worker_that_silences_its_bell_is_heard),
+    CASE(worker_that_rings_for_nothing_keeps_nobody_awake),
     {0},
 };

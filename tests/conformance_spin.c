@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <time.h>
 
 enum { LONGEST_US = 1000, TRIPS = 200, WATCHED_MS = 500, MOST_CPU_MS = 250 };
 
@@ -46,13 +45,6 @@ static void tasks_end_however_long_anybody_spins(void)
             make_trips(&scene, TRIPS);
             EXPECT_OK(pool_destroy(scene.pool));
         }
-}
-
-static uint64_t cpu_ms(clockid_t clock)
-{
-    struct timespec used;
-    EXPECT_OK(clock_gettime(clock, &used));
-    return (uint64_t)used.tv_sec * 1000 + (uint64_t)used.tv_nsec / 1000000;
 }
 
 /* Of this process and a worker together. */
@@ -135,6 +127,18 @@ static void deadlines_are_kept_by_who_spins(void)
     EXPECT_OK(pool_destroy(scene.pool));
 }
 
+static void deadlines_are_kept_by_who_polls(void)
+{
+    struct pool_task_options options = POOL_TASK_OPTIONS_INIT;
+    struct scene scene = make_scene(1);
+    options.timeout_ms = 1;
+    struct pool_task *late = submit_deed_with(&scene, DEED_NEVER_ENDS, 0, &options);
+    for (uint64_t since_ms = now_ms(); pool_wait(late, 0) == POOL_PENDING;)
+        EXPECT(now_ms() - since_ms < PATIENCE_MS);
+    EXPECT_INT(take_status(late), POOL_ETIMEOUT);
+    EXPECT_OK(pool_destroy(scene.pool));
+}
+
 static int wait_for_it(void *task)
 {
     return pool_wait(task, POOL_FOREVER);
@@ -189,6 +193,7 @@ const struct conformance_case spin_cases[] = {
     CASE(spins_come_to_an_end_and_idleness_costs_nothing),
     CASE(who_spins_does_not_sleep),
     CASE(deadlines_are_kept_by_who_spins),
+    CASE(deadlines_are_kept_by_who_polls),
     CASE(who_spins_hears_that_its_task_was_cancelled),
     CASE(who_spins_notices_that_a_worker_is_killed),
     CASE(threads_get_on_beside_one_that_spins),
