@@ -44,7 +44,7 @@ enum slot_action {
     SLOT_TRY_LATER,
     SLOT_WELCOME,      /* give it items */
     SLOT_ACCEPT,       /* the items have ended */
-    SLOT_AWAIT_EXIT,   /* bounded: a worker without a reply pipe is of no use */
+    SLOT_AWAIT_EXIT,   /* bounded: a worker without a reply pipe, or process, is of no use */
     SLOT_LEAVE,        /* its place is another's, and what it had */
     SLOT_REFRESH,      /* tell it to start afresh in place */
     SLOT_DISMISS,      /* tell it to end in order */

@@ -359,7 +359,9 @@ void model_said(struct sim *sim, unsigned index, enum sim_say say)
 {
     struct sim_slot *slot = &sim->slots[index];
     bool starting = slot->state == SLOT_STARTING;
-    if (say == SAY_GONE && slot->state != SLOT_RETIRING) {
+    if (say == SAY_GONE && slot->state == SLOT_RETIRING) {
+        set_due(sim, slot, EXIT_PAUSE_NS);
+    } else if (say == SAY_GONE) {
         slot->state = SLOT_DYING;
         leave(sim, slot);
     }

@@ -979,6 +979,25 @@ static void closing_waits_for_the_last_job(void **unused)
     close_scene(&scene);
 }
 
+/* Its server is stopped, say, or its tracer keeps it: it needs no time to end in order any more. */
+static void who_has_ended_in_order_is_not_waited_for_as_long_as_that_may_take(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    sched_shutdown(&scene.sched, POOL_DRAIN);
+    expect(&scene, "slot 0: end in order; slot 1: end in order");
+    sched_exited(&scene.sched, 1);
+    is_gone(&scene, 0);
+    expect(&scene, "");
+    at(&scene, S);
+    expect(&scene, "slot 0: SIGKILL");
+    at(&scene, 2 * S);
+    expect(&scene, "slot 0: SIGKILL");
+    sched_exited(&scene.sched, 0);
+    assert_true(sched_all_gone(&scene.sched));
+    close_scene(&scene);
+}
+
 /* Not at once, since it may be that no worker lives long enough to be given anything. */
 static void a_worker_that_dies_idle_is_replaced_when_there_is_work(void **unused)
 {
@@ -1485,6 +1504,7 @@ int main(void)
         cmocka_unit_test(a_worn_worker_starts_afresh_in_place),
         cmocka_unit_test(a_worn_worker_ends_while_its_replacement_starts),
         cmocka_unit_test(closing_waits_for_the_last_job),
+        cmocka_unit_test(who_has_ended_in_order_is_not_waited_for_as_long_as_that_may_take),
         cmocka_unit_test(a_worker_that_dies_idle_is_replaced_when_there_is_work),
         cmocka_unit_test(tasks_and_maps_go_in_the_order_of_submission),
         cmocka_unit_test(a_few_short_tasks_wait_for_the_worker_that_is_at_work),
