@@ -16,6 +16,7 @@
 
 #include "child.h"
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Room for the texts that operations give: `message` points to so much. */
@@ -71,11 +72,11 @@ struct backend_child {
     /* The process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd; where it is
      * another, a successor starts at the end of the process, before reap can say how it ended. */
     int pidfd;
-    pid_t pid;           /* 0 until known. Never used to signal or wait once the child has been reaped */
-    int pending_signal;  /* backend's own: asked for before the pid was known */
-    unsigned server;     /* backend's own: which of its helper processes was asked */
-    unsigned held_count; /* backend's own: how often it had ended and was still its tracer's */
-    size_t greeted;      /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
+    pid_t pid;          /* 0 until known. Never used to signal or wait once the child has been reaped */
+    int pending_signal; /* backend's own: asked for before the pid was known */
+    unsigned server;    /* backend's own: which of its helper processes was asked */
+    uint64_t held_ms;   /* backend's own: when it was first seen to have ended and to be still its tracer's; 0 */
+    size_t greeted;     /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
 };
 
 #define BACKEND_NO_CHILD                                                                                               \

@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
@@ -445,7 +446,7 @@ static void ask_kernel(int pidfd, struct child_exit *exit_out)
 
 /* P_PIDFD, which older headers lack. */
 enum { WAIT_FOR_PIDFD = 3 };
-enum { TRACER_PAUSE_MS = 1, TRACER_PAUSES = 1000 };
+enum { TRACER_PAUSE_MS = 1, TRACER_MOST_MS = 1000 };
 
 /* It has ended, but its tracer (a debugger, strace, a leak sanitizer) is to be told before its parent can wait for it.
  * Nothing tells when: so there is a short pause before it is asked again. */
@@ -453,6 +454,17 @@ static int await_tracer(int pidfd)
 {
     fd_poll(pidfd, 0, TRACER_PAUSE_MS);
     return BACKEND_RUNNING;
+}
+
+/* One that does nothing, such as a debugger that waits for its user, is not waited for. By the clock: each pause for
+ * one worker holds up the others. *since_ms: 0 at first. */
+static bool has_patience(uint64_t *since_ms)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    *since_ms = *since_ms ? *since_ms : now_ms;
+    return now_ms - *since_ms < TRACER_MOST_MS;
 }
 
 int local_collect(int pidfd, struct child_exit *exit_out)
@@ -485,7 +497,7 @@ void local_end(struct local_process *process)
         lost_reap(process->pid);
     } else {
         fd_poll(process->pidfd, POLLIN, -1);
-        for (int i = 0; i < TRACER_PAUSES && local_collect(process->pidfd, &unused); i++)
+        for (uint64_t since_ms = 0; local_collect(process->pidfd, &unused) && has_patience(&since_ms);)
             ;
         fd_close(&process->pidfd);
     }
@@ -507,8 +519,8 @@ int local_reap_child(void *state, struct backend_child *child, struct child_exit
     (void)state;
     message[0] = 0;
     int result = local_collect(child->pidfd, exit_out);
-    if (result && fd_poll(child->pidfd, POLLIN, 0) && ++child->held_count >= TRACER_PAUSES)
-        result = 0; /* a tracer that does nothing, such as a debugger that waits for its user, is not waited for */
+    if (result && fd_poll(child->pidfd, POLLIN, 0) && !has_patience(&child->held_ms))
+        result = 0;
     if (!result)
         close_exit_fds(child);
     return result;

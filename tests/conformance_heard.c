@@ -88,22 +88,26 @@ static void worker_that_fills_half_a_pipe_has_a_large_one(void)
 /* A debugger, say, or the leak sanitizer: a worker that has ended is its tracer's until that knows. */
 enum { TRACER_MS = 50, EXIT_CODE = 5 };
 
+enum { MOST_TRACED = 16 };
+
 struct tracing {
-    pid_t worker;
+    unsigned count;
+    pid_t workers[MOST_TRACED];
     struct board *board;
-    bool keeps_it; /* until it is told to go on */
+    bool keeps_them; /* until it is told to go on */
 };
 
-static int trace_worker(void *arg)
+static int trace_workers(void *arg)
 {
     const struct tracing *tracing = arg;
-    pid_t pid = tracing->worker;
-    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL))
-        return errno;
+    for (unsigned i = 0; i < tracing->count; i++)
+        if (ptrace(PTRACE_SEIZE, tracing->workers[i], NULL, NULL))
+            return errno;
     tracing->board->counters[HELD] = 1;
-    for (uint64_t since_ms = now_ms(); state_of(pid) != 'Z';)
-        EXPECT(have_patience(since_ms));
-    if (tracing->keeps_it)
+    for (unsigned i = 0; i < tracing->count; i++)
+        for (uint64_t since_ms = now_ms(); state_of(tracing->workers[i]) != 'Z';)
+            EXPECT(have_patience(since_ms));
+    if (tracing->keeps_them)
         return !await_counter(tracing->board, GO, 1);
     nanosleep(&(struct timespec){.tv_nsec = TRACER_MS * 1000000}, NULL); /* the host asks meanwhile; it need not */
     return 0;
@@ -117,7 +121,7 @@ static int end_at_once(struct pool_call *call)
 
 static pid_t begin_to_trace(struct tracing *tracing)
 {
-    pid_t tracer = start_process(trace_worker, tracing);
+    pid_t tracer = start_process(trace_workers, tracing);
     for (uint64_t since_ms = now_ms(); !tracing->board->counters[HELD] && is_running(tracer);)
         EXPECT(have_patience(since_ms));
     if (!tracing->board->counters[HELD])
@@ -144,13 +148,13 @@ static void how_a_traced_worker_ended_is_known_once_its_tracer_knows(void)
     struct board *board = make_board();
     struct pool_options options = board_options(1);
     struct pool *pool = make_pool_with(&options);
-    struct tracing tracing = {.worker = worker_pid(pool), .board = board};
+    struct tracing tracing = {.count = 1, .workers = {worker_pid(pool)}, .board = board};
     pid_t tracer = begin_to_trace(&tracing);
     EXPECT_INT(exit_code_of_death(pool), EXIT_CODE);
     EXPECT_INT(end_of_process(tracer), 0);
     EXPECT_INT(status_by_polling(pool, do_nothing), 0); /* by another */
     EXPECT_OK(pool_destroy(pool));
-    EXPECT(state_of(tracing.worker) == '-'); /* nor is it a zombie */
+    EXPECT(state_of(tracing.workers[0]) == '-'); /* nor is it a zombie */
 }
 
 /* Nobody can tell how it ended then, but that it has ended is known; it is a zombie until the tracer goes on. */
@@ -159,14 +163,41 @@ static void tracer_that_keeps_a_worker_is_not_waited_for_for_ever(void)
     struct board *board = make_board();
     struct pool_options options = board_options(1);
     struct pool *pool = make_pool_with(&options);
-    struct tracing tracing = {.worker = worker_pid(pool), .board = board, .keeps_it = true};
+    struct tracing tracing = {.count = 1, .workers = {worker_pid(pool)}, .board = board, .keeps_them = true};
     pid_t tracer = begin_to_trace(&tracing);
     EXPECT_INT(exit_code_of_death(pool), -1);
     EXPECT_INT(status_by_polling(pool, do_nothing), 0); /* by another */
     EXPECT_OK(pool_destroy(pool));
     board->counters[GO] = 1;
     EXPECT_INT(end_of_process(tracer), 0);
-    EXPECT(waitpid(tracing.worker, NULL, 0) == tracing.worker || errno == ECHILD); /* it was its server's */
+    EXPECT(waitpid(tracing.workers[0], NULL, 0) == tracing.workers[0] || errno == ECHILD); /* it was its server's */
+}
+
+static int say_pid(struct pool_call *call)
+{
+    struct board *board = pool_call_state(call);
+    board->pids[pool_worker_id()] = getpid();
+    return 0;
+}
+
+/* Each for no longer than a second, all together for no longer than that either. */
+static void tracer_that_keeps_many_workers_holds_up_their_end_no_longer_than_that_of_one(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(MOST_TRACED);
+    struct pool *pool = make_pool_with(&options);
+    struct tracing tracing = {.count = MOST_TRACED, .board = board, .keeps_them = true};
+    EXPECT_OK(pool_broadcast(pool, say_pid, NULL, 0));
+    for (unsigned i = 0; i < MOST_TRACED; i++)
+        tracing.workers[i] = board->pids[i];
+    pid_t tracer = begin_to_trace(&tracing);
+    uint64_t since_ms = now_ms();
+    EXPECT_OK(pool_destroy(pool));
+    EXPECT(now_ms() - since_ms < SOON_MS);
+    board->counters[GO] = 1;
+    EXPECT_INT(end_of_process(tracer), 0);
+    for (unsigned i = 0; i < MOST_TRACED; i++)
+        EXPECT(waitpid(tracing.workers[i], NULL, 0) == tracing.workers[i] || errno == ECHILD);
 }
 
 /* ---- a bell that lies ---- */
@@ -262,6 +293,7 @@ const struct conformance_case heard_cases[] = {
     CASE(worker_that_fills_half_a_pipe_has_a_large_one),
     CASE(how_a_traced_worker_ended_is_known_once_its_tracer_knows),
     CASE(tracer_that_keeps_a_worker_is_not_waited_for_for_ever),
+    CASE(tracer_that_keeps_many_workers_holds_up_their_end_no_longer_than_that_of_one),
     CASE(worker_that_silences_its_bell_is_heard),
     CASE(worker_that_rings_for_nothing_keeps_nobody_awake),
     {0},
