@@ -297,6 +297,7 @@ void loop_take_replies(struct loop *loop, unsigned slot)
 void loop_read_replies(struct loop *loop, unsigned slot)
 {
     chan_rearm(&loop->peers[slot].chan);
+    peer_note_bell(&loop->peers[slot]);
     loop_take_replies(loop, slot);
 }
 

@@ -177,14 +177,18 @@ static inline bool peer_may_say_more(const struct peer *peer)
 {
     return peer->in_body || !peer->chan.dry || chan_staged(&peer->chan);
 }
-/* Whether it may have written something since this was last called, provided that what there was has been read. */
-static inline bool peer_has_rung(struct peer *peer)
+/* What there is is about to be read. */
+static inline void peer_note_bell(struct peer *peer)
 {
     const _Atomic uint32_t *bell = claims_bell(&peer->claims);
-    uint32_t rings = bell ? atomic_load_explicit(bell, memory_order_acquire) : 0;
-    bool is_quiet = chan_bell_is_quiet(rings, peer->heard);
-    peer->heard = rings;
-    return !is_quiet;
+    peer->heard = bell ? atomic_load_explicit(bell, memory_order_acquire) : 0;
+}
+/* Whether it may have written something since that was last noted; now it is. */
+static inline bool peer_has_rung(struct peer *peer)
+{
+    uint32_t before = peer->heard;
+    peer_note_bell(peer);
+    return !chan_bell_is_quiet(peer->heard, before);
 }
 /* What the worker says next. head: the first span in flight there, NULL: none. A reply pipe that is found half full is
  * made larger, once, if the system allows it: the worker would wait where it is full. */
