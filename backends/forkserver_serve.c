@@ -161,7 +161,8 @@ static int fork_worker(const struct backend_hooks *hooks, int fds[FORKSERVER_REQ
     if (error)
         return error;
     const struct worker worker = {.pidfd = process.pidfd, .exit_fd = fds[FORKSERVER_REQUEST_EXIT]};
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker_to_data(worker)};
+    /* One that has ended may be its tracer's still: that is told once, and again when the tracer lets go of it. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = worker_to_data(worker)};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, process.pidfd, &event)) {
         error = -errno;
         local_end(&process);

@@ -449,7 +449,7 @@ enum { WAIT_FOR_PIDFD = 3 };
 enum { TRACER_PAUSE_MS = 1, TRACER_MOST_MS = 1000 };
 
 /* It has ended, but its tracer (a debugger, strace, a leak sanitizer) is to be told before its parent can wait for it.
- * Nothing tells when: so there is a short pause before it is asked again. */
+ * Who asks again and again, and is not told when, makes a short pause. */
 static int await_tracer(int pidfd)
 {
     fd_poll(pidfd, 0, TRACER_PAUSE_MS);
