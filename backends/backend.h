@@ -3,7 +3,8 @@
  * A backend starts and ends processes and nothing else. It never sees a task frame, a pool or another backend. What
  * a started process does is the hooks' business; every process is set up by src/child.c in the same way.
  *
- * For all operations: calls for one backend object come one at a time (the pool's lock is held), from any thread.
+ * For all operations: calls for one backend object come one at a time (the pool's lock is held), from any thread. So
+ * none calls fork() but by the hook, nor pthread_atfork(): another thread may be in there and wait for that lock.
  * Nothing here waits for another process to do something (vfork's wait for exec is the one exception: it is the
  * kernel's and bounded), so that a slow preload or initializer never blocks an event loop. Nothing raises SIGPIPE,
  * installs handlers or changes the signal mask for good. Errors are negative errno values, or a POOL_E… value with a
@@ -40,6 +41,9 @@ enum {
 struct backend_hooks {
     /* Before this process is copied: what every copy would have to find out or to set up. May run twice. */
     void (*prepare_copies)(void);
+    /* fork(), of this process prepared, by who is in `start`: another thread's fork() may copy this process meanwhile,
+     * so all fds that `start` has made are in its *child_out by then. */
+    pid_t (*fork)(void);
     /* Be a worker on CHILD_IN_FD and CHILD_OUT_FD; does not return. */
     void (*run_worker)(void) __attribute__((noreturn));
     /* In the server image: run the preload described by bytes. 0, or non-zero with a text. */
@@ -77,11 +81,14 @@ struct backend_child {
     unsigned server;    /* backend's own: which of its helper processes was asked */
     uint64_t held_ms;   /* backend's own: when it was first seen to have ended and to be still its tracer's; 0 */
     size_t greeted;     /* bytes: those of the greeting, which is in the request pipe; 0: the caller sends it */
+    /* backend's own: the other ends, while start is under way */
+    int worker_fds[CHILD_FD_COUNT];
 };
 
 #define BACKEND_NO_CHILD                                                                                               \
     {                                                                                                                  \
-        .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1               \
+        .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1,              \
+        .worker_fds = CHILD_NO_FDS                                                                                     \
     }
 
 struct backend {
@@ -94,8 +101,8 @@ struct backend {
     int (*open)(const struct backend_setup *setup, void **state_out, char *message);
 
     /* Start a worker. Where the greeting is there before the process is, that need not go to sleep for it. 0:
-     * *child_out is filled, all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing is left behind
-     * and *child_out is untouched. That the process ends up as a worker is learnt from its hello, not from this. */
+     * *child_out is filled, all fds above stdio and close-on-exec. BACKEND_BUSY, or an error: nothing is left behind,
+     * and *child_out means nothing. That the process ends up as a worker is learnt from its hello, not from this. */
     int (*start)(void *state, const struct backend_greeting *greeting, struct backend_child *child_out, char *message);
 
     /* Send a signal. Never fails for a process that has ended; 0 or a negative errno. Before the pid is known the

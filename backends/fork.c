@@ -15,7 +15,6 @@ static int fork_open(const struct backend_setup *setup, void **state_out, char *
         return -ENOMEM;
     *state = (struct local_original){.hooks = setup->hooks, .cwd_fd = local_open_cwd()};
     *state_out = state;
-    setup->hooks->prepare_copies();
     return state->cwd_fd < 0 ? state->cwd_fd : 0;
 }
 

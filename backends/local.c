@@ -214,13 +214,13 @@ static pid_t fork_without_pidfd_open(int *pidfd_out)
     return (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, pidfd_out, NULL, NULL);
 }
 
-static void fork_process(struct local_process *process)
+static void fork_process(const struct backend_hooks *hooks, struct local_process *process)
 {
     static _Atomic(int) unknown = -1;
     if (unknown < 0)
         unknown = syscall(SYS_pidfd_open, 0, 0) < 0 && errno == ENOSYS; /* else EINVAL */
     process->pidfd = -1;
-    process->pid = unknown ? fork_without_pidfd_open(&process->pidfd) : fork();
+    process->pid = unknown ? fork_without_pidfd_open(&process->pidfd) : hooks->fork();
 }
 
 /* A child that must not live, before anyone heard of it. Nobody but its parent can have reaped it so soon, unless the
@@ -332,7 +332,7 @@ int local_fork(const struct local_original *original, int fds[CHILD_FD_COUNT], s
     try_flush(stderr);
     child_block_signals(&saved);
     struct local_process process;
-    fork_process(&process);
+    fork_process(original->hooks, &process);
     int error = process.pid < 0 ? -errno : 0;
     if (process.pid == 0)
         become_worker(original, fds);
@@ -358,20 +358,17 @@ static void adopt_process(struct backend_child *child, struct local_process proc
 int local_start(const struct backend_greeting *greeting, local_make_fn *make, const void *state,
                 struct backend_child *child_out)
 {
-    struct backend_child child = BACKEND_NO_CHILD;
     struct local_process process;
-    int worker_fds[CHILD_FD_COUNT] = CHILD_NO_FDS;
-    int error = local_make_channels(&child, greeting, worker_fds);
+    *child_out = (struct backend_child)BACKEND_NO_CHILD;
+    int error = local_make_channels(child_out, greeting, child_out->worker_fds);
     if (!error)
-        error = make(state, worker_fds, &process);
-    local_close_fds(worker_fds, CHILD_FD_COUNT);
-    if (error) {
-        local_drop_child(&child);
-        return error;
-    }
-    adopt_process(&child, process);
-    *child_out = child;
-    return 0;
+        error = make(state, child_out->worker_fds, &process);
+    local_close_fds(child_out->worker_fds, CHILD_FD_COUNT);
+    if (error)
+        local_drop_child(child_out);
+    else
+        adopt_process(child_out, process);
+    return error;
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------------ */

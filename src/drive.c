@@ -13,7 +13,7 @@ static _Thread_local struct {
     struct drive_callback *callbacks; /* innermost first */
     unsigned calls;                   /* that are inside a pool, nested by callbacks */
     int cancel_state;                 /* what it was before the outermost */
-    unsigned holds_a_lock;            /* in the generation before this number; 0: in none */
+    struct pool *pool;                /* whose lock it holds, or has let go of to fork; in a copy it may be stale */
 } thread;
 
 enum { LOOK_AGAIN_MS = 2000 };
@@ -22,12 +22,13 @@ unsigned drive_generation, drive_sealed_generations;
 
 /* ---- the object ---- */
 
-static void make_condition(struct pool *pool)
+static void make_conditions(struct pool *pool)
 {
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&pool->changed, &attributes);
+    pthread_cond_init(&pool->forked, &attributes);
     pthread_condattr_destroy(&attributes);
 }
 
@@ -38,8 +39,9 @@ struct pool *drive_allocate(void)
         return NULL;
     pool->generation = drive_generation;
     pthread_mutex_init(&pool->lock, NULL);
-    make_condition(pool);
+    make_conditions(pool);
     task_init_slab(&pool->small_tasks);
+    pool->loop.epoll_fd = pool->loop.timer_fd = pool->loop.wake_fd = -1;
     pool->outer_fd = pool->news_fd = -1;
     return pool;
 }
@@ -63,6 +65,7 @@ void drive_close_fds(struct pool *pool)
 void drive_deallocate(struct pool *pool)
 {
     pthread_cond_destroy(&pool->changed);
+    pthread_cond_destroy(&pool->forked);
     pthread_mutex_destroy(&pool->lock);
     buffers_clear(&pool->buffers);
     slab_clear(&pool->small_tasks);
@@ -71,35 +74,71 @@ void drive_deallocate(struct pool *pool)
 
 /* ---- the lock ---- */
 
+/* Also for who could be cancelled here, as nowhere else between drive_lock and drive_unlock. Rare, and not to weigh on
+ * who takes the lock. */
+__attribute__((noinline, cold)) static void await_fork(struct pool *pool)
+{
+    drive_begin_call();
+    while (pool->is_forking)
+        pthread_cond_wait(&pool->forked, &pool->lock);
+    drive_end_call();
+}
+
+/* The calling thread has been given the lock. */
+static void take_over(struct pool *pool)
+{
+    if (pool->is_forking)
+        await_fork(pool);
+    thread.pool = pool;
+}
+
 void drive_lock(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    thread.holds_a_lock = drive_generation + 1;
+    take_over(pool);
 }
 
 void drive_unlock(struct pool *pool)
 {
-    thread.holds_a_lock = 0;
+    thread.pool = NULL;
     pthread_mutex_unlock(&pool->lock);
 }
 
-bool drive_holds_a_lock(void)
+bool drive_is_at_work(void)
 {
-    return thread.holds_a_lock == drive_generation + 1;
+    return thread.pool && !drive_is_copy(thread.pool);
+}
+
+void drive_begin_fork(void)
+{
+    if (!drive_is_at_work())
+        return;
+    thread.pool->is_forking = true;
+    pthread_mutex_unlock(&thread.pool->lock);
+}
+
+/* Where two forks may overlap the other one, which has the lock, is waited for: it still copies. */
+void drive_end_fork(void)
+{
+    if (!drive_is_at_work())
+        return;
+    pthread_mutex_lock(&thread.pool->lock);
+    thread.pool->is_forking = false;
+    pthread_cond_broadcast(&thread.pool->forked);
 }
 
 void drive_forget_threads(struct pool *pool)
 {
     pthread_mutex_unlock(&pool->lock); /* this thread locked it, in before_fork */
-    make_condition(pool);              /* whose waiters do not exist here */
-    pool->driving = pool->has_thread = false;
+    make_conditions(pool);             /* whose waiters do not exist here */
+    pool->driving = pool->has_thread = pool->is_forking = false;
     pool->users = pool->sleepers = 0;
 }
 
 /* With that the thread holds no lock. Its own memory is left alone: a worker would have to copy the page. */
 void drive_become_copy(void)
 {
-    if (drive_holds_a_lock())
+    if (drive_is_at_work())
         drive_sealed_generations = drive_generation + 1;
     drive_generation++;
 }
@@ -363,12 +402,12 @@ static void sleep_until_changed(struct pool *pool, uint64_t until_ns)
 {
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     pool->sleepers++;
-    thread.holds_a_lock = 0;
+    thread.pool = NULL;
     if (until_ns == DRIVE_FOREVER)
         pthread_cond_wait(&pool->changed, &pool->lock);
     else
         pthread_cond_timedwait(&pool->changed, &pool->lock, &until);
-    thread.holds_a_lock = drive_generation + 1;
+    take_over(pool);
     pool->sleepers--;
 }
 

@@ -2,12 +2,18 @@
  *
  * One mutex covers a pool's loop and its tasks. A thread that waits drives the loop itself; when several wait, one
  * drives and the others sleep until something that they wait for has happened or the place is free. The mutex is
- * released only while the one that drives waits (and for callbacks, during which one of the others drives). A thread
- * that ends something without driving (a cancellation, say) wakes the one that drives.
+ * released only while the one that drives waits (and for callbacks, during which one of the others drives; and for
+ * forks, see below). A thread that ends something without driving (a cancellation, say) wakes the one that drives.
  *
  * For programs with an event loop there is one fd (see pool_fd): an epoll of the loop's own epoll and of an eventfd,
  * which is written when tasks have ended. The loop's is taken out while a thread drives, or the event loop would spin
  * beside it.
+ *
+ * A fork() of the program has every pool's lock while it copies (registry.h), and many a libc (musl, glibc before 2.36)
+ * lets no other fork() in from before that until after it. So nobody may wait for that with a lock in hand: a thread
+ * that forks a worker lets go of the pool's meanwhile. The pool stands still all the same, since is_forking keeps out
+ * whoever takes the lock by drive_lock, or wakes with it; the fork() of the program takes it regardless, and what it
+ * copies is whole. The worker may be copied with the lock in another thread's hands, and never touches it.
  * Must not know: what the public functions do. */
 #ifndef PROCPOOL_DRIVE_H
 #define PROCPOOL_DRIVE_H
@@ -23,7 +29,8 @@
 struct pool {
     struct pool *next, *prev; /* in the registry */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
+    bool is_forking; /* a thread in the middle of the pool's work has let go of the lock, and forks a worker */
+    pthread_cond_t changed, forked;
     struct loop loop;
     struct buffers buffers;
     bool in_place;       /* inside a worker: runs tasks in the calling thread; has no loop */
@@ -62,8 +69,8 @@ static inline bool drive_is_copy(const struct pool *pool)
     return pool->generation != drive_generation && !pool->in_place; /* that one is in every process */
 }
 
-/* A thread that held a pool's lock has forked, as the loop does for workers of `fork`: no lock that was copied then is
- * to be had, and what it guards stays as it is. */
+/* A thread in the middle of a pool's work has forked, as the loop does for workers of `fork`: no lock that was copied
+ * then is to be had, and what it guards stays as it is. */
 extern unsigned drive_sealed_generations;
 
 static inline bool drive_is_sealed(const struct pool *pool)
@@ -80,7 +87,10 @@ void drive_deallocate(struct pool *pool);
 void drive_lock(struct pool *pool);
 void drive_unlock(struct pool *pool);
 /* Whether the calling thread is in the middle of a pool's work. */
-bool drive_holds_a_lock(void);
+bool drive_is_at_work(void);
+/* Around a fork() by who is, and may be in the middle of nothing as well: see above. Nothing ends it in the child. */
+void drive_begin_fork(void);
+void drive_end_fork(void);
 /* In the child of a fork: all pools are copies, and this thread is in the middle of nothing; for each whose lock it
  * took for the fork: it is free, and no thread is in the pool. */
 void drive_become_copy(void);

@@ -5,11 +5,25 @@
 #include "pool.h"
 #include "procpool.h"
 #include "worker.h"
+#include <unistd.h>
 
 static bool initialized;
 
-static const struct backend_hooks hooks = {
-    .prepare_copies = worker_prepare_copies, .run_worker = worker_run, .run_preload = worker_preload};
+/* What is prepared takes locks of libc's. */
+static pid_t fork_prepared(void)
+{
+    drive_begin_fork();
+    worker_prepare_copies();
+    pid_t pid = fork();
+    if (pid)
+        drive_end_fork();
+    return pid;
+}
+
+static const struct backend_hooks hooks = {.prepare_copies = worker_prepare_copies,
+                                           .fork = fork_prepared,
+                                           .run_worker = worker_run,
+                                           .run_preload = worker_preload};
 
 /* There is one start method with a server, whichever its name. */
 static void serve(void)

@@ -34,6 +34,8 @@ struct loop_start {
 };
 
 struct loop {
+    struct backend_child started[LOOP_STARTS]; /* while starts are being done; then they are the slots' own */
+    unsigned started_count;
     struct sched sched;
     struct peer *peers; /* one per slot */
     uint8_t *staging;   /* of their channels */

@@ -54,6 +54,7 @@ void loop_forget_fds(struct loop *loop)
         if (peer->is_lost)
             forget_child(&peer->child);
     }
+    loop->started_count = 0;
     lanes_forget_fds(&loop->lanes);
     loop->backend->lose(loop->backend_state);
     loop->misses_fds = false;

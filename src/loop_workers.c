@@ -194,12 +194,13 @@ void loop_plan_start(struct loop *loop, const struct sched_effect *effect)
         loop_start_planned(loop);
 }
 
-static int start_process(struct loop *loop, const struct loop_start *start, struct backend_child *child_out, char *text)
+static int start_process(struct loop *loop, const struct loop_start *start, char *text)
 {
+    struct backend_child *child = &loop->started[loop->started_count++];
     uint8_t bytes[BACKEND_GREETING_BYTES];
     struct backend_greeting greeting = {.bytes = bytes,
                                         .size = peer_encode_greeting(&loop->setup, start->worker_id, bytes)};
-    return loop->backend->start(loop->backend_state, &greeting, child_out, text);
+    return loop->backend->start(loop->backend_state, &greeting, child, text);
 }
 
 /* The processes one right after the other, then what the loop keeps of them: memory that is written to between two
@@ -210,16 +211,16 @@ void loop_start_planned(struct loop *loop)
     struct loop_start starts[LOOP_STARTS], *refused = NULL;
     unsigned count = loop->start_count;
     memcpy(starts, loop->starts, count * sizeof *starts);
-    struct backend_child children[LOOP_STARTS];
     char text[BACKEND_TEXT_BYTES] = "";
     loop->start_count = 0;
     for (unsigned i = 0; i < count; i++) {
         bool goes_on = !i || !starts[i - 1].rc;
-        starts[i].rc = goes_on ? start_process(loop, &starts[i], &children[i], text) : BACKEND_BUSY;
+        starts[i].rc = goes_on ? start_process(loop, &starts[i], text) : BACKEND_BUSY;
     }
+    loop->started_count = 0;
     for (unsigned i = 0; i < count; i++) {
         if (!starts[i].rc)
-            starts[i].rc = adopt(loop, &starts[i], &children[i]);
+            starts[i].rc = adopt(loop, &starts[i], &loop->started[i]);
         if (starts[i].rc < 0 && !refused)
             refused = &starts[i];
         else if (starts[i].rc)

@@ -129,7 +129,7 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
     return rc;
 }
 
-/* Start the workers, and wait for the first. The lock is held. */
+/* Start the workers, and wait for the first. */
 static int boot(struct pool *pool, bool asked)
 {
     struct loop *loop = &pool->loop;
@@ -186,18 +186,15 @@ static void end_thread(struct pool *pool)
 
 /* ---- create ---- */
 
-static int populate(struct pool *pool, const struct pool_options *options, bool asked)
+/* The lock is held, so that no fork() of the program sees the half of it. */
+static int populate(struct pool *pool, const struct pool_options *options, const struct backend *backend,
+                    unsigned workers, bool asked)
 {
-    registry_enter(pool);
-    drive_lock(pool);
-    int rc = boot(pool, asked);
-    drive_unlock(pool);
+    int rc = make_loop(pool, options, backend, workers);
+    if (!rc)
+        rc = boot(pool, asked);
     if (!rc && options->progress_thread)
         rc = start_thread(pool);
-    if (!rc)
-        return 0;
-    registry_leave(pool);
-    loop_clear(&pool->loop);
     return rc;
 }
 
@@ -223,13 +220,14 @@ static int create(const struct pool_options *given, struct pool **pool_out)
         return error_system(-ENOMEM, "making a pool");
     pool->max_bytes_in_flight = options.max_bytes_in_flight;
     pool->spin.limit_ns = options.progress_thread ? 0 : options_spin_ns(&options);
-    rc = make_loop(pool, &options, backend, workers);
-    if (!rc)
-        rc = populate(pool, &options, asked);
+    registry_enter(pool);
+    rc = populate(pool, &options, backend, workers, asked);
     if (rc)
-        drive_deallocate(pool);
+        loop_clear(&pool->loop);
     else
         *pool_out = pool;
+    pool->gone = rc;
+    pool_release(pool); /* and free it, if it has come to nothing */
     return rc;
 }
 

@@ -1,18 +1,22 @@
 /* registry: see registry.h.
  *
- * The order of locks, in all of the library: the default pool's, the registry's, then a pool's own. */
+ * The order of locks, in all of the library: libc's own for forks and their handlers, the default pool's, the
+ * registry's, then a pool's own. So nobody forks, or calls pthread_atfork, who holds one of these: see drive.h; and the
+ * default pool is made without a lock, others waiting for it. */
 #include "registry.h"
 #include <utlist.h>
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct pool *registry;
+static pthread_cond_t default_made = PTHREAD_COND_INITIALIZER;
 static struct pool *default_pool;
+static bool makes_default;
 
 static void before_fork(void)
 {
     struct pool *pool;
-    if (drive_holds_a_lock())
+    if (drive_is_at_work())
         return;
     pthread_mutex_lock(&default_lock);
     pthread_mutex_lock(&registry_lock);
@@ -23,7 +27,7 @@ static void before_fork(void)
 static void after_fork_in_parent(void)
 {
     struct pool *pool;
-    if (drive_holds_a_lock())
+    if (drive_is_at_work())
         return;
     DL_FOREACH(registry, pool)
     pthread_mutex_unlock(&pool->lock);
@@ -47,7 +51,7 @@ static void abandon(struct pool *pool)
 static void after_fork_in_child(void)
 {
     struct pool *pool;
-    bool is_sealed = drive_holds_a_lock();
+    bool is_sealed = drive_is_at_work();
     drive_become_copy();
     if (!is_sealed) {
         DL_FOREACH(registry, pool)
@@ -55,7 +59,9 @@ static void after_fork_in_child(void)
     }
     registry = NULL;
     default_pool = NULL;
+    makes_default = false;
     registry_lock = default_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    default_made = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }
 
 static void watch_forks(void)
@@ -68,6 +74,7 @@ void registry_enter(struct pool *pool)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&registry_lock);
+    drive_lock(pool);
     DL_APPEND(registry, pool);
     pthread_mutex_unlock(&registry_lock);
 }
@@ -81,10 +88,34 @@ void registry_leave(struct pool *pool)
     pthread_mutex_unlock(&registry_lock);
 }
 
+/* Without the lock meanwhile. */
+static int make_default(int (*make)(struct pool **))
+{
+    struct pool *pool = NULL;
+    makes_default = true;
+    pthread_mutex_unlock(&default_lock);
+    int rc = make(&pool);
+    pthread_mutex_lock(&default_lock);
+    default_pool = pool;
+    makes_default = false;
+    pthread_cond_broadcast(&default_made);
+    return rc;
+}
+
+static void await_default(void)
+{
+    drive_begin_call();
+    while (makes_default)
+        pthread_cond_wait(&default_made, &default_lock);
+    drive_end_call();
+}
+
 struct pool *registry_default(int (*make)(struct pool **), int *error_out)
 {
     pthread_mutex_lock(&default_lock);
-    *error_out = default_pool ? 0 : make(&default_pool);
+    if (makes_default)
+        await_default();
+    *error_out = default_pool ? 0 : make_default(make);
     struct pool *pool = default_pool;
     pthread_mutex_unlock(&default_lock);
     return pool;

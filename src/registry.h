@@ -9,6 +9,7 @@
 
 #include "drive.h"
 
+/* A pool that has no fds yet. Its lock is taken, so that whoever forks waits until it is whole, or finds none. */
 void registry_enter(struct pool *pool);
 void registry_leave(struct pool *pool);
 

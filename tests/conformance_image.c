@@ -464,11 +464,11 @@ static long faults_of_starting(unsigned workers)
     return after.ru_minflt - before.ru_minflt;
 }
 
-/* A page that the host writes to between two forks is copied for each: it is to be the stack's and few others. What
- * else happens meanwhile can only add to it. */
+/* A page that the host writes to between two forks is copied for each: it is to be the stack's, the one with the
+ * pool's lock and few others. What else happens meanwhile can only add to it. */
 static void starting_a_copy_touches_few_pages(void)
 {
-    enum { FEW = 16, MANY = 64, PAGES = 6, ATTEMPTS = 5 };
+    enum { FEW = 16, MANY = 64, PAGES = 7, ATTEMPTS = 5 };
     long least = LONG_MAX;
     if (is_sanitized())
         skip_case("a sanitizer writes to memory of its own");

@@ -118,7 +118,7 @@ awk 'NR == FNR { home[$2] = $1; next } $2 in home && home[$2] != $1 { print $1, 
         awk '/loop:$/ { printf "%sa cycle of includes:", (NR > 1 ? "\n" : ""); next } { printf " %s", $2 } END { if (NR) print "" }'
     # What only the public header is for.
     grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$source_dir"/examples/*.c "$source_dir"/benchmarks/*.c \
-        "$source_dir"/tests/conformance*.c "$source_dir"/tests/smoke.c 2>/dev/null |
+        "$source_dir"/tests/conformance*.c "$source_dir"/tests/smoke.c "$source_dir"/tests/forks.c 2>/dev/null |
         while IFS=: read -r file line text; do
             header=$(expr "$text" : '[^"]*"\([^"]*\)"')
             if [ "$header" != procpool.h ] && { [ "$header" != "${header##*/}" ] || [ ! -f "${file%/*}/$header" ]; }; then

@@ -417,8 +417,14 @@ static void prepare(void)
     prepared = true;
 }
 
+static pid_t fork_prepared(void)
+{
+    prepare();
+    return fork();
+}
+
 static const struct backend_hooks hooks = {
-    .prepare_copies = prepare, .run_worker = run_worker, .run_preload = run_preload};
+    .prepare_copies = prepare, .fork = fork_prepared, .run_worker = run_worker, .run_preload = run_preload};
 
 /* ---- driving ----------------------------------------------------------------------------------------------------- */
 
