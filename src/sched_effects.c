@@ -75,7 +75,8 @@ static bool next_broken(struct sched *sched, struct sched_effect *effect)
     return true;
 }
 
-/* Replacements are started when there are more pending items than workers that wait for one or are about to. */
+/* Replacements are started when there are more pending items than workers that wait for one or are about to. Where
+ * starts have failed and nobody is ready one finds out whether they do again. */
 static bool wants_start(const struct sched *sched)
 {
     const unsigned *count = sched->state_count;
@@ -85,7 +86,8 @@ static bool wants_start(const struct sched *sched)
     bool needed = sched->starts_owed || sched_broadcast_is_stranded(sched) ||
                   (sched->queue && sched->pending_items > count[SLOT_STARTING] + idle);
     bool over = sched->refusal || (sched->closing && !sched->unended_items && !sched->broadcast);
-    return needed && !over && live < places && sched->now_ns >= sched->next_start_ns;
+    bool tries = sched->failed_starts && !count[SLOT_READY] && count[SLOT_STARTING];
+    return needed && !over && !tries && live < places && sched->now_ns >= sched->next_start_ns;
 }
 
 static bool next_start(struct sched *sched, struct sched_effect *effect)

@@ -178,10 +178,13 @@ static void owe_start(struct sched *sched)
     sched->starts_owed += sched->starts_owed < sched->config.workers;
 }
 
-static void count_failed_start(struct sched *sched)
+/* Those that began before the last of them failed have failed together with it, and count once: it may be one deed, or
+ * one server, that ended them all. */
+static void count_failed_start(struct sched *sched, const struct sched_slot *slot)
 {
-    unsigned doublings = sched->failed_starts < START_PAUSE_DOUBLINGS ? sched->failed_starts : START_PAUSE_DOUBLINGS;
-    sched->failed_starts++;
+    sched->failed_starts += slot->failures_before >= sched->failed_starts;
+    unsigned earlier = sched->failed_starts - 1;
+    unsigned doublings = earlier < START_PAUSE_DOUBLINGS ? earlier : START_PAUSE_DOUBLINGS;
     owe_start(sched);
     pause_starts(sched, START_PAUSE_NS << doublings);
     if (sched->failed_starts >= SCHED_FAILED_STARTS && !sched->state_count[SLOT_READY] && !sched->broken)
@@ -217,6 +220,7 @@ static void await_ready(struct sched *sched, struct sched_slot *slot)
     slot->has_ended = false;
     slot->worn = false;
     slot->verdict = 0;
+    slot->failures_before = sched->failed_starts;
     slot->tasks_left = sched->config.max_tasks_per_worker ? sched->config.max_tasks_per_worker : UINT64_MAX;
     set_due(sched, slot, sched->config.start_timeout_ns);
 }
@@ -256,7 +260,7 @@ static void vacate(struct sched *sched, struct sched_slot *slot)
 static void do_count_failure(struct sched *sched, struct sched_slot *slot)
 {
     vacate(sched, slot);
-    count_failed_start(sched);
+    count_failed_start(sched, slot);
 }
 
 static void do_try_later(struct sched *sched, struct sched_slot *slot)
@@ -371,7 +375,7 @@ static void do_bury(struct sched *sched, struct sched_slot *slot)
         return;
     sched->counts.crashes += crashed;
     if (!slot->ready)
-        count_failed_start(sched);
+        count_failed_start(sched, slot);
     else if (!of_use || slot->cut_off)
         pause_starts(sched, START_PAUSE_NS); /* workers that cannot be given anything: not in a spin */
 }

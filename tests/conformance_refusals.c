@@ -249,6 +249,31 @@ static void start_that_fails_at_times_is_tried_again(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+enum { ENDED_TOGETHER = 8 };
+
+/* The last of the first takes their server along. */
+static int end_at_first(const void *arg, size_t arg_size, void **state_out)
+{
+    int rc = attach_board(arg, arg_size, state_out);
+    struct board *board = *state_out;
+    uint64_t before = rc ? 0 : board->counters[1]++;
+    if (before == ENDED_TOGETHER - 1 && !strcmp(method->name, "forkserver"))
+        kill(getppid(), SIGKILL);
+    if (before < ENDED_TOGETHER)
+        raise(SIGKILL);
+    return rc;
+}
+
+static void workers_that_are_killed_together_as_they_start_are_started_again(void)
+{
+    make_board();
+    struct pool_options options = board_options(ENDED_TOGETHER);
+    options.initializer = end_at_first;
+    struct pool *pool = make_pool_with(&options);
+    use(pool);
+    EXPECT_OK(pool_destroy(pool));
+}
+
 /* ---- start methods and numbers ---- */
 
 static void unknown_start_method_is_refused_with_the_choices(void)
@@ -628,6 +653,7 @@ const struct conformance_case refusal_cases[] = {
     CASE(pool_goes_on_with_the_workers_that_did_start),
     CASE(pool_whose_workers_cannot_be_replaced_is_broken_for_good),
     CASE(start_that_fails_at_times_is_tried_again),
+    CASE(workers_that_are_killed_together_as_they_start_are_started_again),
     CASE(unknown_start_method_is_refused_with_the_choices),
     CASE(environment_may_say_how_many_workers),
     CASE(malformed_options_are_refused),

@@ -44,12 +44,13 @@ static unsigned count_idle(const struct sim *sim)
 
 /* Whether one more worker is of use: the first ones and those that failed always are, one for a broadcast that nobody
  * takes part in, others when items wait for nobody, that is for none of the `idle` that are ready and none that is
- * starting. */
+ * starting. But one alone while starts fail. */
 static bool wants_worker(const struct sim *sim, unsigned idle)
 {
     bool over = sim->refusal || (sim->closing && !sim->unended && !sim->broadcast);
     bool wait = pending_items(sim) > model_count(sim, SLOT_STARTING) + idle;
-    return !over && (sim->starts_owed || model_is_stranded(sim) || wait);
+    bool one_tries = sim->failed_starts && !model_count(sim, SLOT_READY) && model_count(sim, SLOT_STARTING);
+    return !over && !one_tries && (sim->starts_owed || model_is_stranded(sim) || wait);
 }
 
 static void judge_number(const struct sim *sim, const struct sched_effect *effect)

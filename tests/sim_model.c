@@ -31,6 +31,7 @@ void model_await_ready(struct sim *sim, struct sim_slot *slot)
     slot->state = SLOT_STARTING;
     slot->ready = slot->worn = slot->has_ended = false;
     slot->verdict = 0;
+    slot->failures_before = sim->failed_starts;
     slot->tasks_left = sim->config.max_tasks_per_worker ? sim->config.max_tasks_per_worker : SIM_NEVER;
     set_due(sim, slot, sim->config.start_timeout_ns);
 }
@@ -247,11 +248,13 @@ static void owe_start(struct sim *sim)
     sim->starts_owed += sim->starts_owed < sim->config.workers;
 }
 
-static void count_failed_start(struct sim *sim)
+/* Once for all that were under way together. */
+static void count_failed_start(struct sim *sim, const struct sim_slot *slot)
 {
+    if (slot->failures_before >= sim->failed_starts)
+        sim->failed_starts++;
     owe_start(sim);
-    pause_starts(sim, 10 * SIM_MS << (sim->failed_starts < 7 ? sim->failed_starts : 7));
-    sim->failed_starts++;
+    pause_starts(sim, 10 * SIM_MS << (sim->failed_starts < 8 ? sim->failed_starts - 1 : 7));
     if (sim->failed_starts >= SCHED_FAILED_STARTS && !model_count(sim, SLOT_READY) && !sim->broken)
         break_pool(sim);
 }
@@ -306,7 +309,7 @@ void model_shutdown(struct sim *sim, enum pool_shutdown_mode mode)
 void model_refused(struct sim *sim, unsigned slot)
 {
     vacate(sim, &sim->slots[slot]);
-    count_failed_start(sim);
+    count_failed_start(sim, &sim->slots[slot]);
 }
 
 void model_put_off(struct sim *sim, unsigned slot)
@@ -583,7 +586,7 @@ void model_exited(struct sim *sim, const struct sim_worker *worker)
     settle(sim, slot, worker);
     vacate(sim, slot);
     if (!slot->ready && !slot->unwanted)
-        count_failed_start(sim);
+        count_failed_start(sim, slot);
     else if ((never_used || slot->cut_off) && !slot->unwanted)
         pause_starts(sim, 10 * SIM_MS);
 }

@@ -872,6 +872,35 @@ static void three_failed_starts_break_the_pool(void **unused)
     close_scene(&scene);
 }
 
+/* And those that follow begin one by one, until one succeeds. */
+static void starts_that_fail_together_count_once(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 4;
+    open_scene(&scene, config);
+    sched_boot(&scene.sched);
+    expect(&scene, "slot 0: start worker 0; slot 1: start worker 1; slot 2: start worker 2; slot 3: start worker 3");
+    for (unsigned i = 0; i < config.workers; i++)
+        sched_exited(&scene.sched, i);
+    expect(&scene, "");
+    at(&scene, 10 * MS);
+    expect(&scene, "slot 0: start worker 0");
+    sched_exited(&scene.sched, 0);
+    at(&scene, 30 * MS - 1);
+    expect(&scene, "");
+    at(&scene, 30 * MS);
+    expect(&scene, "slot 0: start worker 0");
+    sched_ready(&scene.sched, 0);
+    expect(&scene, "slot 1: start worker 1; slot 2: start worker 2; slot 3: start worker 3");
+    for (unsigned i = 0; i < config.workers; i++)
+        sched_exited(&scene.sched, i);
+    expect(&scene, ""); /* once more, and not for the third time */
+    at(&scene, 40 * MS);
+    expect(&scene, "slot 0: start worker 0");
+    close_scene(&scene);
+}
+
 static void failed_starts_do_not_break_a_pool_that_has_a_worker(void **unused)
 {
     (void)unused;
@@ -1499,6 +1528,7 @@ int main(void)
         cmocka_unit_test(cancelling_ends_what_was_not_sent),
         cmocka_unit_test(a_span_that_cannot_be_sent_fails_and_its_job_goes_on),
         cmocka_unit_test(three_failed_starts_break_the_pool),
+        cmocka_unit_test(starts_that_fail_together_count_once),
         cmocka_unit_test(failed_starts_do_not_break_a_pool_that_has_a_worker),
         cmocka_unit_test(a_start_that_is_put_off_is_no_failure),
         cmocka_unit_test(a_worn_worker_starts_afresh_in_place),
