@@ -157,6 +157,7 @@ struct sim_worker {
     struct sim_run run; /* what is left of the one it is at */
     uint64_t sent_position, read_position;
     bool read_is_known; /* to the host, when it is gone */
+    bool read_was_told;
     uint64_t flushed_ns;
     uint64_t to_skip;                           /* items behind all of these that were taken back */
     struct sim_report reports[SIM_MAX_REPORTS]; /* not written yet */

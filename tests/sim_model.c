@@ -602,7 +602,8 @@ void model_lose(struct sim *sim)
         slot->unwanted = true;
         slot->cut_off = slot->verdict == 0;
         sim->workers[i].cut_off = true;
-        sim->workers[i].exists = sim->workers[i].read_is_known = false;
+        sim->workers[i].exists = false;
+        sim->workers[i].read_is_known = sim->workers[i].read_was_told;
         model_exited(sim, &sim->workers[i]);
     }
 }

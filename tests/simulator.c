@@ -207,8 +207,10 @@ static void tell(struct sim *sim, struct sim_worker *worker, struct sim_message 
         return;
     }
     sim_trace(sim, "slot %u: process %u %s", worker->slot, worker->process, texts[message.say]);
-    if (message.say >= SAY_GONE && worker->read_is_known)
+    if (message.say >= SAY_GONE && worker->read_is_known) {
         sched_unread(&sim->sched, worker->slot, worker->read_position);
+        worker->read_was_told = true;
+    }
     if (message.say == SAY_EXITED) {
         model_exited(sim, worker);
         worker->exists = false;
@@ -264,7 +266,7 @@ static void move_time(struct sim *sim)
     for (unsigned i = 0; i < sim->sched.slot_count; i++)
         next_ns = earlier(next_ns, sim_worker_next_ns(&sim->workers[i]));
     if (next_ns == SIM_NEVER && sim->shutdown_count && host_is_done(sim))
-        next_ns = sim->now_ns; /* to shut down */
+        next_ns = sim->sleeps_until_ns; /* to shut down, as soon as it is awake */
     if (next_ns == SIM_NEVER)
         sim_fail(sim, "stuck: nothing will ever happen again");
     if (next_ns > sim->now_ns)
