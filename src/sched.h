@@ -112,6 +112,7 @@ struct sched {
     uint64_t now_ns, wake_ns, next_start_ns;
     uint64_t look_ns;       /* when to look for workers that do not get on while others' items wait behind theirs */
     unsigned failed_starts; /* in a row */
+    unsigned failures;      /* that counted, ever; may wrap */
     bool broken, tell_broken, closing;
     enum pool_shutdown_mode mode; /* how it is closing */
     int refusal;                  /* not 0: nothing is sent any more, what is pending or comes back ends with this */

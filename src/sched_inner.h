@@ -60,7 +60,7 @@ struct sched_slot {
     bool owes;      /* takes part in the broadcast, and has not ended it */
     bool asked;     /* for what it has not begun, and nothing has changed since */
     int verdict;
-    unsigned failures_before; /* sched->failed_starts when its start began */
+    unsigned failures_before; /* sched->failures when its start began */
     unsigned worker_id;
     bool numbered; /* worker_id is this worker's; one that was dismissed, or leaves, leaves it to its replacement */
     uint64_t due_ns;

@@ -182,7 +182,9 @@ static void owe_start(struct sched *sched)
  * one server, that ended them all. */
 static void count_failed_start(struct sched *sched, const struct sched_slot *slot)
 {
-    sched->failed_starts += slot->failures_before >= sched->failed_starts;
+    bool together = sched->failed_starts && slot->failures_before != sched->failures;
+    sched->failed_starts += !together;
+    sched->failures += !together;
     unsigned earlier = sched->failed_starts - 1;
     unsigned doublings = earlier < START_PAUSE_DOUBLINGS ? earlier : START_PAUSE_DOUBLINGS;
     owe_start(sched);
@@ -220,7 +222,7 @@ static void await_ready(struct sched *sched, struct sched_slot *slot)
     slot->has_ended = false;
     slot->worn = false;
     slot->verdict = 0;
-    slot->failures_before = sched->failed_starts;
+    slot->failures_before = sched->failures;
     slot->tasks_left = sched->config.max_tasks_per_worker ? sched->config.max_tasks_per_worker : UINT64_MAX;
     set_due(sched, slot, sched->config.start_timeout_ns);
 }

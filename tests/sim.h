@@ -187,7 +187,7 @@ struct sim_slot {
     bool ready, unwanted, worn, useful, has_ended, numbered, renewing, cut_off, dismissed;
     bool leaves; /* its place is another's, though its end is not known yet */
     unsigned number;
-    unsigned failures_before; /* sim->failed_starts when its start began */
+    bool fails_along; /* another start failed, and counted, while this one was under way; none has succeeded since */
     int verdict;
     uint64_t due_ns, tasks_left;
     uint64_t moved_ns; /* when it came to the item that it is at */

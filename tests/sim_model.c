@@ -31,7 +31,7 @@ void model_await_ready(struct sim *sim, struct sim_slot *slot)
     slot->state = SLOT_STARTING;
     slot->ready = slot->worn = slot->has_ended = false;
     slot->verdict = 0;
-    slot->failures_before = sim->failed_starts;
+    slot->fails_along = false;
     slot->tasks_left = sim->config.max_tasks_per_worker ? sim->config.max_tasks_per_worker : SIM_NEVER;
     set_due(sim, slot, sim->config.start_timeout_ns);
 }
@@ -248,11 +248,19 @@ static void owe_start(struct sim *sim)
     sim->starts_owed += sim->starts_owed < sim->config.workers;
 }
 
+static void set_fails_along(struct sim *sim, bool fails_along)
+{
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        sim->slots[i].fails_along = fails_along;
+}
+
 /* Once for all that were under way together. */
 static void count_failed_start(struct sim *sim, const struct sim_slot *slot)
 {
-    if (slot->failures_before >= sim->failed_starts)
+    if (!slot->fails_along) {
         sim->failed_starts++;
+        set_fails_along(sim, true);
+    }
     owe_start(sim);
     pause_starts(sim, 10 * SIM_MS << (sim->failed_starts < 8 ? sim->failed_starts - 1 : 7));
     if (sim->failed_starts >= SCHED_FAILED_STARTS && !model_count(sim, SLOT_READY) && !sim->broken)
@@ -326,6 +334,7 @@ static void be_ready(struct sim *sim, struct sim_slot *slot)
     slot->renewing = false;
     slot->due_ns = SIM_NEVER;
     sim->failed_starts = 0;
+    set_fails_along(sim, false);
     sim->next_start_ns = sim->now_ns;
     sim->ever_ready = true;
     model_wind_down(sim);

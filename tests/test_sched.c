@@ -901,6 +901,33 @@ static void starts_that_fail_together_count_once(void **unused)
     close_scene(&scene);
 }
 
+/* Also those that began after failures which a success has ended since. */
+static void starts_that_fail_together_after_a_success_count_once(void **unused)
+{
+    (void)unused;
+    struct sched_config config = plain;
+    config.workers = 5;
+    open_scene(&scene, config);
+    sched_boot(&scene.sched);
+    expect(&scene, "slot 0: start worker 0; slot 1: start worker 1; slot 2: start worker 2; slot 3: start worker 3; "
+                   "slot 4: start worker 4");
+    sched_ready(&scene.sched, 0);
+    for (unsigned round = 1; round <= 3; round++) {
+        for (unsigned i = 1; i < config.workers; i++)
+            sched_exited(&scene.sched, i);
+        at(&scene, round * 2 * S);
+        expect(&scene, "slot 1: start worker 1; slot 2: start worker 2; slot 3: start worker 3; "
+                       "slot 4: start worker 4");
+    }
+    sched_ready(&scene.sched, 1);
+    for (unsigned i = 0; i < config.workers; i++)
+        sched_exited(&scene.sched, i);
+    expect(&scene, "");
+    at(&scene, 6 * S + 10 * MS);
+    expect(&scene, "slot 0: start worker 0");
+    close_scene(&scene);
+}
+
 static void failed_starts_do_not_break_a_pool_that_has_a_worker(void **unused)
 {
     (void)unused;
@@ -1529,6 +1556,7 @@ int main(void)
         cmocka_unit_test(a_span_that_cannot_be_sent_fails_and_its_job_goes_on),
         cmocka_unit_test(three_failed_starts_break_the_pool),
         cmocka_unit_test(starts_that_fail_together_count_once),
+        cmocka_unit_test(starts_that_fail_together_after_a_success_count_once),
         cmocka_unit_test(failed_starts_do_not_break_a_pool_that_has_a_worker),
         cmocka_unit_test(a_start_that_is_put_off_is_no_failure),
         cmocka_unit_test(a_worn_worker_starts_afresh_in_place),
