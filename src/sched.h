@@ -10,8 +10,8 @@
  *      max_attempts counts only deaths that are certain.
  *   3. Deadlines run from the start of an item. Jobs with a deadline, and those that must not run an item twice, are
  *      stepwise.
- *   4. Starts that fail are tried again after growing pauses; three in a row with no worker ready break the pool for
- *      good. In a row: each began when the one before was known to have failed.
+ *   4. Starts that fail are tried again after growing pauses; three in a row break the pool for good, when no worker is
+ *      ready or about to be. In a row: each began when the one before was known to have failed.
  *   5. What is in flight at a slot is bounded in runs, bytes and expected time.
  *
  * What a worker has not begun is not lost to it: it is taken back (if the worker agrees: see claims.h) when another has

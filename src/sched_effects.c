@@ -75,8 +75,18 @@ static bool next_broken(struct sched *sched, struct sched_effect *effect)
     return true;
 }
 
-/* Replacements are started when there are more pending items than workers that wait for one or are about to. Where
- * starts have failed and nobody is ready one finds out whether they do again. */
+/* Whether one that has begun since starts have failed is to find out whether they do again. One that began before may
+ * take as long as a start may. */
+static bool is_tried(const struct sched *sched)
+{
+    bool any = false;
+    for (unsigned i = 0; i < sched->slot_count; i++)
+        any |= sched->slots[i].state == SLOT_STARTING && sched->slots[i].failures_before == sched->failures;
+    return any;
+}
+
+/* Replacements are started when there are more pending items than workers that wait for one or are about to; one by one
+ * where starts have failed and nobody is ready. */
 static bool wants_start(const struct sched *sched)
 {
     const unsigned *count = sched->state_count;
@@ -86,8 +96,8 @@ static bool wants_start(const struct sched *sched)
     bool needed = sched->starts_owed || sched_broadcast_is_stranded(sched) ||
                   (sched->queue && sched->pending_items > count[SLOT_STARTING] + idle);
     bool over = sched->refusal || (sched->closing && !sched->unended_items && !sched->broadcast);
-    bool tries = sched->failed_starts && !count[SLOT_READY] && count[SLOT_STARTING];
-    return needed && !over && !tries && live < places && sched->now_ns >= sched->next_start_ns;
+    bool may = needed && !over && live < places && sched->now_ns >= sched->next_start_ns;
+    return may && (!sched->failed_starts || count[SLOT_READY] || !is_tried(sched));
 }
 
 static bool next_start(struct sched *sched, struct sched_effect *effect)

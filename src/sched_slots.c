@@ -189,7 +189,8 @@ static void count_failed_start(struct sched *sched, const struct sched_slot *slo
     unsigned doublings = earlier < START_PAUSE_DOUBLINGS ? earlier : START_PAUSE_DOUBLINGS;
     owe_start(sched);
     pause_starts(sched, START_PAUSE_NS << doublings);
-    if (sched->failed_starts >= SCHED_FAILED_STARTS && !sched->state_count[SLOT_READY] && !sched->broken)
+    bool any = sched->state_count[SLOT_READY] || sched->state_count[SLOT_STARTING];
+    if (sched->failed_starts >= SCHED_FAILED_STARTS && !any && !sched->broken)
         sched_break_pool(sched);
 }
 

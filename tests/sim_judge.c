@@ -42,14 +42,22 @@ static unsigned count_idle(const struct sim *sim)
     return count;
 }
 
+static bool is_tried(const struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->sched.slot_count; i++)
+        if (sim->slots[i].state == SLOT_STARTING && !sim->slots[i].fails_along)
+            return true;
+    return false;
+}
+
 /* Whether one more worker is of use: the first ones and those that failed always are, one for a broadcast that nobody
  * takes part in, others when items wait for nobody, that is for none of the `idle` that are ready and none that is
- * starting. But one alone while starts fail. */
+ * starting. But one alone while starts fail, beside those that began before. */
 static bool wants_worker(const struct sim *sim, unsigned idle)
 {
     bool over = sim->refusal || (sim->closing && !sim->unended && !sim->broadcast);
     bool wait = pending_items(sim) > model_count(sim, SLOT_STARTING) + idle;
-    bool one_tries = sim->failed_starts && !model_count(sim, SLOT_READY) && model_count(sim, SLOT_STARTING);
+    bool one_tries = sim->failed_starts && !model_count(sim, SLOT_READY) && is_tried(sim);
     return !over && !one_tries && (sim->starts_owed || model_is_stranded(sim) || wait);
 }
 

@@ -263,7 +263,8 @@ static void count_failed_start(struct sim *sim, const struct sim_slot *slot)
     }
     owe_start(sim);
     pause_starts(sim, 10 * SIM_MS << (sim->failed_starts < 8 ? sim->failed_starts - 1 : 7));
-    if (sim->failed_starts >= SCHED_FAILED_STARTS && !model_count(sim, SLOT_READY) && !sim->broken)
+    bool any = model_count(sim, SLOT_READY) || model_count(sim, SLOT_STARTING);
+    if (sim->failed_starts >= SCHED_FAILED_STARTS && !any && !sim->broken)
         break_pool(sim);
 }
 

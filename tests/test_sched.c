@@ -901,6 +901,28 @@ static void starts_that_fail_together_count_once(void **unused)
     close_scene(&scene);
 }
 
+/* What is under way since before takes its time, and keeps nobody from being started, nor the pool from being broken
+ * when that fails as well. */
+static void a_start_that_takes_long_is_not_waited_for_by_others(void **unused)
+{
+    (void)unused;
+    open_scene(&scene, plain);
+    sched_boot(&scene.sched);
+    expect(&scene, "slot 0: start worker 0; slot 1: start worker 1");
+    submit(&scene, &scene.a, job_of(1, 0));
+    for (unsigned round = 1; round <= 3; round++) {
+        sched_exited(&scene.sched, 1);
+        expect(&scene, "");
+        at(&scene, round * S);
+        expect(&scene, "slot 1: start worker 1");
+    }
+    sched_exited(&scene.sched, 1);
+    expect(&scene, "");
+    sched_exited(&scene.sched, 0);
+    expect(&scene, "a0-0: broken; a has ended; the pool is broken");
+    close_scene(&scene);
+}
+
 /* Also those that began after failures which a success has ended since. */
 static void starts_that_fail_together_after_a_success_count_once(void **unused)
 {
@@ -1556,6 +1578,7 @@ int main(void)
         cmocka_unit_test(a_span_that_cannot_be_sent_fails_and_its_job_goes_on),
         cmocka_unit_test(three_failed_starts_break_the_pool),
         cmocka_unit_test(starts_that_fail_together_count_once),
+        cmocka_unit_test(a_start_that_takes_long_is_not_waited_for_by_others),
         cmocka_unit_test(starts_that_fail_together_after_a_success_count_once),
         cmocka_unit_test(failed_starts_do_not_break_a_pool_that_has_a_worker),
         cmocka_unit_test(a_start_that_is_put_off_is_no_failure),
