@@ -273,18 +273,22 @@ _Static_assert(1 + SCHED_LISTENED <= FD_NAP_MAX, "there is room for all that may
 bool loop_plan_nap(const struct loop *loop, struct loop_nap *nap_out)
 {
     struct sched_nap nap = sched_nap(&loop->sched);
-    *nap_out = (struct loop_nap){.ns = nap.ns, .fd_count = 1, .fds = {loop->wake_fd}};
+    *nap_out = (struct loop_nap){.fd_count = 1, .fds = {loop->wake_fd}};
     for (unsigned i = 0; i < nap.listened_count; i++)
         nap_out->fds[nap_out->fd_count++] = loop->peers[nap.listened[i]].chan.in_fd;
-    for (unsigned i = 0; i < loop->sched.slot_count && nap_out->ns; i++)
+    for (unsigned i = 0; i < loop->sched.slot_count && nap.ns; i++)
         if (loop->peers[i].watches_output)
-            nap_out->ns = 0; /* it waits for the rest */
-    return nap_out->ns;
+            nap.ns = 0; /* it waits for the rest */
+    nap_out->until_ns = loop->sched.now_ns + nap.ns;
+    return nap.ns;
 }
 
+/* By what was known when the workers were last looked at: who woke one may have been kept from its CPU by it since. */
 void loop_nap(const struct loop_nap *nap)
 {
-    fd_nap(nap->fds, nap->fd_count, nap->ns);
+    uint64_t now_ns = loop_now_ns();
+    if (now_ns < nap->until_ns)
+        fd_nap(nap->fds, nap->fd_count, nap->until_ns - now_ns);
 }
 
 int loop_wait(const struct loop *loop, struct epoll_event events[LOOP_EVENTS], int timeout_ms)

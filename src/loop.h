@@ -122,11 +122,11 @@ void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in);
 
 /* Let the loop_wait that is under way, or the next, return. */
 void loop_wake(struct loop *loop);
-/* For how long nobody needs the loop, though workers report. loop_nap sleeps so long, or until loop_wake or one of the
+/* Until when nobody needs the loop, though workers report. loop_nap sleeps until then, or until loop_wake or one of the
  * few workers that are listened to reports; as loop_wait, it needs no lock. loop_plan_nap: false when there is no time
  * for that. */
 struct loop_nap {
-    uint64_t ns;
+    uint64_t until_ns;
     unsigned fd_count;
     int fds[FD_NAP_MAX];
 };
