@@ -4,6 +4,7 @@
 #include "child.h"
 #include "pool.h"
 #include "procpool.h"
+#include "registry.h"
 #include "worker.h"
 #include <unistd.h>
 
@@ -45,6 +46,7 @@ int pool_init(void)
         serve();
         break;
     case CHILD_NONE:
+        registry_watch_forks();
         break;
     }
     return 0;

@@ -69,10 +69,15 @@ static void watch_forks(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-void registry_enter(struct pool *pool)
+void registry_watch_forks(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
+}
+
+void registry_enter(struct pool *pool)
+{
+    registry_watch_forks();
     pthread_mutex_lock(&registry_lock);
     drive_lock(pool);
     DL_APPEND(registry, pool);

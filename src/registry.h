@@ -9,6 +9,10 @@
 
 #include "drive.h"
 
+/* Best while there is one thread; else with the first pool. A fork() in another thread that has begun by then knows
+ * nothing of it, and musl then does what is to be done after it all the same. */
+void registry_watch_forks(void);
+
 /* A pool that has no fds yet. Its lock is taken, so that whoever forks waits until it is whole, or finds none. */
 void registry_enter(struct pool *pool);
 void registry_leave(struct pool *pool);

@@ -162,11 +162,10 @@ static void fork_while_workers_start(void)
     check(open_fds() == fds, "no fd is left");
 }
 
-/* It is not the first: a fork that begins before that knows nothing of pools. */
+/* It is the first of all pools. */
 static void fork_while_the_default_pool_is_made(void)
 {
     static struct forkers forkers;
-    check(!pool_destroy(make_pool()), "destroy");
     setenv("POOL_BACKEND", "fork", 1);
     setenv("POOL_WORKERS", "3", 1);
     start_forkers(&forkers, NULL, open_fds());

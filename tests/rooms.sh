@@ -67,7 +67,7 @@ share        pool buffers error procpool
 process      pool options error fd
 work         call callable chan claims transit regions lend spin child pages fd first procpool
 worker       work child fd procpool
-init         backend table child pool worker procpool
+init         backend table child pool registry worker procpool
 backend      child
 local        backend child lost fd
 fork         backend child fd local
