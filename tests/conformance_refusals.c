@@ -257,7 +257,7 @@ static int end_at_first(const void *arg, size_t arg_size, void **state_out)
     int rc = attach_board(arg, arg_size, state_out);
     struct board *board = *state_out;
     uint64_t before = rc ? 0 : board->counters[1]++;
-    if (before == ENDED_TOGETHER - 1 && !strcmp(method->name, "forkserver"))
+    if (before == ENDED_TOGETHER - 1 && board->counters[2])
         kill(getppid(), SIGKILL);
     if (before < ENDED_TOGETHER)
         raise(SIGKILL);
@@ -266,8 +266,9 @@ static int end_at_first(const void *arg, size_t arg_size, void **state_out)
 
 static void workers_that_are_killed_together_as_they_start_are_started_again(void)
 {
-    make_board();
+    struct board *board = make_board();
     struct pool_options options = board_options(ENDED_TOGETHER);
+    board->counters[2] = !strcmp(method->name, "forkserver"); /* else the parent is this process */
     options.initializer = end_at_first;
     struct pool *pool = make_pool_with(&options);
     use(pool);
