@@ -48,7 +48,7 @@ static int add_one(const void *item, void *result, void *state)
 
 static bool maps(struct pool *pool, unsigned count)
 {
-    int items[WORN_OUT_COUNT], results[WORN_OUT_COUNT];
+    int items[WORN_OUT_COUNT] = {0}, results[WORN_OUT_COUNT];
     for (unsigned i = 0; i < count; i++)
         items[i] = (int)i;
     bool right = !pool_map(pool, add_one, items, sizeof *items, results, sizeof *results, count);
