@@ -351,8 +351,8 @@ static bool looks_again(const struct pool *pool, int timeout_ms)
 }
 
 /* Only at what workers have written already, which takes no question to the system; an event loop comes for everything.
- * On one CPU it is there as soon as the worker was sent something: it goes ahead of who wrote to it. Whether that is
- * all there is to do now. */
+ * On one CPU it mostly is there as soon as the worker was sent something, which goes ahead of who wrote to it. Whether
+ * that is all there is to do now. */
 static bool look_in(struct pool *pool, bool waits)
 {
     bool suffices = pool->outer_fd < 0 && loop_look_in(&pool->loop, waits);
