@@ -16,18 +16,24 @@ static void destroy(struct borrowed *region)
     free(region);
 }
 
+static struct borrowed *region_of(const struct borrow *borrow, unsigned number)
+{
+    return borrow->regions ? borrow->regions[number] : NULL;
+}
+
 /* The number means nothing any more. */
 static void forget(struct borrow *borrow, unsigned number)
 {
-    bit_set(&borrow->lost, number, false);
-    if (!borrow->numbers)
-        return;
-    struct borrowed *region = borrow->numbers[number].region;
-    borrow->numbers[number] = (struct borrow_number){0};
+    struct borrowed *region = region_of(borrow, number);
+    borrow->sizes[number] = 0;
+    bit_set(&borrow->without_fd, number, false);
     bit_set(&borrow->returned, number, false);
-    if (region && region->held)
+    if (!region)
+        return;
+    borrow->regions[number] = NULL;
+    if (region->held)
         region->owner = NULL;
-    else if (region)
+    else
         destroy(region);
 }
 
@@ -51,17 +57,12 @@ int borrow_note(struct borrow *borrow, uint64_t said, uint64_t size, int fd)
     unsigned number = (unsigned)said;
     forget(borrow, number);
     bit_set(&borrow->given_up, number, false);
-    if (!borrow->numbers)
-        borrow->numbers = calloc(BORROW_REGIONS, sizeof *borrow->numbers);
-    if (!borrow->numbers) {
-        bit_set(&borrow->lost, number, true);
-        return 0;
-    }
-    struct borrow_number *noted = &borrow->numbers[number];
-    noted->size = (size_t)size;
-    noted->region = fd < 0 ? NULL : map(borrow, number, noted->size, fd);
-    if (!noted->region)
-        noted->error = fd < 0 ? -EMFILE : -ENOMEM;
+    borrow->sizes[number] = (size_t)size;
+    bit_set(&borrow->without_fd, number, fd < 0);
+    if (fd >= 0 && !borrow->regions)
+        borrow->regions = calloc(BORROW_REGIONS, sizeof *borrow->regions);
+    if (fd >= 0 && borrow->regions)
+        borrow->regions[number] = map(borrow, number, (size_t)size, fd);
     return 0;
 }
 
@@ -72,27 +73,16 @@ static void give_up(struct borrow *borrow, unsigned number)
     borrow->is_urgent = true;
 }
 
-/* What is known of a number. */
-static struct borrow_number look_up(const struct borrow *borrow, unsigned number)
-{
-    static const struct borrow_number unknown, lost = {.size = SIZE_MAX, .error = -ENOMEM};
-    if (bit_get(&borrow->lost, number))
-        return lost;
-    return borrow->numbers ? borrow->numbers[number] : unknown;
-}
-
 int borrow_hold(struct borrow *borrow, uint64_t said, uint64_t size, struct borrowed **region_out)
 {
     unsigned number = (unsigned)said;
-    struct borrow_number noted = {0};
-    if (said < BORROW_REGIONS)
-        noted = look_up(borrow, number);
-    if (!size || size > noted.size)
+    if (said >= BORROW_REGIONS || !size || size > borrow->sizes[number])
         return -EINVAL;
-    struct borrowed *region = noted.region;
-    if (noted.error) {
+    struct borrowed *region = region_of(borrow, number);
+    if (!region) {
+        int error = bit_get(&borrow->without_fd, number) ? -EMFILE : -ENOMEM;
         give_up(borrow, number);
-        return noted.error;
+        return error;
     }
     if (region->held || bit_get(&borrow->returned, number))
         return -EINVAL;
@@ -105,7 +95,7 @@ static unsigned count_kept(const struct borrow *borrow)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < BORROW_REGIONS; i++)
-        count += borrow->numbers[i].region && !borrow->numbers[i].region->held;
+        count += borrow->regions[i] && !borrow->regions[i]->held;
     return count;
 }
 
@@ -135,8 +125,8 @@ void borrow_abandon(struct borrowed *region)
 
 void borrow_abandon_all(struct borrow *borrow)
 {
-    for (unsigned i = 0; borrow->numbers && i < BORROW_REGIONS; i++)
-        borrow_abandon(borrow->numbers[i].region);
+    for (unsigned i = 0; i < BORROW_REGIONS; i++)
+        borrow_abandon(region_of(borrow, i));
 }
 
 bool borrow_next_return(struct borrow *borrow, unsigned *number_out, bool *kept_out)
@@ -156,6 +146,6 @@ void borrow_clear(struct borrow *borrow)
 {
     for (unsigned i = 0; i < BORROW_REGIONS; i++)
         forget(borrow, i);
-    free(borrow->numbers);
+    free(borrow->regions);
     *borrow = (struct borrow){0};
 }

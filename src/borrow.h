@@ -26,16 +26,12 @@ struct borrowed {
     bool held;
 };
 
-struct borrow_number {
-    struct borrowed *region; /* NULL: none was announced by this number, or it could not be mapped */
-    size_t size;             /* as announced; 0: it was not */
-    int error;               /* why it could not be mapped: -EMFILE, -ENOMEM */
-};
-
+/* All of it by number. */
 struct borrow {
-    struct borrow_number *numbers; /* BORROW_REGIONS of them; NULL: most workers announce nothing */
-    uint64_t returned, given_up;   /* bitmaps: the worker is to be told; until then it keeps the memory */
-    uint64_t lost;                 /* bitmap: announced, and there was no memory to note it */
+    size_t sizes[BORROW_REGIONS]; /* as announced; 0: it was not */
+    struct borrowed **regions;    /* each NULL if it could not be mapped. NULL: there is none, as for most workers */
+    uint64_t without_fd;          /* bitmap: that is why; else for want of memory */
+    uint64_t returned, given_up;  /* bitmaps: the worker is to be told; until then it keeps the memory */
     bool is_urgent; /* at once, though it may have nothing to do: there is much that could go back to the system */
 };
 

@@ -51,7 +51,7 @@ static void what_is_no_sealed_memory_is_refused(void **unused)
         assert_int_equal(note(&borrow, 0, SIZE, huge), -EINVAL); /* there may be too few pages to read it */
     else if (huge >= 0)
         close(huge);
-    assert_null(borrow.numbers);
+    assert_null(borrow.regions);
 }
 
 static void sizes_and_numbers_are_checked(void **unused)
@@ -95,7 +95,7 @@ static void what_is_given_back_is_told_once_and_little_is_kept(void **unused)
     borrow_give_back(NULL);
     for (; borrow_next_return(&borrow, &number, &kept); count++) {
         assert_int_equal(number % 9, 0);
-        assert_int_equal(borrow.numbers[number].region != NULL, kept);
+        assert_int_equal(borrow.regions[number] != NULL, kept);
         kept_count += kept;
     }
     assert_int_equal(count, 8);
@@ -186,12 +186,14 @@ static void region_that_could_not_be_mapped_is_given_up(void **unused)
 
 static void what_there_was_no_memory_to_note_is_no_lie(void **unused)
 {
-    struct borrow borrow = {.lost = UINT64_C(1) << 7};
+    struct borrow borrow = {.sizes = {[7] = SIZE}};
     struct borrowed *region = NULL;
     unsigned number;
     bool kept;
     (void)unused;
     assert_int_equal(borrow_hold(&borrow, 8, 10, &region), -EINVAL); /* that one was never announced */
+    assert_int_equal(borrow_hold(&borrow, 7, 0, &region), -EINVAL);  /* a lie is one all the same */
+    assert_int_equal(borrow_hold(&borrow, 7, SIZE + 1, &region), -EINVAL);
     assert_int_equal(borrow_hold(&borrow, 7, 10, &region), -ENOMEM);
     assert_true(borrow_next_return(&borrow, &number, &kept));
     assert_true(number == 7 && !kept);
