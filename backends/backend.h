@@ -91,6 +91,12 @@ struct backend_child {
         .worker_fds = CHILD_NO_FDS                                                                                     \
     }
 
+/* Close and set to -1; each may run twice, and is async-signal-safe. Those of the caller; those that reap closes; all,
+ * for a start that failed or that this process has nothing to do with. */
+void backend_close_streams(struct backend_child *child);
+void backend_close_exit(struct backend_child *child);
+void backend_drop_child(struct backend_child *child);
+
 struct backend {
     const char *name;
     unsigned capabilities;

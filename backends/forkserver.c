@@ -188,7 +188,7 @@ static int forkserver_start(void *state, const struct backend_greeting *greeting
     local_close_fds(fds, FORKSERVER_REQUEST_FDS);
     child.server = ((struct forkserver *)state)->server.number;
     if (result)
-        local_drop_child(&child);
+        backend_drop_child(&child);
     else
         *child_out = child;
     return result;
@@ -252,8 +252,7 @@ static int forkserver_kill(void *state, struct backend_child *child, int signal)
 
 static int finish(struct backend_child *child)
 {
-    fd_close(&child->exit_fd);
-    fd_close(&child->pidfd);
+    backend_close_exit(child);
     return 0;
 }
 

@@ -112,24 +112,6 @@ void local_close_fds(int *fds, size_t count)
         fd_close(&fds[i]);
 }
 
-/* exit_fd may be the pidfd itself. */
-static void close_exit_fds(struct backend_child *child)
-{
-    if (child->exit_fd == child->pidfd)
-        child->exit_fd = -1;
-    fd_close(&child->exit_fd);
-    fd_close(&child->pidfd);
-}
-
-void local_drop_child(struct backend_child *child)
-{
-    fd_close(&child->request_fd);
-    fd_close(&child->reply_fd);
-    fd_close(&child->socket_fd);
-    fd_close(&child->lifeline_fd);
-    close_exit_fds(child);
-}
-
 /* ---- the image --------------------------------------------------------------------------------------------------- */
 
 enum { STACK_BYTES = 128 * 1024, GUARD_BYTES = 64 * 1024, ARGUMENT_BYTES = 4096 };
@@ -365,7 +347,7 @@ int local_start(const struct backend_greeting *greeting, local_make_fn *make, co
         error = make(state, child_out->worker_fds, &process);
     local_close_fds(child_out->worker_fds, CHILD_FD_COUNT);
     if (error)
-        local_drop_child(child_out);
+        backend_drop_child(child_out);
     else
         adopt_process(child_out, process);
     return error;
@@ -519,6 +501,6 @@ int local_reap_child(void *state, struct backend_child *child, struct child_exit
     if (result && fd_poll(child->pidfd, POLLIN, 0) && !has_patience(&child->held_ms))
         result = 0;
     if (!result)
-        close_exit_fds(child);
+        backend_close_exit(child);
     return result;
 }

@@ -15,16 +15,15 @@
 
 /* Make the three pipes and the socket of a worker: this process's ends go into *child, the worker's into worker_fds in
  * the order of CHILD_IN_FD, and the greeting into the first. 0 or a negative errno; what was made stays in both, to be
- * closed by local_drop_child and local_close_fds. */
+ * closed by backend_drop_child and local_close_fds. */
 int local_make_channels(struct backend_child *child, const struct backend_greeting *greeting,
                         int worker_fds[CHILD_FD_COUNT]);
 
 /* A pipe for a lifeline, as small as pipes can be: many of them count against the user's limit. */
 int local_make_lifeline(int ends_out[2]);
 
-/* Close and set to -1. Both may run twice. */
+/* Close and set to -1. May run twice. */
 void local_close_fds(int *fds, size_t count);
-void local_drop_child(struct backend_child *child);
 
 /* ---- processes --------------------------------------------------------------------------------------------------- */
 

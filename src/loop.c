@@ -631,30 +631,12 @@ void loop_clear(struct loop *loop)
     release(loop);
 }
 
-static void abandon_child(struct backend_child *child)
-{
-    if (child->pidfd != child->exit_fd)
-        fd_close(&child->pidfd);
-    fd_close(&child->exit_fd);
-    fd_close(&child->request_fd);
-    fd_close(&child->reply_fd);
-    fd_close(&child->socket_fd);
-    fd_close(&child->lifeline_fd);
-}
-
-static void abandon_start(struct backend_child *child)
-{
-    abandon_child(child);
-    for (unsigned i = 0; i < CHILD_FD_COUNT; i++)
-        fd_close(&child->worker_fds[i]);
-}
-
 void loop_abandon(struct loop *loop)
 {
     for (unsigned i = 0; i < loop->started_count; i++)
-        abandon_start(&loop->started[i]);
+        backend_drop_child(&loop->started[i]);
     for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++) {
-        abandon_child(&loop->peers[i].child);
+        backend_close_exit(&loop->peers[i].child);
         peer_abandon_memory(&loop->peers[i]);
         peer_close(&loop->peers[i]);
     }

@@ -135,10 +135,7 @@ void loop_discard(struct loop *loop, struct backend_child *child)
 {
     struct child_exit unused;
     char text[BACKEND_TEXT_BYTES];
-    fd_close(&child->request_fd);
-    fd_close(&child->reply_fd);
-    fd_close(&child->socket_fd);
-    fd_close(&child->lifeline_fd);
+    backend_close_streams(child);
     bool lost = false;
     do {
         lost = lost || fd_is_lost(loop->backend->kill(loop->backend_state, child, SIGKILL));

@@ -59,10 +59,7 @@ void peer_close(struct peer *peer)
     peer->shared = NULL;
     peer->shared_count = 0;
     peer->in_body = peer->announced = false;
-    fd_close(&peer->child.request_fd);
-    fd_close(&peer->child.reply_fd);
-    fd_close(&peer->child.socket_fd);
-    fd_close(&peer->child.lifeline_fd);
+    backend_close_streams(&peer->child);
 }
 
 void peer_forget(struct peer *peer)

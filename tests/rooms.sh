@@ -68,7 +68,7 @@ process      pool options error fd
 work         call callable chan claims transit regions lend spin child pages fd first procpool
 worker       work child fd procpool
 init         backend table child pool registry worker procpool
-backend      child
+backend      child fd
 local        backend child lost fd
 fork         backend child fd local
 spawn        backend child local
