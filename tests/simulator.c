@@ -519,5 +519,5 @@ int main(int argc, char **argv)
  *              a broadcast that was not sent is not dropped (sched_shutdown)                       1
  *              who is killed by it counts as crashed (kill_unwanted)                               1
  *
- * Not found here but by test_sched.c: deaths of workers that had not read their items which are not counted, or which
+ * Not found here but by test_sched_*.c: deaths of workers that had not read their items which are not counted, or which
  * are counted for a task that was added later, since such deaths are few in a schedule. */
