@@ -207,6 +207,27 @@ static void tracer_that_keeps_a_worker_keeps_nothing_else(void)
         EXPECT(have_patience(since_ms));
 }
 
+/* How far it had read is looked at when it is seen to have gone, when another takes its place: how it ended is told a
+ * second later, and what is to blame for that has been found by then. */
+static void what_a_worker_had_not_read_is_not_blamed_though_its_tracer_keeps_it(void)
+{
+    struct pool_task *task;
+    struct board *board = make_board();
+    struct pool_options options = board_options(1);
+    struct pool *pool = make_pool_with(&options);
+    struct tracing tracing = {.count = 1, .workers = {worker_pid(pool)}, .board = board, .keeps_them = true};
+    stop_process(tracing.workers[0]);
+    pid_t tracer = begin_to_trace(&tracing);
+    EXPECT_OK(pool_submit(pool, do_nothing, NULL, 0, NULL, &task));
+    kill(tracing.workers[0], SIGKILL);
+    EXPECT_OK(pool_wait(task, POOL_FOREVER));
+    EXPECT_INT(take_status(task), 0);
+    board->counters[GO] = 1;
+    EXPECT_INT(end_of_process(tracer), 0);
+    EXPECT_OK(pool_destroy(pool));
+    EXPECT(waitpid(tracing.workers[0], NULL, 0) == tracing.workers[0] || errno == ECHILD);
+}
+
 enum { MOST_SLEEPS = 200 };
 
 /* Nor all the time afterwards: it is told when the tracer lets go. */
@@ -340,6 +361,7 @@ const struct conformance_case heard_cases[] = {
     CASE(worker_that_fills_half_a_pipe_has_a_large_one),
     CASE(how_a_traced_worker_ended_is_known_once_its_tracer_knows),
     CASE(tracer_that_keeps_a_worker_keeps_nothing_else),
+    CASE(what_a_worker_had_not_read_is_not_blamed_though_its_tracer_keeps_it),
     CASE_IF(PRELOADS_ONCE, server_does_not_ask_again_and_again_for_a_worker_that_its_tracer_keeps),
     CASE(tracer_that_keeps_many_workers_holds_up_their_end_no_longer_than_that_of_one),
     CASE(worker_that_silences_its_bell_is_heard),
