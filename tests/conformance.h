@@ -71,9 +71,9 @@ struct conformance_case {
 extern const struct conformance_case map_cases[], control_cases[], bytes_cases[], image_cases[], place_cases[],
     code_cases[], stage_cases[], death_cases[], outside_cases[], deadline_cases[], lifecycle_cases[], refusal_cases[],
     odd_cases[], heard_cases[], shutdown_cases[], leaving_cases[], thread_cases[], interrupt_cases[], progress_cases[],
-    eventloop_cases[], stats_cases[], task_cases[], result_cases[], task_end_cases[], stream_cases[], broadcast_cases[],
-    fds_cases[], take_cases[], spin_cases[], buffer_cases[], in_place_cases[], lend_cases[], transit_cases[],
-    large_cases[], lost_cases[];
+    eventloop_cases[], stats_cases[], task_cases[], result_cases[], task_end_cases[], stream_cases[],
+    stream_end_cases[], stream_call_cases[], broadcast_cases[], fds_cases[], take_cases[], spin_cases[], buffer_cases[],
+    in_place_cases[], lend_cases[], transit_cases[], large_cases[], lost_cases[];
 
 /* ---- expectations ---- */
 
