@@ -3,7 +3,10 @@
  *   fuzz_parent.c      the operations of an input, and how a life ends
  *   fuzz_parent.h      the form of an input
  *   parent_world.c     memory and time, which are the input's to say
- *   parent_process.c   what stands in for processes: the backend, what is sent to them, what they say
+ *   parent_process.c   what stands in for processes: the backend, what they are asked, their ends
+ *   parent_sent.c      what the parent puts into the stream to each
+ *   parent_said.c      what they say
+ *   parent_worker.c    a good worker
  *   parent_transit.c   memory by which what is large travels to them and back
  *   parent_reader.c    what the parent hears, read by the protocol's description
  *   parent_work.c      maps, tasks and broadcasts: what is known of them, and whether they end as they may
@@ -252,21 +255,31 @@ void pass_time_until_wanted(void);
 extern struct backend fake_backend;
 unsigned number_of(const struct process *process);
 unsigned slot_of(const struct process *process); /* SCHED_NO_SLOT while it is being adopted */
+/* By one of the parent's fds. A process that was reaped has them until it is buried. */
+#define PROCESS_BY(member, fd) find_process(fd, offsetof(struct process, member))
+struct process *find_process(int fd, size_t offset);
 struct process *process_that_is_heard(int fd);
 bool has_questions(const struct process *process);
 struct question *head_of(const struct process *process);
 /* NULL: the work has ended without it. */
 struct work *work_of(const struct question *question);
+/* The item of a question that is still to be answered; NULL: it has ended. */
+struct item *item_of(const struct process *process, const struct question *question);
 uint64_t left_in_span(const struct process *process);
 void die(struct process *process, struct child_exit how);
 void bury_reaped(void);
 bool is_overdue(const struct process *process);
 bool deserves_death(const struct process *process);
+
+/* parent_sent.c */
+void note_frame(struct process *process, const struct wire_header *header, const void *start, size_t start_size,
+                const void *rest);
+ssize_t __real_write(int fd, const void *bytes, size_t size); /* past what is recorded */
+
+/* parent_said.c */
 void pump(struct process *process, size_t most); /* deliver what it has said */
 void say(struct process *process, const void *bytes, size_t size);
 void read_requests(struct process *process, size_t most);
-void do_next(struct process *process, unsigned most); /* as a good worker does */
-void tamper(struct process *process, uint64_t word);
 
 /* A frame in the making. */
 struct draft {
@@ -284,6 +297,10 @@ void draft_region(struct draft *draft, struct process *process, uint64_t number,
 void draft_reference(struct draft *draft, uint64_t id, uint64_t number, size_t size);
 void fill_lent(uint8_t *bytes, size_t size, unsigned serial);
 void draft_send(struct process *process, struct draft *draft, bool as_it_is);
+
+/* parent_worker.c */
+void do_next(struct process *process, unsigned most); /* as a good worker does */
+void tamper(struct process *process, uint64_t word);
 
 /* parent_transit.c */
 void note_transit(struct process *process, const struct wire_header *header);
