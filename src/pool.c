@@ -139,7 +139,7 @@ static int boot(struct pool *pool, bool asked)
         sched_limit_workers(&loop->sched, loop_live_count(loop));
     else if (refused)
         return error_set(loop->start_error, "%s", loop->start_text);
-    while (!sched_ready_count(&loop->sched) && !loop->broken)
+    while (!sched_was_ready(&loop->sched) && !loop->broken)
         drive_turn(pool, DRIVE_FOREVER, true);
     if (loop->broken)
         return error_set(loop->start_error, "workers cannot be started: %s", loop->start_text);

@@ -291,6 +291,11 @@ unsigned sched_ready_count(const struct sched *sched)
     return sched->state_count[SLOT_READY];
 }
 
+bool sched_was_ready(const struct sched *sched)
+{
+    return sched->ever_ready;
+}
+
 unsigned sched_busy_count(const struct sched *sched)
 {
     unsigned count = 0;

@@ -113,6 +113,7 @@ struct sched {
     uint64_t look_ns;       /* when to look for workers that do not get on while others' items wait behind theirs */
     unsigned failed_starts; /* in a row */
     unsigned failures;      /* that counted, ever; may wrap */
+    bool ever_ready;        /* some worker was */
     bool broken, tell_broken, closing;
     enum pool_shutdown_mode mode; /* how it is closing */
     int refusal;                  /* not 0: nothing is sent any more, what is pending or comes back ends with this */
@@ -198,6 +199,8 @@ enum slot_state sched_state(const struct sched *sched, unsigned slot);
 /* Why the slot is being, or was last, killed: 0, or the status for the item it was at. */
 int sched_verdict(const struct sched *sched, unsigned slot);
 unsigned sched_ready_count(const struct sched *sched);
+/* Whether some worker was, though it may be gone by now: another is started when there is something to do. */
+bool sched_was_ready(const struct sched *sched);
 unsigned sched_busy_count(const struct sched *sched); /* ready, with spans in flight */
 /* Whether some are, and there is a CPU beside theirs. */
 bool sched_spares_cpu(const struct sched *sched);

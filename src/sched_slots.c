@@ -278,6 +278,7 @@ static void do_welcome(struct sched *sched, struct sched_slot *slot)
     slot->ready = true;
     slot->renewing = false;
     slot->due_ns = SCHED_NEVER;
+    sched->ever_ready = true;
     sched->failed_starts = 0;
     sched->next_start_ns = sched->now_ns;
     if (!sched->state_count[SLOT_STARTING])

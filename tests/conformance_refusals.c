@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -271,6 +272,44 @@ static void workers_that_are_killed_together_as_they_start_are_started_again(voi
     board->counters[2] = !strcmp(method->name, "forkserver"); /* else the parent is this process */
     options.initializer = end_at_first;
     struct pool *pool = make_pool_with(&options);
+    use(pool);
+    EXPECT_OK(pool_destroy(pool));
+}
+
+static struct board *watched;
+
+static void hold_host_until_worker_is_gone(int number)
+{
+    (void)number;
+    watched->counters[2] = 1;
+    while (is_running((pid_t)watched->counters[3]))
+        ;
+}
+
+/* The first dies of a timer once it is ready; until then the host looks at nothing, and so sees both at once. */
+static int end_when_ready(const void *arg, size_t arg_size, void **state_out)
+{
+    const struct itimerval soon = {.it_value = {.tv_usec = 20000}};
+    int rc = attach_board(arg, arg_size, state_out);
+    struct board *board = *state_out;
+    if (rc || board->counters[1]++)
+        return rc;
+    board->counters[3] = (uint64_t)getpid();
+    if (kill((pid_t)board->counters[4], SIGUSR1) || !await_counter(board, 2, 1))
+        return 1;
+    return setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+static void only_worker_that_dies_as_soon_as_it_is_ready_is_replaced(void)
+{
+    struct sigaction action = {.sa_handler = hold_host_until_worker_is_gone}, before;
+    watched = make_board();
+    watched->counters[4] = (uint64_t)getpid();
+    EXPECT_OK(sigaction(SIGUSR1, &action, &before));
+    struct pool_options options = board_options(1);
+    options.initializer = end_when_ready;
+    struct pool *pool = make_pool_with(&options);
+    EXPECT_OK(sigaction(SIGUSR1, &before, NULL));
     use(pool);
     EXPECT_OK(pool_destroy(pool));
 }
@@ -655,6 +694,7 @@ const struct conformance_case refusal_cases[] = {
     CASE(pool_whose_workers_cannot_be_replaced_is_broken_for_good),
     CASE(start_that_fails_at_times_is_tried_again),
     CASE(workers_that_are_killed_together_as_they_start_are_started_again),
+    CASE(only_worker_that_dies_as_soon_as_it_is_ready_is_replaced),
     CASE(unknown_start_method_is_refused_with_the_choices),
     CASE(environment_may_say_how_many_workers),
     CASE(malformed_options_are_refused),
