@@ -5,6 +5,7 @@
  * is gone is a documented outcome. And a starting child must not run the host's signal handlers: so every signal is
  * blocked from before it exists until it has reset them. */
 #include "local.h"
+#include "clock.h"
 #include "fd.h"
 #include "lost.h"
 #include <errno.h>
@@ -21,7 +22,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
@@ -439,9 +439,7 @@ static int await_tracer(int pidfd)
  * one worker holds up the others. *since_ms: 0 at first. */
 static bool has_patience(uint64_t *since_ms)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    uint64_t now_ms = clock_now_ns() / 1000000;
     *since_ms = *since_ms ? *since_ms : now_ms;
     return now_ms - *since_ms < TRACER_MOST_MS;
 }

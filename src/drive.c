@@ -1,12 +1,12 @@
 /* drive: see drive.h. The object and its lock; who is inside; what is told when tasks have ended; the turn of whoever
  * waits. */
 #include "drive.h"
+#include "clock.h"
 #include "fd.h"
 #include "procpool.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* What the calling thread is doing in pools. In one piece: to find a thread's own memory costs more than to use it. */
 static _Thread_local struct {
@@ -335,7 +335,7 @@ static bool spin(struct pool *pool, const struct loop_glance *glance)
     bool found = false;
     if (!glance->count)
         return false;
-    while (found = loop_glance(&pool->loop, glance), spin_goes_on(&pool->spin, found, loop_now_ns()))
+    while (found = loop_glance(&pool->loop, glance), spin_goes_on(&pool->spin, found, clock_now_ns()))
         spin_pause();
     if (!found)
         loop_look_away(&pool->loop);
@@ -400,7 +400,7 @@ static void drive(struct pool *pool, int timeout_ms)
 
 static void sleep_until_changed(struct pool *pool, uint64_t until_ns)
 {
-    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    struct timespec until = clock_timespec(until_ns);
     pool->sleepers++;
     thread.pool = NULL;
     if (until_ns == DRIVE_FOREVER)
@@ -419,7 +419,7 @@ void drive_await_leavers(struct pool *pool)
 
 int drive_until(int64_t timeout_ms, const char *function, uint64_t *until_ns_out)
 {
-    uint64_t now_ns = timeout_ms > 0 ? loop_now_ns() : 0; /* what need not wait need not ask */
+    uint64_t now_ns = timeout_ms > 0 ? clock_now_ns() : 0; /* what need not wait need not ask */
     if (timeout_ms < POOL_FOREVER || timeout_ms > (int64_t)((UINT64_MAX - now_ns) / 1000001u))
         return error_set(-EINVAL, "%s: timeout_ms is %" PRId64 ": 0 or more, at most 292 years, or POOL_FOREVER",
                          function, timeout_ms);
@@ -432,7 +432,7 @@ static int left_ms(uint64_t until_ns)
 {
     if (until_ns == DRIVE_FOREVER)
         return -1;
-    uint64_t now_ns = until_ns ? loop_now_ns() : 0;
+    uint64_t now_ns = until_ns ? clock_now_ns() : 0;
     uint64_t left = until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
     return left < 3600000 ? (int)left : 3600000;
 }

@@ -3,6 +3,7 @@
  * fd_keep_only and fd_close_range also run between fork and exec, perhaps in memory that is shared with the parent.
  * They make raw system calls: a sanitizer that watches dup and close would note them down as the parent's own. */
 #include "fd.h"
+#include "clock.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -173,7 +174,7 @@ void fd_nap(const int *fds, unsigned fd_count, uint64_t ns)
 {
     int errno_before = errno;
     struct pollfd watched[FD_NAP_MAX];
-    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    struct timespec timeout = clock_timespec(ns);
     for (unsigned i = 0; i < fd_count; i++)
         watched[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
     ppoll(watched, fd_count, &timeout, NULL);

@@ -2,6 +2,7 @@
  * rooms. */
 #include "loop.h"
 #include "bits.h"
+#include "clock.h"
 #include "fd.h"
 #include "loop_inner.h"
 #include "pages.h"
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
-#include <time.h>
 
 enum { CONGESTED_SENDS = 2 }; /* for one item, before it fails of that */
 /* Whose memory for what is large was not used for so long gives it up: to have it again takes up to some ms. */
@@ -21,13 +21,6 @@ enum { CONGESTED_SENDS = 2 }; /* for one item, before it fails of that */
 /* So much is handed out together while no worker is idle, but no more than this part of what is under way: or workers
  * would run dry. */
 enum { GATHER_TASKS = 32, GATHER_SHARE = 4, GATHER_BYTES = 32 << 10 };
-
-uint64_t loop_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t wake_ns_of(const struct loop *loop)
 {
@@ -42,8 +35,7 @@ static void set_timer(struct loop *loop)
         return;
     struct itimerspec when = {0}; /* disarmed */
     if (wake_ns != SCHED_NEVER)
-        when.it_value =
-            (struct timespec){.tv_sec = (time_t)(wake_ns / 1000000000u), .tv_nsec = (long)(wake_ns % 1000000000u)};
+        when.it_value = clock_timespec(wake_ns);
     loop->misses_fds |= timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) != 0;
     loop->timer_ns = wake_ns;
 }
@@ -286,7 +278,7 @@ bool loop_plan_nap(const struct loop *loop, struct loop_nap *nap_out)
 /* By what was known when the workers were last looked at: who woke one may have been kept from its CPU by it since. */
 void loop_nap(const struct loop_nap *nap)
 {
-    uint64_t now_ns = loop_now_ns();
+    uint64_t now_ns = clock_now_ns();
     if (now_ns < nap->until_ns)
         fd_nap(nap->fds, nap->fd_count, nap->until_ns - now_ns);
 }
@@ -317,7 +309,7 @@ static bool handle_events(struct loop *loop, const struct epoll_event events[LOO
 
 static void handle_all(struct loop *loop, struct epoll_event events[LOOP_EVENTS], int count)
 {
-    sched_clock(&loop->sched, loop_now_ns());
+    sched_clock(&loop->sched, clock_now_ns());
     loop->looked_ns = loop->sched.now_ns;
     while (handle_events(loop, events, count))
         count = loop_wait(loop, events, 0); /* nothing may be unread when time is acted on */
@@ -351,7 +343,7 @@ static void take_glanced(struct loop *loop, const struct loop_glance *glance)
 
 void loop_handle_glanced(struct loop *loop, const struct loop_glance *glance)
 {
-    sched_clock(&loop->sched, loop_now_ns());
+    sched_clock(&loop->sched, clock_now_ns());
     take_glanced(loop, glance);
 }
 
@@ -368,7 +360,7 @@ static bool is_behind(const struct loop *loop, uint64_t now_ns)
 bool loop_look_in(struct loop *loop, bool waits)
 {
     struct loop_glance glance;
-    sched_clock(&loop->sched, loop_now_ns());
+    sched_clock(&loop->sched, clock_now_ns());
     if (loop_is_overdue(loop))
         return false;
     loop_aim(loop, &glance);
@@ -394,7 +386,7 @@ static void catch_up(struct loop *loop, uint64_t now_ns)
         !atomic_load_explicit(&loop->is_glanced_at, memory_order_acquire)) {
         handle_all(loop, events, loop_wait(loop, events, 0));
         perform(loop); /* and nothing is given up for want of work, which comes */
-        now_ns = loop_now_ns();
+        now_ns = clock_now_ns();
     }
     sched_clock(&loop->sched, now_ns);
 }
@@ -406,7 +398,7 @@ int loop_number(struct loop *loop, callable_fn *fn, uint32_t *number_out, char *
 
 void loop_submit(struct loop *loop, struct job *job)
 {
-    catch_up(loop, loop_now_ns());
+    catch_up(loop, clock_now_ns());
     loop->counts.submitted += job->count;
     sched_submit(&loop->sched, job);
     perform(loop);
@@ -426,7 +418,7 @@ static bool has_gathered(const struct loop *loop)
 
 int loop_add_task(struct loop *loop, struct pool_task *task, uint32_t function, unsigned kind)
 {
-    task->submitted_ns = loop_now_ns();
+    task->submitted_ns = clock_now_ns();
     int rc = lanes_add(&loop->lanes, &loop->sched, task, function, kind);
     if (rc)
         return rc;
@@ -450,7 +442,7 @@ void loop_cancel_task(struct loop *loop, struct pool_task *task)
     struct failure failure = {.status = POOL_ECANCELED, .what = "it was cancelled"};
     uint64_t i = task->index;
     loop_fail_task(loop, job, i, &failure, 0);
-    sched_clock(&loop->sched, loop_now_ns());
+    sched_clock(&loop->sched, clock_now_ns());
     sched_cancel_item(&loop->sched, job, i);
     task_queue_append(&loop->ended_tasks, task);
     perform(loop);
@@ -490,7 +482,7 @@ void loop_broadcast(struct loop *loop, struct job *job)
     struct peer_replay *replays = realloc(loop->setup.replays, count * sizeof *replays);
     if (replays)
         loop->setup.replays = replays;
-    catch_up(loop, loop_now_ns());
+    catch_up(loop, clock_now_ns());
     if (replays) {
         sched_broadcast(&loop->sched, job);
         perform(loop);
@@ -503,7 +495,7 @@ void loop_broadcast(struct loop *loop, struct job *job)
 void loop_shutdown(struct loop *loop, enum pool_shutdown_mode mode)
 {
     loop->misses_fds |= !loop->is_lost && !loop_has_fds(loop); /* or others may be told to end */
-    sched_clock(&loop->sched, loop_now_ns());
+    sched_clock(&loop->sched, clock_now_ns());
     sched_shutdown(&loop->sched, mode);
     perform(loop);
 }
@@ -533,7 +525,7 @@ void loop_add_bytes(const struct loop *loop, uint64_t *out, uint64_t *in)
 
 void loop_boot(struct loop *loop)
 {
-    sched_clock(&loop->sched, loop_now_ns());
+    sched_clock(&loop->sched, clock_now_ns());
     sched_boot(&loop->sched);
     perform(loop);
 }
@@ -562,7 +554,7 @@ int loop_init(struct loop *loop, const struct loop_options *options)
                           .wake_fd = -1,
                           .timer_ns = SCHED_NEVER,
                           .trim_ns = SCHED_NEVER,
-                          .checked_ns = loop_now_ns(),
+                          .checked_ns = clock_now_ns(),
                           .start_error = POOL_EBROKEN};
     int rc = sched_init(&loop->sched, &options->sched);
     if (rc)

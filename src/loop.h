@@ -169,6 +169,4 @@ void loop_forget_fds(struct loop *loop);
 /* In a forked child: close this process's copies of everything and free them; no worker is touched. */
 void loop_abandon(struct loop *loop);
 
-uint64_t loop_now_ns(void);
-
 #endif

@@ -3,6 +3,7 @@
 #include "pool.h"
 #include "call.h"
 #include "child.h"
+#include "clock.h"
 #include "cpus.h"
 #include "error.h"
 #include "options.h"
@@ -248,7 +249,7 @@ int pool_create(const struct pool_options *options, struct pool **pool_out)
 static void report_progress(struct pool *pool, struct job *job, const struct pool_progress *progress, uint64_t *next_ns)
 {
     struct drive_callback callback;
-    uint64_t now_ns = loop_now_ns();
+    uint64_t now_ns = clock_now_ns();
     if (now_ns < *next_ns && !job->ended)
         return;
     *next_ns = now_ns + PROGRESS_NS;
@@ -264,7 +265,7 @@ static void report_progress(struct pool *pool, struct job *job, const struct poo
 
 static void wait_for(struct pool *pool, struct job *job, const struct pool_progress *progress)
 {
-    uint64_t next_ns = loop_now_ns() + PROGRESS_NS;
+    uint64_t next_ns = clock_now_ns() + PROGRESS_NS;
     while (!job->ended) {
         drive_turn(pool, progress ? next_ns : DRIVE_FOREVER, true);
         if (progress && !job->ended)

@@ -4,6 +4,7 @@
  * items from the source while there is room, gives results to the sink as they come (or as their turn comes), and
  * drives the pool when neither is possible. Both callbacks run without the pool's lock.
  * Must not know: how tasks run. */
+#include "clock.h"
 #include "error.h"
 #include "options.h"
 #include "submit.h"
@@ -140,7 +141,7 @@ static void end_unsent(struct stream *stream, struct pool_task *task, int error)
     task->queue = &stream->ended;
     task->pool = stream->pool;
     stream->pool->handle_count++;
-    task->submitted_ns = loop_now_ns();
+    task->submitted_ns = clock_now_ns();
     task_end(task, &outcome, task->submitted_ns);
     task_queue_append(&stream->ended, task);
 }
@@ -185,13 +186,13 @@ static struct pool_task *next_result(struct stream *stream)
 static void drive(struct stream *stream, uint64_t until_ns)
 {
     drive_turn(stream->pool, until_ns, true);
-    stream->driven_ns = loop_now_ns();
+    stream->driven_ns = clock_now_ns();
 }
 
 /* However slow the source is, results are not kept from the sink until the window is full. */
 static void look_for_results(struct stream *stream)
 {
-    if (stream->taken > stream->sunk && loop_now_ns() - stream->driven_ns > LOOK_NS)
+    if (stream->taken > stream->sunk && clock_now_ns() - stream->driven_ns > LOOK_NS)
         drive(stream, 0);
 }
 

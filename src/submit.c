@@ -4,6 +4,7 @@
  * no system call but for what is sent. */
 #include "submit.h"
 #include "call.h"
+#include "clock.h"
 #include "error.h"
 #include "options.h"
 #include "place.h"
@@ -68,12 +69,12 @@ void submit_in_place(struct pool *pool, struct pool_task *task, pool_task_fn *fn
     char text[CALL_TEXT_BYTES], words[CALL_TEXT_BYTES + 64];
     struct pool_bytes reply;
     count_in(pool, task, queue);
-    task->submitted_ns = loop_now_ns();
+    task->submitted_ns = clock_now_ns();
     uint64_t number = task->item.index;
     drive_unlock(pool); /* it may submit, wait and free itself */
     int code = place_run(fn, &task->item, text, &reply);
     drive_lock(pool);
-    uint64_t now_ns = loop_now_ns();
+    uint64_t now_ns = clock_now_ns();
     struct task_outcome outcome = {.status = code ? POOL_ETASK : 0,
                                    .code = code,
                                    .exit_code = -1,

@@ -1,6 +1,7 @@
 /* work: the stream, functions, tasks, and the memory that all of it uses. See work.h. */
 #include "work.h"
 #include "child.h"
+#include "clock.h"
 #include "fd.h"
 #include "first.h"
 #include "pages.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Results of tasks, which may be as unlike as they like, wait no longer than this: the next one may never end. */
@@ -22,13 +22,6 @@ enum { IDLE_MS = 100, LITTLE_USES = 8 };
 enum { SMALL_REPLY_BYTES = 2 << 10 }; /* many of them go in one frame */
 
 struct work work;
-
-uint64_t work_clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ---- beginning and ends ---- */
 
@@ -310,7 +303,7 @@ void work_read(void *destination, uint64_t size)
         work_flush();
     check_stream(chan_read_into(&work.chan, destination, (size_t)size, &done));
     if (waits)
-        work.clock_ns = work_clock_ns();
+        work.clock_ns = clock_now_ns();
 }
 
 /* The request's body in work.input. false: there is no memory for it; the body was skipped and the error put. */
@@ -332,7 +325,7 @@ static void spin(void)
 {
     if (!work.may_spin || !spin_begin(&work.spin))
         return;
-    while (spin_goes_on(&work.spin, chan_look(&work.chan), work_clock_ns()))
+    while (spin_goes_on(&work.spin, chan_look(&work.chan), clock_now_ns()))
         spin_pause();
 }
 
@@ -352,7 +345,7 @@ void work_next(struct wire_header *header_out)
     chan_skip(&work.chan, WIRE_HEADER_BYTES);
     work.may_spin = header_out->flags & WIRE_SPIN;
     if (waits)
-        work.clock_ns = work_clock_ns();
+        work.clock_ns = clock_now_ns();
 }
 
 /* ---- functions ---- */
@@ -492,7 +485,7 @@ static void run_task(const struct wire_header *request, pool_task_fn *fn, const 
         work_flush();
     uint64_t begun_ns = work.clock_ns;
     int code = call_task(request, fn, places);
-    work.clock_ns = work_clock_ns();
+    work.clock_ns = clock_now_ns();
     uint64_t elapsed_ns = work.clock_ns - begun_ns;
     close_fds(&work.call); /* before its end is told */
     if (work.call.too_large)

@@ -12,8 +12,6 @@
 
 #define LOOK_NS UINT64_C(2000) /* items shorter than this share one look at the clock */
 
-uint64_t work_clock_ns(void);
-
 /* WIRE_WORN when this worker holds more memory than it may. */
 uint8_t work_weigh(uint64_t elapsed_ns);
 

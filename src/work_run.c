@@ -1,4 +1,5 @@
 /* work_run: a run: consecutive items of one size. See work.h. */
+#include "clock.h"
 #include "work_inner.h"
 #include <errno.h>
 #include <string.h>
@@ -112,7 +113,7 @@ static void work_through(struct run *run)
         if (run->begun == run->done)
             break;
         going = run_items(run, run->begun);
-        work.clock_ns = work_clock_ns();
+        work.clock_ns = clock_now_ns();
         uint64_t elapsed_ns = work.clock_ns - before_ns;
         if (elapsed_ns > LOOK_NS)
             work.look_items = look / 2 ? look / 2 : 1;

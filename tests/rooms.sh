@@ -18,7 +18,8 @@ export LC_ALL
 # What each part may know. "procpool" is the public header. A new file needs a line here: where does it belong?
 # A name with an underscore is a single symbol: init.c defines what pool.h declares of it, since it has to know the worker.
 cat >"$tmp/rooms" <<'TABLE'
-fd
+clock
+fd           clock
 first
 once
 memory       fd
@@ -53,23 +54,23 @@ functions    callable
 peer         backend borrow buffers chan first claims functions job pages transit error fd procpool
 task         borrow lane slab error fd procpool
 lanes        sched task
-loop         sched lanes peer borrow pages backend bits lost error fd procpool
+loop         clock sched lanes peer borrow pages backend bits lost error fd procpool
 options      backend table cpus error fd procpool
-drive        loop buffers slab spin error fd procpool
+drive        clock loop buffers slab spin error fd procpool
 registry     drive buffers
 place        job call procpool
-pool         drive buffers loop options registry call child cpus error pool_hooks pool_is_initialized procpool
+pool         clock drive buffers loop options registry call child cpus error pool_hooks pool_is_initialized procpool
 map          pool options place error procpool
-submit       pool buffers options place call error
-stream       submit options error
+submit       clock pool buffers options place call error
+stream       clock submit options error
 broadcast    pool error
 share        pool buffers error procpool
 process      pool options error fd
-work         call callable chan claims transit regions lend spin child pages fd first procpool
+work         clock call callable chan claims transit regions lend spin child pages fd first procpool
 worker       work child fd procpool
 init         backend table child pool registry worker procpool
 backend      child fd
-local        backend child lost fd
+local        clock backend child lost fd
 fork         backend child fd local
 spawn        backend child local
 forkserver   backend child lost memory error fd local buf
