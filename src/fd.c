@@ -181,7 +181,7 @@ void fd_nap(const int *fds, unsigned fd_count, uint64_t ns)
     fd_restore_errno(errno_before);
 }
 
-/* The four of these differ in one call. */
+/* What such functions differ in is one call. */
 #define RETRY_ON_EINTR(call)                                                                                           \
     int errno_before = errno;                                                                                          \
     ssize_t count;                                                                                                     \

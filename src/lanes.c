@@ -110,7 +110,7 @@ static void for_each(struct lanes *lanes, void (*act)(struct pool_task *task))
     for (size_t i = 0; i < lanes->count; i++)
         for_each_task(lanes->current[i], act);
     DL_FOREACH2(lanes->retired, lane, next_retired)
-    for_each_task(lane, act);
+        for_each_task(lane, act);
 }
 
 void lanes_close_fds(struct lanes *lanes)

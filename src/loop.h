@@ -6,8 +6,8 @@
  * written at its end, in one go.
  *
  * Who waits does so in loop_wait, or where that is cheaper in loop_nap or by loop_glance again and again. These run
- * without the pool's lock; every other call needs it, and none but loop_clear waits for what a process
- * does.
+ * without the pool's lock; every other call needs it, and none waits for what a process does, but for the end of one
+ * that is killed: in loop_clear, and where there is no memory for a worker that was just started.
  * Must not know: the public API's objects, threads, locks. */
 #ifndef PROCPOOL_LOOP_H
 #define PROCPOOL_LOOP_H

@@ -31,10 +31,9 @@ void loop_stop_writing(struct loop *loop, unsigned slot);
 /* Starts that follow one another are done together; before anything else is done they must be. */
 void loop_plan_start(struct loop *loop, const struct sched_effect *effect);
 void loop_start_planned(struct loop *loop);
-/* All that can be read; or only what was received already, if that came with all there was. */
-void loop_read_replies(struct loop *loop, unsigned slot);
 /* It has said something. */
 void loop_hear(struct loop *loop, unsigned slot);
+/* Only what was received already, if that came with all there was. */
 void loop_take_replies(struct loop *loop, unsigned slot);
 void loop_look_at_exit(struct loop *loop, unsigned slot);
 void loop_note_end(struct loop *loop, unsigned slot);

@@ -292,7 +292,8 @@ void loop_take_replies(struct loop *loop, unsigned slot)
         loop_flush_requests(loop, slot); /* a greeting for an image that has just said hello */
 }
 
-void loop_read_replies(struct loop *loop, unsigned slot)
+/* All that can be read. */
+static void read_replies(struct loop *loop, unsigned slot)
 {
     chan_rearm(&loop->peers[slot].chan);
     peer_note_bell(&loop->peers[slot]);
@@ -394,7 +395,7 @@ void loop_look_at_exit(struct loop *loop, unsigned slot)
             tell_gone(loop, slot);
         return;
     }
-    loop_read_replies(loop, slot); /* everything that it had said */
+    read_replies(loop, slot); /* everything that it had said */
     record_end(loop, slot, &how, text);
     describe_failed_start(loop, peer);
     sched_unread(&loop->sched, slot, peer_read_position(peer));
@@ -417,7 +418,7 @@ void loop_hear(struct loop *loop, unsigned slot)
     if (!peer_is_open(peer))
         return;
     if (peer->child.pid) {
-        loop_read_replies(loop, slot);
+        read_replies(loop, slot);
     } else {
         stop_reading(loop, peer);
         peer->was_listened_to = false;

@@ -32,8 +32,6 @@ size_t peer_refer_run(struct peer *peer, const struct span *span, uint8_t places
 /* The same of a task, whose input is copied to where the worker finds it. */
 size_t peer_refer_task(struct peer *peer, const struct span *span, const struct job_item *item,
                        uint8_t places[PEER_PLACES_BYTES]);
-/* Say where `size` bytes at `data` are, as their place in the buffer. How many bytes that takes. */
-size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES]);
 /* The worker has no buffers any more, and lends nothing: it starts afresh. */
 void peer_forget_shared(struct peer *peer);
 

@@ -151,7 +151,8 @@ static size_t refer(uint64_t buffer, size_t offset, size_t size, uint8_t place[W
     return WIRE_REFERENCE_BYTES;
 }
 
-size_t peer_refer(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES])
+/* Where `size` bytes at `data` are, as their place in the buffer. How many bytes that takes. */
+static size_t refer_to(const struct buffer *buffer, const void *data, size_t size, uint8_t place[WIRE_REFERENCE_BYTES])
 {
     return refer(buffer->number, (size_t)((const uint8_t *)data - buffer->data), size, place);
 }
@@ -162,7 +163,7 @@ static size_t refer_results(const struct span *span, uint8_t *place)
     size_t size = (size_t)span->count * job->result_size;
     if (span->transit.results)
         return refer(WIRE_IN_TRANSIT, span->transit.at, size, place);
-    return span->in_place ? peer_refer(job->results_in, job->results + span->first * job->result_size, size, place) : 0;
+    return span->in_place ? refer_to(job->results_in, job->results + span->first * job->result_size, size, place) : 0;
 }
 
 /* `size` bytes of the span's items are copied to where they travel by. */
@@ -179,7 +180,7 @@ static size_t refer_items(struct peer *peer, const struct span *span, uint8_t *p
     const uint8_t *items = job->items + span->first * job->item_size;
     size_t size = (size_t)span->count * job->item_size;
     if (!span->transit.items)
-        return span->by_reference ? peer_refer(job->items_in, items, size, place) : 0;
+        return span->by_reference ? refer_to(job->items_in, items, size, place) : 0;
     return put_in_transit(peer, span, items, size, place);
 }
 
@@ -192,7 +193,7 @@ size_t peer_refer_task(struct peer *peer, const struct span *span, const struct 
     if (span->transit.items)
         return size + put_in_transit(peer, span, item->data, item->size, places + size);
     if (span->by_reference && item->buffer)
-        size += peer_refer(item->buffer, item->data, item->size, places + size);
+        size += refer_to(item->buffer, item->data, item->size, places + size);
     return size;
 }
 

@@ -21,7 +21,7 @@ static void before_fork(void)
     pthread_mutex_lock(&default_lock);
     pthread_mutex_lock(&registry_lock);
     DL_FOREACH(registry, pool)
-    pthread_mutex_lock(&pool->lock);
+        pthread_mutex_lock(&pool->lock);
 }
 
 static void after_fork_in_parent(void)
@@ -30,7 +30,7 @@ static void after_fork_in_parent(void)
     if (drive_is_at_work())
         return;
     DL_FOREACH(registry, pool)
-    pthread_mutex_unlock(&pool->lock);
+        pthread_mutex_unlock(&pool->lock);
     pthread_mutex_unlock(&registry_lock);
     pthread_mutex_unlock(&default_lock);
 }
@@ -55,7 +55,7 @@ static void after_fork_in_child(void)
     drive_become_copy();
     if (!is_sealed) {
         DL_FOREACH(registry, pool)
-        abandon(pool);
+            abandon(pool);
     }
     registry = NULL;
     default_pool = NULL;
