@@ -545,6 +545,28 @@ static size_t staging_bytes(const struct loop *loop)
     return (size_t)loop->sched.slot_count * CHAN_STAGING_BYTES;
 }
 
+static int allocate(struct loop *loop)
+{
+    loop->peers = calloc(loop->sched.slot_count, sizeof *loop->peers);
+    loop->unsent = calloc((loop->sched.slot_count + 63) / 64, sizeof *loop->unsent);
+    loop->staging = pages_create_alone(staging_bytes(loop));
+    for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++)
+        peer_init(&loop->peers[i]);
+    return loop->peers && loop->unsent && loop->staging ? 0 : -ENOMEM;
+}
+
+static int open_fds(struct loop *loop)
+{
+    int rc = keep_fd(&loop->epoll_fd, fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC)));
+    if (!rc)
+        rc = keep_fd(&loop->timer_fd, fd_take_above_stdio(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
+    if (!rc)
+        rc = keep_fd(&loop->wake_fd, fd_take_above_stdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
+    if (!rc)
+        rc = loop_watch(loop, loop->timer_fd, 0, ABOUT_TIME, EPOLLIN);
+    return rc ? rc : loop_watch(loop, loop->wake_fd, 0, ABOUT_WAKE, EPOLLIN);
+}
+
 int loop_init(struct loop *loop, const struct loop_options *options)
 {
     *loop = (struct loop){.backend = options->backend,
@@ -559,22 +581,9 @@ int loop_init(struct loop *loop, const struct loop_options *options)
     int rc = sched_init(&loop->sched, &options->sched);
     if (rc)
         return rc;
-    loop->peers = calloc(loop->sched.slot_count, sizeof *loop->peers);
-    loop->unsent = calloc((loop->sched.slot_count + 63) / 64, sizeof *loop->unsent);
-    loop->staging = pages_create_alone(staging_bytes(loop));
-    for (unsigned i = 0; loop->peers && i < loop->sched.slot_count; i++)
-        peer_init(&loop->peers[i]);
-    rc = loop->peers && loop->unsent && loop->staging ? 0 : -ENOMEM;
+    rc = allocate(loop);
     if (!rc)
-        rc = keep_fd(&loop->epoll_fd, fd_take_above_stdio(epoll_create1(EPOLL_CLOEXEC)));
-    if (!rc)
-        rc = keep_fd(&loop->timer_fd, fd_take_above_stdio(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
-    if (!rc)
-        rc = keep_fd(&loop->wake_fd, fd_take_above_stdio(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
-    if (!rc)
-        rc = loop_watch(loop, loop->timer_fd, 0, ABOUT_TIME, EPOLLIN);
-    if (!rc)
-        rc = loop_watch(loop, loop->wake_fd, 0, ABOUT_WAKE, EPOLLIN);
+        rc = open_fds(loop);
     if (rc) {
         loop_clear(loop);
         return rc;

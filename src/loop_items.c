@@ -162,30 +162,36 @@ static void take_error(struct loop *loop, struct job *job, const struct peer *pe
         fail_item(loop, job, report->first + i, &failure, report->elapsed_ns / report->count);
 }
 
+/* How many of the items have failed. */
+static uint64_t take_report(struct loop *loop, struct job *job, const struct peer *peer, enum peer_news news,
+                            const struct peer_report *report)
+{
+    switch (news) {
+    case PEER_RESULTS:
+        take_results(loop, job, peer, report);
+        return report->failure_count;
+    case PEER_RESULT:
+        return take_result(loop, job, peer, report);
+    case PEER_REPLIES:
+        return take_replies(loop, job, peer, report);
+    default:
+        take_error(loop, job, peer, report);
+        return report->count;
+    }
+}
+
 void loop_take_items(struct loop *loop, unsigned slot, enum peer_news news, const struct peer_report *report)
 {
-    const struct peer *peer = &loop->peers[slot];
-    struct job *job = sched_head(&loop->sched, slot)->job;
-    uint64_t failures = 0;
+    struct span *span = sched_head(&loop->sched, slot);
+    struct job *job = span->job;
     if (sched_state(&loop->sched, slot) != SLOT_READY) { /* being killed: too late, whatever it says */
         free(report->reply);
         borrow_give_back(report->region);
         return;
     }
-    if (news == PEER_RESULTS) {
-        take_results(loop, job, peer, report);
-        failures = report->failure_count;
-    } else if (news == PEER_RESULT) {
-        failures = take_result(loop, job, peer, report);
-    } else if (news == PEER_REPLIES) {
-        failures = take_replies(loop, job, peer, report);
-    } else {
-        take_error(loop, job, peer, report);
-        failures = report->count;
-    }
+    uint64_t failures = take_report(loop, job, &loop->peers[slot], news, report);
     if (job->kind != JOB_BROADCAST)
         loop->counts.succeeded += report->count - failures;
-    struct span *span = sched_head(&loop->sched, slot);
     sched_items_ended(&loop->sched, slot, report->count, failures, report->elapsed_ns, report->worn);
     if (span == sched_head(&loop->sched, slot))
         peer_note_answered(span, report->count);

@@ -1,4 +1,5 @@
 /* peer_send: what the parent says to a worker: greetings, functions, spans, commands. See peer.h. */
+#include "bits.h"
 #include "fd.h"
 #include "first.h"
 #include "peer_inner.h"
@@ -46,26 +47,32 @@ size_t peer_encode_greeting(const struct peer_setup *setup, unsigned worker_id, 
     return start + setup->config_size;
 }
 
+static int reserve_told(struct peer *peer, uint32_t number)
+{
+    if (number < peer->told_count)
+        return 0;
+    uint32_t count = (number / 64 + 1) * 64 * 2;
+    uint64_t *told = first_grow(peer->told, peer->first_told, peer->told_count / 8, count / 8);
+    if (!told)
+        return -ENOMEM;
+    memset((uint8_t *)told + peer->told_count / 8, 0, (count - peer->told_count) / 8);
+    peer->told = told;
+    peer->told_count = count;
+    return 0;
+}
+
 static int tell_function(struct peer *peer, uint32_t number)
 {
-    if (number >= peer->told_count) {
-        uint32_t count = (number / 64 + 1) * 64 * 2;
-        uint64_t *told = first_grow(peer->told, peer->first_told, peer->told_count / 8, count / 8);
-        if (!told)
-            return -ENOMEM;
-        memset((uint8_t *)told + peer->told_count / 8, 0, (count - peer->told_count) / 8);
-        peer->told = told;
-        peer->told_count = count;
-    }
-    uint64_t bit = UINT64_C(1) << (number % 64);
-    if (peer->told[number / 64] & bit)
-        return 0;
     size_t size;
+    if (reserve_told(peer, number))
+        return -ENOMEM;
+    if (bit_get(peer->told, number))
+        return 0;
     const uint8_t *bytes = functions_bytes(&peer->setup->functions, number, &size);
     struct wire_header header = {.type = WIRE_FUNCTION, .function = number, .body_bytes = size};
     int rc = chan_put(&peer->chan, &header, bytes);
     if (!rc)
-        peer->told[number / 64] |= bit;
+        bit_set(peer->told, number, true);
     return rc;
 }
 
@@ -272,6 +279,20 @@ static void note_missed(struct peer *peer, const struct span *span)
         enlarge_pipes(peer);
 }
 
+/* Its first frame begins at `start` in the stream. */
+static void note_put(struct peer *peer, struct span *span, uint64_t start)
+{
+    peer->tickets += (uint32_t)span->count;
+    peer->has_worked = true;
+    span->sent_position = peer->chan.put_bytes;
+    span->begin_position = span->sent_position;
+    if (span->job->kind != JOB_FIXED)
+        span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
+    bool travels_by_pipe = !span->transit.results && !span->transit.items;
+    if (travels_by_pipe && (span->transit.size > JOB_LARGE_BYTES || span->bytes > JOB_LARGE_BYTES))
+        note_missed(peer, span);
+}
+
 int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_wait)
 {
     uint8_t flags = (uint8_t)((stepwise ? WIRE_STEPWISE : 0) | (peer->may_spin ? WIRE_SPIN : 0));
@@ -286,18 +307,9 @@ int peer_put_span(struct peer *peer, struct span *span, bool stepwise, bool may_
     uint64_t start = peer->chan.put_bytes;
     if (!rc)
         rc = job->kind == JOB_FIXED ? put_run(peer, span, flags) : put_tasks(peer, span, flags);
-    if (rc)
-        return rc;
-    peer->tickets += (uint32_t)span->count;
-    peer->has_worked = true;
-    span->sent_position = peer->chan.put_bytes;
-    span->begin_position = span->sent_position;
-    if (job->kind != JOB_FIXED)
-        span->begin_position = start + WIRE_HEADER_BYTES + body_bytes(span, span->first);
-    bool travels_by_pipe = !span->transit.results && !span->transit.items;
-    if (travels_by_pipe && (span->transit.size > JOB_LARGE_BYTES || span->bytes > JOB_LARGE_BYTES))
-        note_missed(peer, span);
-    return 0;
+    if (!rc)
+        note_put(peer, span, start);
+    return rc;
 }
 
 /* Where the item that is `count` behind begins, if item `first` of the span's job begins at `position`. */

@@ -51,7 +51,7 @@ lost         child fd
 error        procpool
 call         pages procpool
 functions    callable
-peer         backend borrow buffers chan first claims functions job pages transit error fd procpool
+peer         backend bits borrow buffers chan first claims functions job pages transit error fd procpool
 task         borrow lane slab error fd procpool
 lanes        sched task
 loop         clock sched lanes peer borrow pages backend bits lost error fd procpool
