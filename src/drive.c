@@ -283,9 +283,10 @@ static bool tell(struct pool *pool)
     forget_lost_fds(pool);
     bool any_task = hand_out_all(pool), any_job = pool->loop.jobs_ended != pool->jobs_told;
     bool down = pool->closing && loop_is_down(&pool->loop);
-    pool->jobs_told = pool->loop.jobs_ended;
-    if (any_task)
+    if (any_task || (down && !pool->down_told))
         tell_event_loop(pool);
+    pool->jobs_told = pool->loop.jobs_ended;
+    pool->down_told = down;
     if (pool->sleepers && (any_task || any_job || down))
         pthread_cond_broadcast(&pool->changed);
     return any_task || any_job || down;

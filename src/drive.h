@@ -6,8 +6,8 @@
  * forks, see below). A thread that ends something without driving (a cancellation, say) wakes the one that drives.
  *
  * For programs with an event loop there is one fd (see pool_fd): an epoll of the loop's own epoll and of an eventfd,
- * which is written when tasks have ended. The loop's is taken out while a thread drives, or the event loop would spin
- * beside it.
+ * which is written when tasks have ended, and when the pool has come to its end. The loop's is taken out while a thread
+ * drives, or the event loop would spin beside it.
  *
  * A fork() of the program has every pool's lock while it copies (registry.h), and many a libc (musl, glibc before 2.36)
  * lets no other fork() in from before that until after it. So nobody may wait for that with a lock in hand: a thread
@@ -52,6 +52,7 @@ struct pool {
     uint64_t ended_told;
     size_t bytes_in_flight, max_bytes_in_flight;
     unsigned jobs_told; /* of loop.jobs_ended */
+    bool down_told;     /* that it was shut down and has no workers any more */
     bool broadcasting;
 
     /* event loops, and the thread that drives when nobody else does */

@@ -574,6 +574,20 @@ static void pool_comes_to_its_end_by_events_alone(void)
     }
 }
 
+static void end_of_a_pool_that_drives_itself_is_an_event(void)
+{
+    for (int mode = POOL_DRAIN; mode <= POOL_KILL; mode++) {
+        struct pool_options options = scene_options(2);
+        options.progress_thread = 1;
+        struct scene scene = make_scene_with(&options);
+        EXPECT(pool_fd(scene.pool) >= 0);
+        process_until_gone(&scene, (enum pool_shutdown_mode)mode);
+        EXPECT(pool_process(scene.pool) >= 0);
+        expect_quiet(scene.pool);
+        close_scene(&scene);
+    }
+}
+
 const struct conformance_case eventloop_cases[] = {
     CASE(fd_is_the_same_at_each_call),
     CASE(fd_is_closed_with_the_pool_though_a_task_is_kept),
@@ -598,5 +612,6 @@ const struct conformance_case eventloop_cases[] = {
     CASE(process_counts_what_others_drove),
     CASE(pool_that_drives_itself_tells_news),
     CASE(pool_comes_to_its_end_by_events_alone),
+    CASE(end_of_a_pool_that_drives_itself_is_an_event),
     {0},
 };
