@@ -151,9 +151,10 @@ static void submit_held(struct stream *stream)
     struct pool *pool = stream->pool;
     struct pool_task *task;
     stream->holds = false;
+    struct task_input input = {.size = stream->held.size, .owned = stream->held.data};
     int rc = make_room(stream);
     if (!rc)
-        rc = task_create(NULL, NULL, stream->held.size, NULL, stream->held.data, NULL, 0, &task);
+        rc = task_create(NULL, &input, &task);
     if (rc) {
         free(stream->held.data);
         stream->error = error_system(rc, "pool_stream");

@@ -149,9 +149,7 @@ static int submit_and_wait(struct pool *pool, pool_task_fn *fn, struct pool_task
 /* What the caller of pool_submit gave, and what is known of it. */
 struct submission {
     pool_task_fn *fn;
-    const void *input;
-    size_t input_size;
-    struct buffer *buffer; /* that it lies in; held */
+    struct task_input input; /* its buffer is held */
     const struct pool_task_options *options;
     struct pool_task **task_out;
 };
@@ -159,8 +157,7 @@ struct submission {
 static int create(struct slab *slab, const struct submission *given, struct pool_task **task_out)
 {
     const struct pool_task_options *options = given->options;
-    int rc = task_create(slab, given->input, given->input_size, given->buffer, NULL, options->fds, options->fd_count,
-                         task_out);
+    int rc = task_create(slab, &given->input, task_out);
     if (rc)
         return error_system(rc, "pool_submit");
     (*task_out)->tag = options->tag;
@@ -197,18 +194,19 @@ static int give_small(struct pool *pool, const struct submission *given)
 }
 
 /* The common case, with the lock taken once: little is to be copied, there is room, and nothing to wait for.
- * POOL_PENDING: it has to be done otherwise; given->buffer is known and held all the same. */
+ * POOL_PENDING: it has to be done otherwise; the buffer that the input lies in is known and held all the same. */
 static int submit_small(struct pool *pool, struct submission *given)
 {
-    bool may_refer = given->input_size && pool->buffers.count;
-    if (!may_refer && (given->input_size > TASK_SMALL_BYTES || given->options->fd_count))
+    struct task_input *input = &given->input;
+    bool may_refer = input->size && pool->buffers.count;
+    if (!may_refer && (input->size > TASK_SMALL_BYTES || input->fd_count))
         return POOL_PENDING;
     int rc = drive_lock_for_work(pool);
     if (rc)
         return rc;
-    given->buffer = may_refer ? buffers_hold(&pool->buffers, given->input, given->input_size) : NULL;
-    size_t copied = given->buffer ? 0 : given->input_size;
-    bool is_small = copied <= TASK_SMALL_BYTES && !given->options->fd_count && !pool->in_place;
+    input->buffer = may_refer ? buffers_hold(&pool->buffers, input->data, input->size) : NULL;
+    size_t copied = input->buffer ? 0 : input->size;
+    bool is_small = copied <= TASK_SMALL_BYTES && !input->fd_count && !pool->in_place;
     rc = is_small && submit_has_room(pool, copied) ? give_small(pool, given) : POOL_PENDING;
     drive_unlock(pool);
     return rc;
@@ -234,14 +232,18 @@ int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t i
         rc = check(pool, fn, input, input_size, &options);
     if (rc)
         return rc;
-    struct submission submission = {fn, input, input_size, NULL, &options, task_out};
+    struct submission submission = {
+        .fn = fn,
+        .input = {.data = input, .size = input_size, .fds = options.fds, .fd_count = options.fd_count},
+        .options = &options,
+        .task_out = task_out};
     if (options.fd_count)
         drive_begin_call(); /* copies of fds are made, and closed when one fails */
     rc = submit_small(pool, &submission);
     if (rc == POOL_PENDING)
         rc = create_and_submit(pool, &submission);
     if (rc)
-        let_go_input(pool, submission.buffer);
+        let_go_input(pool, submission.input.buffer);
     if (options.fd_count)
         drive_end_call();
     return rc;

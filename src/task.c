@@ -39,36 +39,41 @@ static void deallocate(struct slab *slab, struct pool_task *task, bool in_slab)
         free(task);
 }
 
-int task_create(struct slab *slab, const void *input, size_t input_size, struct buffer *buffer, void *owned_input,
-                const int *fds, unsigned fd_count, struct pool_task **task_out)
+/* Where the input is: a copy lies behind the task. */
+static const void *find_data(const struct pool_task *task, const struct task_input *input)
 {
-    size_t copied = owned_input || buffer ? 0 : input_size, bytes;
-    int *copies = NULL;
+    if (input->owned)
+        return input->owned;
+    return input->buffer ? input->data : task + 1;
+}
+
+int task_create(struct slab *slab, const struct task_input *input, struct pool_task **task_out)
+{
+    size_t copied = input->owned || input->buffer ? 0 : input->size, bytes;
+    int *fds = NULL;
     if (__builtin_add_overflow(sizeof(struct pool_task), copied, &bytes))
         return -EOVERFLOW;
     bool in_slab = slab && copied <= TASK_SMALL_BYTES;
     struct pool_task *task = in_slab ? slab_take(slab) : malloc(bytes);
     if (!task)
         return -ENOMEM;
-    int error = fd_count ? duplicate(fds, fd_count, &copies) : 0;
+    int error = input->fd_count ? duplicate(input->fds, input->fd_count, &fds) : 0;
     if (error) {
         deallocate(slab, task, in_slab);
         return error;
     }
-    *task = (struct pool_task){.item = {.data = buffer        ? input
-                                                : owned_input ? owned_input
-                                                              : task + 1,
-                                        .size = input_size,
-                                        .buffer = buffer,
-                                        .fds = copies,
-                                        .fd_count = fd_count,
+    *task = (struct pool_task){.item = {.data = find_data(task, input),
+                                        .size = input->size,
+                                        .buffer = input->buffer,
+                                        .fds = fds,
+                                        .fd_count = input->fd_count,
                                         .slot = JOB_NO_SLOT},
-                               .owned_input = owned_input,
+                               .owned_input = input->owned,
                                .in_slab = in_slab,
                                .worker_id = POOL_NOT_A_WORKER,
                                .exit_code = -1};
     if (copied)
-        memcpy(task + 1, input, copied);
+        memcpy(task + 1, input->data, copied);
     *task_out = task;
     return 0;
 }

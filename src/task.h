@@ -43,13 +43,19 @@ struct pool_task {
     bool dropped; /* to be destroyed as soon as it has ended */
 };
 
-/* The input: a copy of `input`; where that lies in `buffer` (not NULL), only a pointer to it; or owned_input (not
- * NULL), malloc'd memory of input_size bytes, which is taken on success. fds are duplicated.
- *   slab: of task_init_slab, for a task that fits into a place of it; NULL: the task is malloc'd. For task_destroy the
- *   same, or the pool's.
- * 0; -ENOMEM, -EOVERFLOW; or what duplicating an fd failed with. */
-int task_create(struct slab *slab, const void *input, size_t input_size, struct buffer *buffer, void *owned_input,
-                const int *fds, unsigned fd_count, struct pool_task **task_out);
+/* What a task is given. */
+struct task_input {
+    const void *data; /* copied, unless it lies in `buffer`; of no matter where there is `owned` */
+    size_t size;
+    struct buffer *buffer; /* NULL: none */
+    void *owned;           /* malloc'd, taken on success; NULL: it is the caller's */
+    const int *fds;        /* which are duplicated */
+    unsigned fd_count;
+};
+
+/* slab: of task_init_slab, for a task that fits into a place of it; NULL: the task is malloc'd. For task_destroy the
+ * same, or the pool's. 0; -ENOMEM, -EOVERFLOW; or what duplicating an fd failed with. */
+int task_create(struct slab *slab, const struct task_input *input, struct pool_task **task_out);
 void task_destroy(struct slab *slab, struct pool_task *task);
 
 /* Tasks with a copied input up to this size fit into a place. */

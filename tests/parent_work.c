@@ -123,7 +123,9 @@ static int make_task(const struct task_wish *wish, struct pool_task **task_out)
         memcpy(owned, input, size);
     for (unsigned i = 0; i < fd_count; i++)
         fds[i] = world.loop.wake_fd; /* any fd will do */
-    int rc = task_create(NULL, owned ? NULL : input, size, NULL, owned, fds, fd_count, task_out);
+    struct task_input given = {
+        .data = owned ? NULL : input, .size = size, .owned = owned, .fds = fds, .fd_count = fd_count};
+    int rc = task_create(NULL, &given, task_out);
     if (rc)
         free(owned);
     disown(input);
