@@ -14,6 +14,14 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 
+/* What was asked for, checked and completed. */
+struct request {
+    struct pool_options options;
+    const struct backend *backend;
+    unsigned workers;
+    bool in_full; /* so many, or none */
+};
+
 /* ---- its parts ---- */
 
 /* Whether this program can be started anew. */
@@ -84,13 +92,13 @@ static int make_config(const struct pool_options *options, unsigned flags, uint8
     return rc;
 }
 
-static struct sched_config make_sched_config(const struct pool_options *options, const struct backend *backend,
-                                             unsigned workers)
+static struct sched_config make_sched_config(const struct request *request)
 {
+    const struct pool_options *options = &request->options;
     return (struct sched_config){
-        .workers = workers,
+        .workers = request->workers,
         .cpus = cpus_of_affinity(), /* where a quota is the bound, the default number of workers is within it */
-        .restarts = backend->capabilities & BACKEND_RESTARTS,
+        .restarts = request->backend->capabilities & BACKEND_RESTARTS,
         .wears_out = options->max_tasks_per_worker || options->max_worker_bytes,
         .max_tasks_per_worker = options->max_tasks_per_worker,
         .max_attempts = options->max_attempts,
@@ -100,12 +108,12 @@ static struct sched_config make_sched_config(const struct pool_options *options,
 }
 
 /* Backend, configuration and loop; nothing is started yet but a backend's helper. */
-static int make_loop(struct pool *pool, const struct pool_options *options, const struct backend *backend,
-                     unsigned workers)
+static int make_loop(struct pool *pool, const struct request *request)
 {
-    struct loop_options loop = {.sched = make_sched_config(options, backend, workers),
-                                .backend = backend,
-                                .max_result_bytes = options->max_result_bytes};
+    const struct pool_options *options = &request->options;
+    const struct backend *backend = request->backend;
+    struct loop_options loop = {
+        .sched = make_sched_config(request), .backend = backend, .max_result_bytes = options->max_result_bytes};
     bool recycles = loop.sched.wears_out && loop.sched.restarts;
     unsigned flags =
         (backend->capabilities & BACKEND_PRELOADS ? 0 : WIRE_CONFIG_PRELOAD) | (recycles ? WIRE_CONFIG_RECYCLES : 0);
@@ -131,12 +139,12 @@ static int make_loop(struct pool *pool, const struct pool_options *options, cons
 }
 
 /* Start the workers, and wait for the first. */
-static int boot(struct pool *pool, bool asked)
+static int boot(struct pool *pool, bool in_full)
 {
     struct loop *loop = &pool->loop;
     loop_boot(loop);
     bool refused = loop->start_refused;
-    if (refused && !asked && loop_live_count(loop))
+    if (refused && !in_full && loop_live_count(loop))
         sched_limit_workers(&loop->sched, loop_live_count(loop));
     else if (refused)
         return error_set(loop->start_error, "%s", loop->start_text);
@@ -188,41 +196,43 @@ static void end_thread(struct pool *pool)
 /* ---- create ---- */
 
 /* The lock is held, so that no fork() of the program sees the half of it. */
-static int populate(struct pool *pool, const struct pool_options *options, const struct backend *backend,
-                    unsigned workers, bool asked)
+static int populate(struct pool *pool, const struct request *request)
 {
-    int rc = make_loop(pool, options, backend, workers);
+    int rc = make_loop(pool, request);
     if (!rc)
-        rc = boot(pool, asked);
-    if (!rc && options->progress_thread)
+        rc = boot(pool, request->in_full);
+    if (!rc && request->options.progress_thread)
         rc = start_thread(pool);
     return rc;
 }
 
+static int settle(const struct pool_options *given, struct request *request)
+{
+    struct pool_options *options = &request->options;
+    int rc = options_import(options, sizeof *options, given, "pool_options");
+    if (!rc)
+        rc = options_settle(options);
+    if (!rc)
+        rc = options_choose_backend(options, &request->backend);
+    if (!rc)
+        rc = check_init(request->backend);
+    return rc ? rc : options_choose_workers(options, &request->workers, &request->in_full);
+}
+
 static int create(const struct pool_options *given, struct pool **pool_out)
 {
-    struct pool_options options = POOL_OPTIONS_INIT;
-    const struct backend *backend;
-    unsigned workers = 0;
-    bool asked = false;
-    int rc = options_import(&options, sizeof options, given, "pool_options");
-    if (!rc)
-        rc = options_settle(&options);
-    if (!rc)
-        rc = options_choose_backend(&options, &backend);
-    if (!rc)
-        rc = check_init(backend);
-    if (!rc)
-        rc = options_choose_workers(&options, &workers, &asked);
+    struct request request = {.options = POOL_OPTIONS_INIT};
+    int rc = settle(given, &request);
     if (rc)
         return rc;
     struct pool *pool = drive_allocate();
     if (!pool)
         return error_system(-ENOMEM, "making a pool");
-    pool->max_bytes_in_flight = options.max_bytes_in_flight;
-    pool->spin.limit_ns = options.progress_thread ? 0 : options_spin_ns(&options);
+    const struct pool_options *options = &request.options;
+    pool->max_bytes_in_flight = options->max_bytes_in_flight;
+    pool->spin.limit_ns = options->progress_thread ? 0 : options_spin_ns(options);
     registry_enter(pool);
-    rc = populate(pool, &options, backend, workers, asked);
+    rc = populate(pool, &request);
     if (rc)
         loop_clear(&pool->loop);
     else
