@@ -1,4 +1,4 @@
-/* Functions as bytes, and back. See callable.h.
+/* callable: functions as bytes, and back. See callable.h.
  *
  * The bytes, little-endian:
  *     u8   object         0 the executable, 1 a shared object

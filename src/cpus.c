@@ -1,4 +1,4 @@
-/* CPUs by affinity and by cgroup quota. See cpus.h, cgroups(7), proc(5). */
+/* cpus: by affinity and by cgroup quota. See cpus.h, cgroups(7), proc(5). */
 #include "cpus.h"
 #include <errno.h>
 #include <limits.h>

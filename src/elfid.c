@@ -1,4 +1,4 @@
-/* What identifies a build of an object. See elfid.h.
+/* elfid: what identifies a build of an object. See elfid.h.
  *
  * Notes are data of someone else's making: every size in them is checked against what holds it, and a malformed note
  * counts as none. */

@@ -1,4 +1,4 @@
-/* The loaded objects. See elfobject.h. */
+/* elfobject: the loaded objects. See elfobject.h. */
 #include "elfobject.h"
 #include "once.h"
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* sched.c: the events as the engine is told of them, the end of the pool, and questions. What is done about an event at
+/* sched: the events as the engine is told of them, the end of the pool, and questions. What is done about an event at
  * a slot is in sched_slots.c; see sched_inner.h for the other rooms. */
 #include "bits.h"
 #include "sched_inner.h"

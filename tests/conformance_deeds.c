@@ -1,3 +1,4 @@
+/* conformance_deeds: see conformance_deeds.h. */
 #include "conformance_deeds.h"
 #include <signal.h>
 #include <stdio.h>

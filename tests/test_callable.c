@@ -1,5 +1,5 @@
-/* Functions as bytes, and back: in this process, which loads, unloads and replaces plug-ins so that it is at one time
- * the process that describes and at another the one that resolves. */
+/* callable: functions as bytes, and back: in this process, which loads, unloads and replaces plug-ins so that it is at
+ * one time the process that describes and at another the one that resolves. */
 #include "callable.h"
 #include "elfid.h"
 #include "procpool.h"

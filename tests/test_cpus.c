@@ -1,4 +1,4 @@
-/* How many CPUs: texts of the kernel as they look on various machines, and groups as folders below /tmp. */
+/* cpus: texts of the kernel as they look on various machines, and groups as folders below /tmp. */
 #include "cpus.h"
 
 #include <limits.h>
