@@ -490,6 +490,31 @@ bool await_counter(struct board *board, unsigned counter, uint64_t value)
     return true;
 }
 
+/* ---- what any worker can do ---- */
+
+int add_one(const void *item, void *result, void *state)
+{
+    (void)state;
+    *(int *)result = *(const int *)item + 1;
+    return 0;
+}
+
+int do_nothing(struct pool_call *call)
+{
+    (void)call;
+    return 0;
+}
+
+int return_input(struct pool_call *call)
+{
+    size_t size;
+    const void *input = pool_call_input(call, &size);
+    void *reply = pool_call_reply(call, size);
+    if (reply && size)
+        memcpy(reply, input, size);
+    return !reply;
+}
+
 /* ---- the host ---- */
 
 static void *tell_thread_id(void *id_out)

@@ -188,4 +188,10 @@ uint64_t mark_item(struct board *board);
 /* Wait until a counter has come that far, in host or worker; false: it did not. */
 bool await_counter(struct board *board, unsigned counter, uint64_t value);
 
+/* ---- what any worker can do ---- */
+
+int add_one(const void *item, void *result, void *state); /* ints */
+int do_nothing(struct pool_call *call);
+int return_input(struct pool_call *call);
+
 #endif

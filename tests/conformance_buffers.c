@@ -13,13 +13,6 @@ enum { COUNT = 5000, GATE = 1, UNDER_WAY };
 
 /* ---- what workers do ---- */
 
-static int add_one(const void *item, void *result, void *state)
-{
-    (void)state;
-    *(int *)result = *(const int *)item + 1;
-    return 0;
-}
-
 static int sum(struct pool_call *call)
 {
     size_t size;

@@ -252,3 +252,9 @@ int end_of_caller(struct caller *caller)
     EXPECT_OK(pthread_join(caller->thread, NULL));
     return caller->result;
 }
+
+int wait_for_ever(void *task)
+{
+    EXPECT_OK(pool_wait(task, POOL_FOREVER));
+    return status_of(task);
+}

@@ -98,4 +98,7 @@ void await_sleep(struct caller *caller);
 /* Wait for its end: what the call returned. */
 int end_of_caller(struct caller *caller);
 
+/* A call that waits for a task: its status. */
+int wait_for_ever(void *task);
+
 #endif

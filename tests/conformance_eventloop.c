@@ -435,12 +435,6 @@ static void process_alone_gets_everything_done(void)
 
 /* ---- beside other threads ---- */
 
-static int wait_for_ever(void *task)
-{
-    EXPECT_OK(pool_wait(task, POOL_FOREVER));
-    return status_of(task);
-}
-
 static void pool_is_quiet_while_another_thread_drives(void)
 {
     struct caller driver;

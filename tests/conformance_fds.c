@@ -132,7 +132,7 @@ static int write_to_kept_fd(struct pool_call *call)
     return !written;
 }
 
-static int do_nothing(struct pool_call *call)
+static int has_no_fd(struct pool_call *call)
 {
     return pool_call_fd(call, 0) == -1 ? 0 : 1;
 }
@@ -239,7 +239,7 @@ static void queued_tasks_have_their_own_each(void)
         bool goes_without = i % 3 == 0;
         if (goes_without)
             EXPECT_INT(write(ends[i].writer, text, (size_t)size), size);
-        tasks[i] = submit(pool, goes_without ? do_nothing : write_input, text, (size_t)size, &ends[i].writer,
+        tasks[i] = submit(pool, goes_without ? has_no_fd : write_input, text, (size_t)size, &ends[i].writer,
                           goes_without ? 0 : 1);
         close(ends[i].writer);
     }
@@ -391,8 +391,8 @@ static void tasks_and_items_without_have_none(void)
         struct ends ends = make_pipe();
         expect_end(submit_writer(pool, write_input, ends), 0);
         expect_from(ends.reader, "");
-        EXPECT_OK(pool_map_bytes(pool, do_nothing, &item, 1, NULL, NULL));
-        expect_end(submit(pool, do_nothing, NULL, 0, NULL, 0), 0);
+        EXPECT_OK(pool_map_bytes(pool, has_no_fd, &item, 1, NULL, NULL));
+        expect_end(submit(pool, has_no_fd, NULL, 0, NULL, 0), 0);
     }
     EXPECT_OK(pool_destroy(pool));
 }
@@ -524,7 +524,7 @@ static void expect_refusal(struct pool *pool, const int *fds, unsigned count, in
     struct pool_task_options options = with_fds(fds, count);
     struct pool_task *task = (struct pool_task *)&task, *none;
     unsigned fd_count = open_fd_count();
-    EXPECT_INT(pool_submit(pool, do_nothing, NULL, 0, &options, &task), error);
+    EXPECT_INT(pool_submit(pool, has_no_fd, NULL, 0, &options, &task), error);
     EXPECT(task == (struct pool_task *)&task);
     EXPECT(*pool_message());
     EXPECT_INT(open_fd_count(), fd_count);
@@ -543,7 +543,7 @@ static void bad_ones_are_refused_and_nothing_leaks(void)
     expect_refusal(pool, fds, POOL_TASK_FDS + 1, -EINVAL);
     expect_refusal(pool, fds, UINT32_MAX, -EINVAL);
     expect_refusal(pool, NULL, 1, -EINVAL);
-    expect_end(submit(pool, do_nothing, NULL, 0, fds, 0), 0);
+    expect_end(submit(pool, has_no_fd, NULL, 0, fds, 0), 0);
     close(ends.reader);
     EXPECT_OK(pool_destroy(pool));
 }

@@ -18,12 +18,6 @@ enum { GO = 1, HELD };
 
 enum { SOON_MS = 10000 }; /* far less than for ever, far more than it takes */
 
-static int do_nothing(struct pool_call *call)
-{
-    (void)call;
-    return 0;
-}
-
 /* Ask again and again, without waiting. */
 static int status_by_polling(struct pool *pool, pool_task_fn *fn)
 {

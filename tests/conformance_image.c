@@ -177,7 +177,7 @@ static void print_at_exit(void)
     printf("[exit handler of %d]", (int)getpid());
 }
 
-static int do_nothing(const void *item, void *result, void *state)
+static int map_nothing(const void *item, void *result, void *state)
 {
     (void)item, (void)result, (void)state;
     return 0;
@@ -200,7 +200,7 @@ static int print_and_exit(void *unused)
     struct pool_options options = method_options(3);
     options.max_tasks_per_worker = 2;
     struct pool *pool = make_pool_with(&options);
-    EXPECT_OK(pool_map(pool, do_nothing, items, 1, NULL, 0, 20));
+    EXPECT_OK(pool_map(pool, map_nothing, items, 1, NULL, 0, 20));
     pool_destroy(pool);
     (void)unused;
     exit(0);
@@ -223,7 +223,7 @@ static int exit_in_worker(void *unused)
     printf("[text of the host]");
     struct pool *pool = make_pool(1);
     EXPECT_INT(pool_map(pool, exit_by_function, &item, 1, NULL, 0, 1), POOL_ECRASH);
-    EXPECT_OK(pool_map(pool, do_nothing, &item, 1, NULL, 0, 1));
+    EXPECT_OK(pool_map(pool, map_nothing, &item, 1, NULL, 0, 1));
     pool_destroy(pool);
     fflush(stdout);
     (void)unused;

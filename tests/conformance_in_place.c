@@ -12,13 +12,6 @@ enum { COUNT = 5000, MANY = 4000000, DEADLY = 1000, SLOW = 10 };
 
 /* ---- what workers do ---- */
 
-static int add_one(const void *item, void *result, void *state)
-{
-    (void)state;
-    *(int *)result = *(const int *)item + 1;
-    return 0;
-}
-
 static int add_one_or_die(const void *item, void *result, void *state)
 {
     add_one(item, result, state);
@@ -46,12 +39,6 @@ static int die(struct pool_call *call)
 {
     (void)call;
     return raise(SIGKILL);
-}
-
-static int do_nothing(struct pool_call *call)
-{
-    (void)call;
-    return 0;
 }
 
 /* ---- in the host ---- */

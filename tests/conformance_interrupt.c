@@ -111,16 +111,6 @@ static int no_sink(void *arg, uint64_t index, const struct pool_result *result)
     return 0;
 }
 
-static int return_input(struct pool_call *call)
-{
-    size_t size;
-    const void *input = pool_call_input(call, &size);
-    void *reply = pool_call_reply(call, size);
-    if (reply && size)
-        memcpy(reply, input, size);
-    return !reply;
-}
-
 /* With its cancellation pending from the beginning. */
 static void *live_through_a_pool(void *options)
 {

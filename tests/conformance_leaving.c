@@ -110,12 +110,6 @@ static void map_of_another_thread_ends_as_the_mode_says(void)
     }
 }
 
-static int wait_for_ever(void *task)
-{
-    EXPECT_OK(pool_wait(task, POOL_FOREVER));
-    return status_of(task);
-}
-
 static void wait_of_another_thread_ends_as_the_mode_says(void)
 {
     for (size_t i = 0; i < MODES; i++) {

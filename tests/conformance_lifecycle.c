@@ -10,13 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static int add_one(const void *item, void *result, void *state)
-{
-    (void)state;
-    *(int *)result = *(const int *)item + 1;
-    return 0;
-}
-
 static void use(struct pool *pool)
 {
     int items[50], results[50];

@@ -16,7 +16,7 @@ enum { FIRST_FD = 3, LAST_FD = 1023, ITEMS = 40, UNDER_WAY = 1 };
 
 /* ---- what workers do ---- */
 
-static int add_one(const void *item, void *result, void *state)
+static int mark_and_add_one(const void *item, void *result, void *state)
 {
     mark_item(state);
     *(uint64_t *)result = *(const uint64_t *)item + 1;
@@ -30,12 +30,6 @@ static int run_for_ever(struct pool_call *call)
     board->counters[UNDER_WAY]++;
     while (board->counters[UNDER_WAY])
         pause();
-    return 0;
-}
-
-static int do_nothing(struct pool_call *call)
-{
-    (void)call;
     return 0;
 }
 
@@ -104,7 +98,7 @@ static void expect_untouched(void)
 static int map_some(struct pool *pool)
 {
     uint64_t items[ITEMS] = {0}, results[ITEMS];
-    int rc = pool_map(pool, add_one, items, sizeof *items, results, sizeof *results, ITEMS);
+    int rc = pool_map(pool, mark_and_add_one, items, sizeof *items, results, sizeof *results, ITEMS);
     for (int i = 0; !rc && i < ITEMS; i++)
         EXPECT(results[i] == 1);
     return rc;

@@ -18,13 +18,6 @@ enum { GO = 1, DONE, HELD, STOP };
 
 enum { SOON_MS = 10000 }; /* far less than for ever, far more than it takes */
 
-static int add_one(const void *item, void *result, void *state)
-{
-    (void)state;
-    *(int *)result = *(const int *)item + 1;
-    return 0;
-}
-
 static void use(struct pool *pool)
 {
     enum { COUNT = 60 };
@@ -42,12 +35,6 @@ static struct pool_options impatient_options(unsigned workers)
     struct pool_options options = board_options(workers);
     options.start_timeout_ms = is_sanitized() ? 3000 : 700;
     return options;
-}
-
-static int be_fine(struct pool_call *call)
-{
-    (void)call;
-    return 0;
 }
 
 /* ---- stopped processes ---- */
@@ -111,7 +98,7 @@ static void stopped_server_does_not_hang_destroy(void)
     make_board();
     struct pool *pool = make_pool(3); /* however long its workers may take to end */
     pid_t server = server_of(pool), worker = worker_pid(pool);
-    pool_broadcast(pool, be_fine, NULL, 0); /* all are ready after it */
+    pool_broadcast(pool, do_nothing, NULL, 0); /* all are ready after it */
     uint64_t since_ms = now_ms();
     stop_process(server);
     EXPECT_OK(pool_destroy(pool));
@@ -279,7 +266,7 @@ static bool runs_elsewhere_before_its_end_is_told(void)
     int items[8] = {0};
     memset(board, 0, sizeof *board);
     map.chunk_size = 4;
-    pool_broadcast(pool, be_fine, NULL, 0); /* both workers are ready after it */
+    pool_broadcast(pool, do_nothing, NULL, 0); /* both workers are ready after it */
     stop_process(server);
     EXPECT_OK(pool_map_with(pool, be_killed_at_first, items, sizeof *items, NULL, 0, 8, &map));
     EXPECT_OK(pool_stats(pool, &stats));
@@ -308,7 +295,7 @@ static void start_waits_for_the_fds_of_one_that_is_gone(void)
     stop_process(server);
     unsigned count = fill_table(fillers);
     EXPECT_OK(pool_submit(pool, be_killed, "", 0, NULL, &dies));
-    EXPECT_OK(pool_submit(pool, be_fine, "", 0, NULL, &runs));
+    EXPECT_OK(pool_submit(pool, do_nothing, "", 0, NULL, &runs));
     EXPECT_INT(pool_wait(runs, SOME_REFUSALS_MS), POOL_PENDING);
     while (count)
         close(fillers[--count]);

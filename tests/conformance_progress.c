@@ -79,16 +79,6 @@ static void cancelled_tasks_end_though_nobody_waits(void)
 }
 
 /* Larger than what fits into a pipe, so that they are sent and received piece by piece. */
-static int return_input(struct pool_call *call)
-{
-    size_t size;
-    const void *input = pool_call_input(call, &size);
-    void *reply = pool_call_reply(call, size);
-    if (reply && size)
-        memcpy(reply, input, size);
-    return !reply;
-}
-
 static void large_tasks_end_though_nobody_waits(void)
 {
     enum { BYTES = 8 << 20, TASKS = 4 };
@@ -128,12 +118,6 @@ static void threads_wait_beside_the_progress_thread(void)
         EXPECT_OK(end_of_caller(&callers[i]));
     EXPECT_INT(scene.board->counters[DEEDS_BEGUN], THREADS * 200);
     EXPECT_OK(pool_destroy(scene.pool));
-}
-
-static int wait_for_ever(void *task)
-{
-    EXPECT_OK(pool_wait(task, POOL_FOREVER));
-    return status_of(task);
 }
 
 static void waiting_thread_is_woken_when_the_progress_thread_drives(void)

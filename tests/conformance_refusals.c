@@ -15,17 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int increment(const void *item, void *result, void *state)
-{
-    (void)state;
-    *(int *)result = *(const int *)item + 1;
-    return 0;
-}
-
 static void use(struct pool *pool)
 {
     int items[200] = {0}, results[200];
-    EXPECT_OK(pool_map(pool, increment, items, sizeof *items, results, sizeof *results, 200));
+    EXPECT_OK(pool_map(pool, add_one, items, sizeof *items, results, sizeof *results, 200));
     EXPECT_INT(results[199], 1);
 }
 
@@ -333,7 +326,7 @@ static void unknown_start_method_is_refused_with_the_choices(void)
     EXPECT(!pool_default());
     EXPECT_TEXT(pool_message(), "nonsense");
     int item = 1, result;
-    EXPECT_INT(pool_map(NULL, increment, &item, sizeof item, &result, sizeof result, 1), POOL_ENOBACKEND);
+    EXPECT_INT(pool_map(NULL, add_one, &item, sizeof item, &result, sizeof result, 1), POOL_ENOBACKEND);
     options.backend = method->name; /* the option beats the environment */
     struct pool *pool = make_pool_with(&options);
     use(pool);

@@ -438,12 +438,6 @@ static void bytes_of_maps_are_counted(void)
 
 /* ---- from other threads ---- */
 
-static int wait_for_ever(void *task)
-{
-    EXPECT_OK(pool_wait(task, POOL_FOREVER));
-    return status_of(task);
-}
-
 static void numbers_can_be_had_while_another_thread_drives(void)
 {
     struct caller driver;

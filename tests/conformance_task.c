@@ -351,13 +351,6 @@ static void *take_many(void *arg)
     return NULL;
 }
 
-static int add_one(const void *item, void *result, void *state)
-{
-    (void)state;
-    *(int *)result = *(const int *)item + 1;
-    return 0;
-}
-
 static void *map_meanwhile(void *arg)
 {
     enum { COUNT = 2000 };
@@ -442,7 +435,7 @@ static void threads_may_wait_for_the_same_task(void)
 
 /* ---- how much fits ---- */
 
-static int do_nothing(struct pool_call *call)
+static int has_input(struct pool_call *call)
 {
     return !pool_call_input(call, NULL);
 }
@@ -473,15 +466,15 @@ static void without_waiting_there_is_no_more_room_than_bytes_in_flight(void)
     struct board *board = make_board();
     struct pool *pool = make_small_pool();
     EXPECT_OK(submit_size(pool, wait_at_gate, 600, 1));
-    EXPECT_INT(submit_size(pool, do_nothing, 600, 1), POOL_EAGAIN);
-    EXPECT_OK(submit_size(pool, do_nothing, 300, 1));
-    EXPECT_INT(submit_size(pool, do_nothing, 300, 1), POOL_EAGAIN);
-    EXPECT_INT(submit_size(pool, do_nothing, 5 * ROOM, 1), POOL_EAGAIN);
+    EXPECT_INT(submit_size(pool, has_input, 600, 1), POOL_EAGAIN);
+    EXPECT_OK(submit_size(pool, has_input, 300, 1));
+    EXPECT_INT(submit_size(pool, has_input, 300, 1), POOL_EAGAIN);
+    EXPECT_INT(submit_size(pool, has_input, 5 * ROOM, 1), POOL_EAGAIN);
     board->counters[GATE] = 1;
     for (int i = 0; i < 2; i++)
         pool_task_free(take_next(pool));
     expect_empty(pool);
-    EXPECT_OK(submit_size(pool, do_nothing, 600, 1));
+    EXPECT_OK(submit_size(pool, has_input, 600, 1));
     pool_task_free(take_next(pool));
     EXPECT_OK(pool_destroy(pool));
 }
@@ -491,11 +484,11 @@ static void without_waiting_a_task_above_the_limit_goes_alone(void)
     struct board *board = make_board();
     struct pool *pool = make_small_pool();
     EXPECT_OK(submit_size(pool, wait_at_gate, 5 * ROOM, 1));
-    EXPECT_INT(submit_size(pool, do_nothing, 10, 1), POOL_EAGAIN);
-    EXPECT_INT(submit_size(pool, do_nothing, 5 * ROOM, 1), POOL_EAGAIN);
+    EXPECT_INT(submit_size(pool, has_input, 10, 1), POOL_EAGAIN);
+    EXPECT_INT(submit_size(pool, has_input, 5 * ROOM, 1), POOL_EAGAIN);
     board->counters[GATE] = 1;
     pool_task_free(take_next(pool));
-    EXPECT_OK(submit_size(pool, do_nothing, 5 * ROOM, 1));
+    EXPECT_OK(submit_size(pool, has_input, 5 * ROOM, 1));
     pool_task_free(take_next(pool));
     EXPECT_OK(pool_destroy(pool));
 }
@@ -509,7 +502,7 @@ static void submit_waits_until_there_is_room(void)
     for (int i = 0; i < COUNT; i++) {
         struct pool_stats stats = POOL_STATS_INIT;
         size_t size = i % 10 == 9 ? 5 * ROOM : 400;
-        EXPECT_OK(submit_size(pool, do_nothing, size, 0));
+        EXPECT_OK(submit_size(pool, has_input, size, 0));
         EXPECT_OK(pool_stats(pool, &stats));
         EXPECT(stats.submitted - stats.succeeded <= (size > ROOM ? 1 : 2));
     }
@@ -525,7 +518,7 @@ static void submit_waits_until_there_is_room(void)
 static void *submit_in_thread(void *pool)
 {
     for (int i = 0; i < 100; i++)
-        EXPECT_OK(submit_size(pool, do_nothing, 700, 0));
+        EXPECT_OK(submit_size(pool, has_input, 700, 0));
     return NULL;
 }
 

@@ -248,12 +248,6 @@ static void threads_do_everything_at_once(void)
 
 /* ---- waking each other ---- */
 
-static int wait_for_ever(void *task)
-{
-    EXPECT_OK(pool_wait(task, POOL_FOREVER));
-    return status_of(task);
-}
-
 static int wait_for_a_moment(void *task)
 {
     return pool_wait(task, SHORT_MS);

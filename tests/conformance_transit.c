@@ -14,13 +14,6 @@ enum { COUNT = 1000000, ODD_ONE = 777777 };
 
 /* ---- what workers do ---- */
 
-static int add_one(const void *item, void *result, void *state)
-{
-    (void)state;
-    *(int *)result = *(const int *)item + 1;
-    return 0;
-}
-
 static int add_one_or_die(const void *item, void *result, void *state)
 {
     add_one(item, result, state);
