@@ -128,6 +128,12 @@ static int await_room(struct pool *pool, size_t size, bool may_wait)
     return 0;
 }
 
+static int add_fds(struct pool_task *task, const struct pool_task_options *options)
+{
+    int rc = task_add_fds(task, options->fds, options->fd_count);
+    return rc ? error_system(rc, "pool_submit") : 0;
+}
+
 static int submit_and_wait(struct pool *pool, pool_task_fn *fn, struct pool_task *task,
                            const struct pool_task_options *options, struct pool_task **task_out)
 {
@@ -136,11 +142,15 @@ static int submit_and_wait(struct pool *pool, pool_task_fn *fn, struct pool_task
     if (rc)
         return rc;
     rc = await_room(pool, task_held_bytes(task), may_wait);
+    if (!rc)
+        rc = add_fds(task, options);
     if (!rc && pool->in_place)
         submit_in_place(pool, task, fn, &pool->ended);
     else if (!rc)
         rc = submit_task(pool, task, fn, kind_of(options), &pool->ended);
-    if (!rc && task_out)
+    if (rc)
+        task_close_fds(task);
+    else if (task_out)
         *task_out = task; /* under the lock: without a handle it may be gone afterwards */
     drive_leave(pool);
     return rc;
@@ -199,14 +209,14 @@ static int submit_small(struct pool *pool, struct submission *given)
 {
     struct task_input *input = &given->input;
     bool may_refer = input->size && pool->buffers.count;
-    if (!may_refer && (input->size > TASK_SMALL_BYTES || input->fd_count))
+    if (!may_refer && (input->size > TASK_SMALL_BYTES || given->options->fd_count))
         return POOL_PENDING;
     int rc = drive_lock_for_work(pool);
     if (rc)
         return rc;
     input->buffer = may_refer ? buffers_hold(&pool->buffers, input->data, input->size) : NULL;
     size_t copied = input->buffer ? 0 : input->size;
-    bool is_small = copied <= TASK_SMALL_BYTES && !input->fd_count && !pool->in_place;
+    bool is_small = copied <= TASK_SMALL_BYTES && !given->options->fd_count && !pool->in_place;
     rc = is_small && submit_has_room(pool, copied) ? give_small(pool, given) : POOL_PENDING;
     drive_unlock(pool);
     return rc;
@@ -233,19 +243,12 @@ int pool_submit(struct pool *pool, pool_task_fn *fn, const void *input, size_t i
     if (rc)
         return rc;
     struct submission submission = {
-        .fn = fn,
-        .input = {.data = input, .size = input_size, .fds = options.fds, .fd_count = options.fd_count},
-        .options = &options,
-        .task_out = task_out};
-    if (options.fd_count)
-        drive_begin_call(); /* copies of fds are made, and closed when one fails */
+        .fn = fn, .input = {.data = input, .size = input_size}, .options = &options, .task_out = task_out};
     rc = submit_small(pool, &submission);
     if (rc == POOL_PENDING)
         rc = create_and_submit(pool, &submission);
     if (rc)
         let_go_input(pool, submission.input.buffer);
-    if (options.fd_count)
-        drive_end_call();
     return rc;
 }
 

@@ -50,31 +50,32 @@ static const void *find_data(const struct pool_task *task, const struct task_inp
 int task_create(struct slab *slab, const struct task_input *input, struct pool_task **task_out)
 {
     size_t copied = input->owned || input->buffer ? 0 : input->size, bytes;
-    int *fds = NULL;
     if (__builtin_add_overflow(sizeof(struct pool_task), copied, &bytes))
         return -EOVERFLOW;
     bool in_slab = slab && copied <= TASK_SMALL_BYTES;
     struct pool_task *task = in_slab ? slab_take(slab) : malloc(bytes);
     if (!task)
         return -ENOMEM;
-    int error = input->fd_count ? duplicate(input->fds, input->fd_count, &fds) : 0;
-    if (error) {
-        deallocate(slab, task, in_slab);
-        return error;
-    }
-    *task = (struct pool_task){.item = {.data = find_data(task, input),
-                                        .size = input->size,
-                                        .buffer = input->buffer,
-                                        .fds = fds,
-                                        .fd_count = input->fd_count,
-                                        .slot = JOB_NO_SLOT},
-                               .owned_input = input->owned,
-                               .in_slab = in_slab,
-                               .worker_id = POOL_NOT_A_WORKER,
-                               .exit_code = -1};
+    *task = (struct pool_task){
+        .item = {.data = find_data(task, input), .size = input->size, .buffer = input->buffer, .slot = JOB_NO_SLOT},
+        .owned_input = input->owned,
+        .in_slab = in_slab,
+        .worker_id = POOL_NOT_A_WORKER,
+        .exit_code = -1};
     if (copied)
         memcpy(task + 1, input->data, copied);
     *task_out = task;
+    return 0;
+}
+
+int task_add_fds(struct pool_task *task, const int *fds, unsigned count)
+{
+    int *copies = NULL;
+    int error = count ? duplicate(fds, count, &copies) : 0;
+    if (error)
+        return error;
+    task->item.fds = copies;
+    task->item.fd_count = count;
     return 0;
 }
 

@@ -49,14 +49,15 @@ struct task_input {
     size_t size;
     struct buffer *buffer; /* NULL: none */
     void *owned;           /* malloc'd, taken on success; NULL: it is the caller's */
-    const int *fds;        /* which are duplicated */
-    unsigned fd_count;
 };
 
 /* slab: of task_init_slab, for a task that fits into a place of it; NULL: the task is malloc'd. For task_destroy the
- * same, or the pool's. 0; -ENOMEM, -EOVERFLOW; or what duplicating an fd failed with. */
+ * same, or the pool's. 0; -ENOMEM, -EOVERFLOW. */
 int task_create(struct slab *slab, const struct task_input *input, struct pool_task **task_out);
 void task_destroy(struct slab *slab, struct pool_task *task);
+/* Duplicates of fds go with it. With the pool's lock, and until that is let go of the pool knows the task, or they are
+ * closed: or a process that is forked meanwhile would keep them. 0; -ENOMEM; what duplicating one failed with. */
+int task_add_fds(struct pool_task *task, const int *fds, unsigned count);
 
 /* Tasks with a copied input up to this size fit into a place. */
 enum { TASK_SMALL_BYTES = 32 };

@@ -8,12 +8,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Counters of the board. */
@@ -507,6 +510,56 @@ static void worker_that_starts_meanwhile_keeps_none(void)
     EXPECT_OK(pool_destroy(pool));
 }
 
+struct submitter {
+    struct pool *pool;
+    int fd;
+    _Atomic pid_t tid;
+};
+
+static void *submit_in_thread(void *argument)
+{
+    struct submitter *submitter = argument;
+    submitter->tid = (pid_t)syscall(SYS_gettid);
+    return submit(submitter->pool, write_and_wait_at_gate, "later", 5, &submitter->fd, 1);
+}
+
+static int tell_open_fds(void *unused)
+{
+    (void)unused;
+    return (int)open_fd_count();
+}
+
+static int open_fds_of_a_copy(void)
+{
+    return WEXITSTATUS(end_of_process(start_process(tell_open_fds, NULL)));
+}
+
+/* A process that the host forks meanwhile would keep what it does not know of. */
+static void task_that_waits_for_room_has_none_yet(void)
+{
+    struct board *board = make_board();
+    struct pool_options options = board_options(1);
+    options.max_bytes_in_flight = 1;
+    struct ends ends = make_pipe();
+    struct submitter submitter = {.pool = make_pool_with(&options), .fd = ends.writer};
+    struct pool_task *first = submit(submitter.pool, write_and_wait_at_gate, "first", 5, NULL, 0);
+    EXPECT(await_counter(board, UNDER_WAY, 1));
+    int before = open_fds_of_a_copy();
+    pthread_t thread;
+    EXPECT_OK(pthread_create(&thread, NULL, submit_in_thread, &submitter));
+    for (uint64_t since_ms = now_ms(); !submitter.tid || state_of(submitter.tid) != 'S';)
+        EXPECT(have_patience(since_ms));
+    EXPECT_INT(open_fds_of_a_copy(), before);
+    board->counters[GATE] = 1;
+    void *second;
+    EXPECT_OK(pthread_join(thread, &second));
+    close(ends.writer);
+    expect_end(second, 0);
+    expect_end(first, 0);
+    expect_from(ends.reader, "w");
+    EXPECT_OK(pool_destroy(submitter.pool));
+}
+
 static void task_that_was_freed_has_them_all_the_same(void)
 {
     struct ends ends = make_pipe();
@@ -586,6 +639,7 @@ const struct conformance_case fds_cases[] = {
     CASE(worker_killed_from_outside_hands_them_on),
     CASE(cancelled_task_keeps_none),
     CASE(worker_that_starts_meanwhile_keeps_none),
+    CASE(task_that_waits_for_room_has_none_yet),
     CASE(task_that_was_freed_has_them_all_the_same),
     CASE(bad_ones_are_refused_and_nothing_leaks),
     CASE(more_than_the_limit_allows_are_refused_and_nothing_leaks),

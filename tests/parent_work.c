@@ -123,11 +123,12 @@ static int make_task(const struct task_wish *wish, struct pool_task **task_out)
         memcpy(owned, input, size);
     for (unsigned i = 0; i < fd_count; i++)
         fds[i] = world.loop.wake_fd; /* any fd will do */
-    struct task_input given = {
-        .data = owned ? NULL : input, .size = size, .owned = owned, .fds = fds, .fd_count = fd_count};
+    struct task_input given = {.data = owned ? NULL : input, .size = size, .owned = owned};
     int rc = task_create(NULL, &given, task_out);
     if (rc)
         free(owned);
+    else if ((rc = task_add_fds(*task_out, fds, fd_count)) != 0)
+        task_destroy(NULL, *task_out);
     disown(input);
     return rc;
 }
