@@ -110,9 +110,10 @@ static bool cut_deleted(char *path)
 /* Something other than ELFOBJECT_NONE ends the walk and is its result. */
 typedef int mapping_fn(void *arg, const struct mapping *mapping);
 
+/* "c": glibc lets no thread be cancelled in it (musl never does), whoever asks may hold a lock. */
 static int visit_mappings(mapping_fn *visit, void *arg)
 {
-    FILE *maps = fopen("/proc/thread-self/maps", "re");
+    FILE *maps = fopen("/proc/thread-self/maps", "rce");
     if (!maps)
         return -errno;
     char *line = NULL;

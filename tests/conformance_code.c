@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +109,40 @@ static void plugin_that_the_workers_must_load(void)
     EXPECT_INT(outcome_of(pool, find(plugin, "plugin_answer")), 1007);
     EXPECT_INT(outcome_of(pool, find_hidden(plugin)), -1007);
     pool_destroy(pool);
+    dlclose(plugin);
+}
+
+struct submission {
+    struct pool *pool;
+    pool_task_fn *fn;
+    struct pool_task *task; /* NULL: the thread was cancelled in pool_submit */
+};
+
+static void *submit_while_cancelled(void *argument)
+{
+    struct submission *submission = argument;
+    EXPECT_OK(pthread_cancel(pthread_self()));
+    EXPECT_OK(pool_submit(submission->pool, submission->fn, NULL, 0, NULL, &submission->task));
+    pthread_testcancel();
+    return NULL;
+}
+
+/* What is asked about the plug-in's file then, libc may ask where threads can be cancelled. */
+static void submitting_a_function_of_a_plugin_is_no_cancellation_point(void)
+{
+    char path[CASE_PATH_BYTES];
+    void *plugin = load(copy_plugin("plugin_map.so", "plugin.so", path), RTLD_LOCAL);
+    struct submission submission = {.pool = make_pool(1)};
+    void *address = dlsym(plugin, "plugin_task"), *end = NULL;
+    EXPECT(address);
+    memcpy(&submission.fn, &address, sizeof submission.fn);
+    pthread_t thread;
+    EXPECT_OK(pthread_create(&thread, NULL, submit_while_cancelled, &submission));
+    EXPECT_OK(pthread_join(thread, &end));
+    EXPECT(end == PTHREAD_CANCELED && submission.task);
+    EXPECT_OK(pool_wait(submission.task, POOL_FOREVER));
+    pool_task_free(submission.task);
+    EXPECT_OK(pool_destroy(submission.pool));
     dlclose(plugin);
 }
 
@@ -326,6 +361,7 @@ const struct conformance_case code_cases[] = {
     CASE(plugin_that_the_host_has_loaded),
     CASE(plugin_without_a_build_id),
     CASE(plugin_that_the_workers_must_load),
+    CASE(submitting_a_function_of_a_plugin_is_no_cancellation_point),
     CASE(plugin_loaded_by_a_relative_path_or_a_link),
     CASE(plugins_of_one_name_in_two_folders),
     CASE(plugin_replaced_by_another_build_is_refused),

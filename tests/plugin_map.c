@@ -1,4 +1,4 @@
-/* A plug-in with functions for pool_map. plugin_map_other.c is another build of it, with other answers. */
+/* A plug-in with functions for maps and for tasks. plugin_map_other.c is another build of it, with other answers. */
 #include <stddef.h>
 
 #ifndef PLUGIN_ANSWER
@@ -8,6 +8,8 @@
 int plugin_answer(const void *item, void *result, void *state);
 int (*plugin_hidden_answer(void))(const void *item, void *result, void *state);
 int plugin_initializer(const void *arg, size_t arg_size, void **state_out);
+struct pool_call;
+int plugin_task(struct pool_call *call);
 
 /* 1000 times the build, and the item. */
 int plugin_answer(const void *item, void *result, void *state)
@@ -35,5 +37,11 @@ int plugin_initializer(const void *arg, size_t arg_size, void **state_out)
     static int answer = PLUGIN_ANSWER;
     (void)arg, (void)arg_size;
     *state_out = &answer;
+    return 0;
+}
+
+int plugin_task(struct pool_call *call)
+{
+    (void)call;
     return 0;
 }
