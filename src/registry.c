@@ -53,14 +53,17 @@ static void after_fork_in_child(void)
     struct pool *pool;
     bool is_sealed = drive_is_at_work();
     drive_become_copy();
-    if (!is_sealed) {
+    if (is_sealed) {
+        registry_lock = default_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* other threads may have them */
+    } else {
         DL_FOREACH(registry, pool)
             abandon(pool);
+        pthread_mutex_unlock(&registry_lock);
+        pthread_mutex_unlock(&default_lock);
     }
     registry = NULL;
     default_pool = NULL;
     makes_default = false;
-    registry_lock = default_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     default_made = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }
 
