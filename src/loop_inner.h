@@ -1,6 +1,7 @@
 /* loop_inner: what the rooms of the loop share. See loop.h for what it does.
  *
- *   loop.c          passes over what has happened, effects, set-up
+ *   loop.c          passes over what has happened, effects
+ *   loop_life.c     the loop itself, from its beginning to its end
  *   loop_workers.c  one worker's fds, from its start to its end
  *   loop_glance.c   a quick look at the busy workers alone
  *   loop_items.c    what became of items
