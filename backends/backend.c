@@ -5,6 +5,7 @@
 void backend_close_streams(struct backend_child *child)
 {
     fd_close(&child->request_fd);
+    fd_close(&child->request_end_fd);
     fd_close(&child->reply_fd);
     fd_close(&child->socket_fd);
     fd_close(&child->lifeline_fd);

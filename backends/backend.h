@@ -64,15 +64,15 @@ struct backend_greeting {
     size_t size;       /* 0: it is to be sent later */
 };
 
-/* One process, from start to reap. Made by start. The caller owns request_fd, reply_fd, socket_fd and lifeline_fd and
- * closes them whenever it likes (closing the lifeline kills the process); exit_fd and pidfd are closed by reap when it
- * returns 0. */
+/* One process, from start to reap. Made by start. The caller owns the fds before exit_fd and closes them whenever it
+ * likes (closing the lifeline kills the process); exit_fd and pidfd are closed by reap when it returns 0. */
 struct backend_child {
-    int request_fd;  /* non-blocking; a write to a dead child neither fails nor raises SIGPIPE */
-    int reply_fd;    /* non-blocking */
-    int socket_fd;   /* non-blocking; for fds to the child, see fd_send. A send to a dead child raises no SIGPIPE */
-    int lifeline_fd; /* the child is killed by the kernel when the last copy of this is closed */
-    int exit_fd;     /* poll for POLLIN; readable means: call reap */
+    int request_fd;     /* non-blocking */
+    int request_end_fd; /* the child reads from it; while it is open no write to a dead one fails or raises SIGPIPE */
+    int reply_fd;       /* non-blocking */
+    int socket_fd;      /* non-blocking; for fds to the child, see fd_send. A send to a dead child raises no SIGPIPE */
+    int lifeline_fd;    /* the child is killed by the kernel when the last copy of this is closed */
+    int exit_fd;        /* poll for POLLIN; readable means: call reap */
     /* The process, once the pid is known; before that -1 or some fd that holds its place. May be exit_fd; where it is
      * another, a successor starts at the end of the process, before reap can say how it ended. */
     int pidfd;
@@ -87,8 +87,8 @@ struct backend_child {
 
 #define BACKEND_NO_CHILD                                                                                               \
     {                                                                                                                  \
-        .request_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1,              \
-        .worker_fds = CHILD_NO_FDS                                                                                     \
+        .request_fd = -1, .request_end_fd = -1, .reply_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1,     \
+        .pidfd = -1, .worker_fds = CHILD_NO_FDS                                                                        \
     }
 
 /* Close and set to -1; each may run twice, and is async-signal-safe. Those of the caller; those that reap closes; all,

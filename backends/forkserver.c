@@ -185,7 +185,8 @@ static int forkserver_start(void *state, const struct backend_greeting *greeting
         result = make_exit_socket(&child, &fds[FORKSERVER_REQUEST_EXIT]);
     if (!result)
         result = server_ask(state, fds);
-    local_close_fds(fds, FORKSERVER_REQUEST_FDS);
+    local_release_worker_fds(&child, fds + FORKSERVER_REQUEST_WORKER);
+    fd_close(&fds[FORKSERVER_REQUEST_EXIT]);
     child.server = ((struct forkserver *)state)->server.number;
     if (result)
         backend_drop_child(&child);

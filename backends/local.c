@@ -49,11 +49,8 @@ static int make_request_pipe(struct backend_child *child, int worker_fds[CHILD_F
     if (error)
         return error;
     *own_fd(worker_fds, CHILD_IN_FD) = ends[0];
-    int fd = fd_take_unbreakable(ends[1]);
-    if (fd < 0)
-        return fd;
-    child->request_fd = fd;
-    return 0;
+    child->request_fd = ends[1];
+    return fd_set_nonblocking(child->request_fd);
 }
 
 static int make_reply_pipe(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
@@ -110,6 +107,14 @@ void local_close_fds(int *fds, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         fd_close(&fds[i]);
+}
+
+void local_release_worker_fds(struct backend_child *child, int worker_fds[CHILD_FD_COUNT])
+{
+    int *request_end = own_fd(worker_fds, CHILD_IN_FD);
+    child->request_end_fd = *request_end;
+    *request_end = -1;
+    local_close_fds(worker_fds, CHILD_FD_COUNT);
 }
 
 /* ---- the image --------------------------------------------------------------------------------------------------- */
@@ -319,7 +324,7 @@ int local_fork(const struct local_original *original, int fds[CHILD_FD_COUNT], s
     if (process.pid == 0)
         become_worker(original, fds);
     child_restore_signals(&saved);
-    local_close_fds(fds, CHILD_FD_COUNT); /* which makes room for the pidfd in a full table */
+    fd_close(own_fd(fds, CHILD_OUT_FD)); /* which makes room for the pidfd in a full table */
     if (!error) {
         settle_pidfd(&process);
         error = process.pidfd < 0 ? discard(&process, process.pidfd) : 0;
@@ -345,7 +350,7 @@ int local_start(const struct backend_greeting *greeting, local_make_fn *make, co
     int error = local_make_channels(child_out, greeting, child_out->worker_fds);
     if (!error)
         error = make(state, child_out->worker_fds, &process);
-    local_close_fds(child_out->worker_fds, CHILD_FD_COUNT);
+    local_release_worker_fds(child_out, child_out->worker_fds);
     if (error)
         backend_drop_child(child_out);
     else

@@ -19,6 +19,9 @@
 int local_make_channels(struct backend_child *child, const struct backend_greeting *greeting,
                         int worker_fds[CHILD_FD_COUNT]);
 
+/* The worker has its fds, or will never have them: close them here, but for the one that stays in *child. */
+void local_release_worker_fds(struct backend_child *child, int worker_fds[CHILD_FD_COUNT]);
+
 /* A pipe for a lifeline, as small as pipes can be: many of them count against the user's limit. */
 int local_make_lifeline(int ends_out[2]);
 
@@ -70,7 +73,7 @@ struct local_original {
     bool is_settled; /* child_settle_copies was called, and streams hold nothing */
 };
 
-/* Fork; the copy becomes a worker with these fds, which are closed here in any case. 0 or a negative errno. */
+/* Fork; the copy becomes a worker with these fds, of which one is closed here in any case. 0 or a negative errno. */
 int local_fork(const struct local_original *original, int fds[CHILD_FD_COUNT], struct local_process *process_out);
 
 /* The operation `start` by either of these: `make` makes the process, with its own fds, which it may close, from the

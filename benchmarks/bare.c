@@ -213,6 +213,14 @@ static void open_channels(struct bare_seat *seat, int worker_ends_out[BARE_FDS])
     seat->greeted = false;
 }
 
+/* The worker has them. */
+static void release_ends(struct bare_seat *seat, const int worker_ends[BARE_FDS])
+{
+    seat->request_end = worker_ends[REQUEST];
+    for (int i = REPLY; i < BARE_FDS; i++)
+        close(worker_ends[i]);
+}
+
 static void take_seat(struct bare_pool *pool, unsigned i, int pidfd)
 {
     pool->seats[i].pidfd = pidfd;
@@ -238,15 +246,14 @@ void bare_start(struct bare_pool *pool)
         if (pool->is_served)
             continue;
         int pidfd = open_pidfd(fork_worker(ends + i * BARE_FDS, false));
-        for (unsigned k = 0; k < BARE_FDS; k++)
-            close(ends[i * BARE_FDS + k]);
+        release_ends(&pool->seats[i], ends + i * BARE_FDS);
         take_seat(pool, i, pidfd);
     }
     if (!pool->is_served)
         return;
     send_fds(pool->control, ends, pool->count * BARE_FDS);
-    for (unsigned k = 0; k < pool->count * BARE_FDS; k++)
-        close(ends[k]);
+    for (unsigned i = 0; i < pool->count; i++)
+        release_ends(&pool->seats[i], ends + i * BARE_FDS);
 }
 
 static void take_report(struct bare_pool *pool)
@@ -291,6 +298,7 @@ static void clear_seat(struct bare_seat *seat)
     waitid((idtype_t)WAIT_FOR_PIDFD, (id_t)seat->pidfd, &how, WEXITED); /* refused for what a server has forked */
     for (int i = 0; i < BARE_FDS; i++)
         close(seat->ends[i]);
+    close(seat->request_end);
     close(seat->pidfd);
 }
 

@@ -1,10 +1,11 @@
 /* bare: the least that a pool must do to have its workers begin: a limit beside that of bare processes.
  *
  * A bare pool keeps the promises of a pool and has nothing else of one. Each worker has pipes for requests and replies,
- * a socket for fds, a lifeline and a pidfd, and the pool waits for all of them with one epoll. A worker resets its
- * signals, keeps no fd but its own, reads /dev/null as stdin, arms its lifeline, asks to be killed before its parent
- * when memory runs out, and says hello; only then is it given something to do. With `forkserver` all workers of one
- * start are asked for with one message and reported with one. No frames, no queue, no errors, no threads. */
+ * a socket for fds, a lifeline and a pidfd, and the pool waits for all of them with one epoll; a write to a dead one
+ * raises no SIGPIPE. A worker resets its signals, keeps no fd but its own, reads /dev/null as stdin, arms its lifeline,
+ * asks to be killed before its parent when memory runs out, and says hello; only then is it given something to do. With
+ * `forkserver` all workers of one start are asked for with one message and reported with one. No frames, no queue, no
+ * errors, no threads. */
 #ifndef PROCPOOL_BARE_H
 #define PROCPOOL_BARE_H
 
@@ -20,6 +21,7 @@ struct bare_pool {
     pid_t server;
     struct bare_seat {
         int ends[BARE_FDS]; /* the pool's, of the worker that is there */
+        int request_end;    /* the worker's, so that writing to one that is dead raises no SIGPIPE */
         int pidfd;
         bool greeted;
     } seats[RAW_MAX_WORKERS];

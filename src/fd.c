@@ -137,15 +137,6 @@ void fd_path(int fd, char path_out[FD_PATH_BYTES])
     *at = 0;
 }
 
-int fd_take_unbreakable(int write_fd)
-{
-    char path[FD_PATH_BYTES];
-    fd_path(write_fd, path);
-    int fd = fd_open(path, O_RDWR | O_NONBLOCK);
-    fd_close(&write_fd);
-    return fd;
-}
-
 int fd_set_nonblocking(int fd)
 {
     int errno_before = errno;

@@ -40,10 +40,6 @@ int fd_take_above_stdio(int fd);
 /* pipe2(O_CLOEXEC), both ends above stdio. ends_out[0] reads, ends_out[1] writes; both blocking. */
 int fd_pipe(int ends_out[2]);
 
-/* The parent's write end of a pipe to a worker that may die: opened read-write and non-blocking, so that a write to a
- * dead worker neither fails nor raises SIGPIPE. Takes write_fd (closed in any case). Returns the new fd. */
-int fd_take_unbreakable(int write_fd);
-
 /* socketpair(AF_UNIX, SOCK_SEQPACKET), both ends above stdio. */
 int fd_socketpair(int ends_out[2]);
 
@@ -71,7 +67,7 @@ int fd_set_nonblocking(int fd);
 int fd_set_cloexec(int fd, bool cloexec);
 
 /* Number of bytes, 0 at end of file, -EAGAIN, or another negative errno. That writing raises no SIGPIPE is for the
- * caller to see to (fd_take_unbreakable). */
+ * caller to see to, who may keep a read end open. */
 ssize_t fd_read(int fd, void *bytes, size_t size);
 /* What is there, though the pipe blocks: else -EAGAIN. Pipes can do that since Linux 6.4, unless they were spliced;
  * elsewhere it is another errno, such as -EOPNOTSUPP. */

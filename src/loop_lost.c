@@ -41,7 +41,7 @@ bool loop_can_hear(const struct loop *loop)
 static void forget_child(struct backend_child *child)
 {
     lost_end(child->pid, &child->lifeline_fd);
-    child->request_fd = child->reply_fd = child->socket_fd = child->exit_fd = child->pidfd = -1;
+    child->request_fd = child->request_end_fd = child->reply_fd = child->socket_fd = child->exit_fd = child->pidfd = -1;
 }
 
 void loop_forget_fds(struct loop *loop)

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 6, FDS_BESIDE = 16, OPTIONS_MAX_BYTES = 4096 };
+enum { MAX_WORKERS = 4096, FDS_PER_WORKER = 7, FDS_BESIDE = 16, OPTIONS_MAX_BYTES = 4096 };
 enum { DEFAULT_SPIN_US = 50, MAX_SPIN_US = 1000 };
 #define MAX_ARG_BYTES ((size_t)1 << 30)
 

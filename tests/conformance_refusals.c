@@ -694,7 +694,7 @@ const struct conformance_case refusal_cases[] = {
     CASE(forty_fds_are_enough),
     CASE(few_fds_are_enough_or_refused),
     CASE(no_room_for_processes_is_that_error),
-    CASE(no_proc_is_that_error),
+    CASE_IF(STARTS_AFRESH, no_proc_is_that_error),
     CASE(workers_of_another_user_are_killed_too),
     CASE_IF(NEEDS_INIT, effective_user_that_is_not_the_real_one_is_refused),
     {"workers_that_are_given_other_rights_end_before_main", workers_that_are_given_other_rights_end_before_main,

@@ -78,7 +78,8 @@ static void set_up(struct scene *scene, const uint8_t *data, size_t size)
     static const struct pool_bytes inputs[256];
     static const struct peer_setup setup = {
         .config = config, .config_size = sizeof config, .max_result_bytes = MAX_RESULT_BYTES};
-    struct backend_child child = {.request_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
+    struct backend_child child = {
+        .request_fd = -1, .request_end_fd = -1, .socket_fd = -1, .lifeline_fd = -1, .exit_fd = -1, .pidfd = -1};
     child.reply_fd = worker_stream(data + 3, size - 3);
     scene->worker_socket = -1;
     if (data[0] & 32)

@@ -234,6 +234,7 @@ static int fake_start(void *state, const struct backend_greeting *greeting, stru
     process->life_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool own_pidfd = world.setup[SETUP_FLAGS] & PARENT_OWN_PIDFD;
     *child_out = (struct backend_child){.request_fd = process->put_fd,
+                                        .request_end_fd = -1,
                                         .reply_fd = process->heard_fd,
                                         .socket_fd = sockets[0],
                                         .lifeline_fd = process->life_fd,

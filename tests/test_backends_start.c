@@ -48,8 +48,8 @@ static void fds_of_a_child_are_cloexec_and_above_stdio(void **prestate)
     struct backend_child child;
     start_child(&rig, &child);
     await_pid(&rig, &child);
-    const int fds[] = {child.request_fd,  child.reply_fd, child.socket_fd,
-                       child.lifeline_fd, child.exit_fd,  child.pidfd};
+    const int fds[] = {child.request_fd,  child.request_end_fd, child.reply_fd, child.socket_fd,
+                       child.lifeline_fd, child.exit_fd,        child.pidfd};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         assert_true(fds[i] >= 3 && fcntl(fds[i], F_GETFD) & FD_CLOEXEC);
     assert_true(fcntl(child.request_fd, F_GETFL) & O_NONBLOCK);
@@ -230,6 +230,24 @@ static void kill_after_the_end_is_no_error(void **prestate)
     close_rig(&rig);
 }
 
+static void write_to_a_dead_worker_neither_fails_nor_raises_sigpipe(void **prestate)
+{
+    struct rig rig = open_rig(prestate);
+    struct backend_child child;
+    char block[4096] = {0};
+    start_child(&rig, &child);
+    await_pid(&rig, &child);
+    assert_int_equal(rig.backend->kill(rig.state, &child, SIGKILL), 0);
+    assert_true(fd_poll(child.pidfd, POLLIN, DEADLINE_MS));
+    assert_int_equal(fd_write(child.request_fd, block, sizeof block), sizeof block); /* SIGPIPE would end the test */
+    ssize_t result;
+    while ((result = fd_write(child.request_fd, block, sizeof block)) > 0)
+        ;
+    assert_int_equal(result, -EAGAIN);
+    await_end(&rig, &child);
+    close_rig(&rig);
+}
+
 static void cut_lifeline_kills_a_spinning_worker(void **prestate)
 {
     struct rig rig = open_rig(prestate);
@@ -390,6 +408,7 @@ static const struct backend_case cases[] = {
     CASE(term_reaches_a_stopped_worker),
     CASE(kill_before_the_worker_is_known_ends_it),
     CASE(kill_after_the_end_is_no_error),
+    CASE(write_to_a_dead_worker_neither_fails_nor_raises_sigpipe),
     CASE(cut_lifeline_kills_a_spinning_worker),
     CASE(lifeline_cut_before_the_worker_runs_ends_it),
     CASE(worker_finds_its_greeting_and_all_prepared),

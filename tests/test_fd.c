@@ -72,9 +72,8 @@ static int make_all_without_stdio(void)
     if (fd_pipe(pipe_ends) || fd_socketpair(socket_ends))
         return 1;
     int opened = fd_open("/", O_PATH);
-    int unbreakable = fd_take_unbreakable(pipe_ends[1]);
     int copy = fd_dup(opened);
-    const int fds[] = {pipe_ends[0], socket_ends[0], socket_ends[1], opened, unbreakable, copy};
+    const int fds[] = {pipe_ends[0], pipe_ends[1], socket_ends[0], socket_ends[1], opened, copy};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] < 3 || !is_cloexec(fds[i]))
             return 2;
@@ -109,23 +108,6 @@ static void errors_are_returned_and_errno_is_kept(void **unused)
     assert_int_equal(fd_dup(-1), -EBADF);
     fd_try_pipe_capacity(-1, 4096);
     assert_int_equal(errno, 12345);
-}
-
-static void write_to_an_unbreakable_pipe_survives_its_reader(void **unused)
-{
-    (void)unused;
-    int ends[2];
-    assert_int_equal(fd_pipe(ends), 0);
-    int fd = fd_take_unbreakable(ends[1]);
-    assert_true(fd >= 3);
-    fd_close(&ends[0]);
-    assert_int_equal(fd_write(fd, "x", 1), 1); /* SIGPIPE would end the test */
-    char block[4096] = {0};
-    ssize_t result;
-    while ((result = fd_write(fd, block, sizeof block)) > 0) {
-    }
-    assert_int_equal(result, -EAGAIN);
-    fd_close(&fd);
 }
 
 static void message_carries_bytes_and_fds(void **unused)
@@ -354,7 +336,6 @@ int main(void)
         cmocka_unit_test(writing_all_of_nothing_takes_no_memory_and_no_fd),
         cmocka_unit_test(nothing_of_ours_takes_the_place_of_stdio),
         cmocka_unit_test(errors_are_returned_and_errno_is_kept),
-        cmocka_unit_test(write_to_an_unbreakable_pipe_survives_its_reader),
         cmocka_unit_test(message_carries_bytes_and_fds),
         cmocka_unit_test(message_arrives_though_its_sender_has_left_something_unread),
         cmocka_unit_test(more_fds_than_asked_for_are_closed),

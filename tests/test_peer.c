@@ -39,6 +39,7 @@ static void open_scene(struct scene *scene)
     scene->others[0] = requests[0], scene->others[1] = replies[1], scene->others[2] = sockets[1];
     struct backend_child child = {.pid = 1,
                                   .request_fd = requests[1],
+                                  .request_end_fd = -1,
                                   .reply_fd = replies[0],
                                   .socket_fd = sockets[0],
                                   .lifeline_fd = -1,
