@@ -8,6 +8,10 @@ enum { ITEM_OVERHEAD_BYTES = 64 };
 /* One long item spoils the average of a hundred reports of short ones: it counts for no more than a few times what came
  * last. */
 enum { LAST_TIMES = 4 };
+/* The first call in a worker takes some microseconds more than the next, and that is not counted until so much was
+ * measured: who has enough for longer than expected can give some back, but who runs out has to wait for a parent that
+ * may be asleep, or kept from its CPU. */
+enum { COLD_NS = 100000, FIRST_CALL_NS = 5000, FIRST_CALL_TIMES = 4 };
 enum { FORGET = 16 }; /* reports, until an extreme is forgotten by and by */
 /* So many large replies in a row, and the next is expected to be large: not where a few of them come among many small
  * ones, which would all have to be sent one by one. */
@@ -125,17 +129,33 @@ void job_cut(struct job *job, uint64_t count, struct span *cut_out)
     job->pending_count -= job_count_live(job, cut_out);
 }
 
+static void note_least(struct job *job, uint64_t item_ns)
+{
+    uint64_t more_ns = item_ns > job->least_ns ? item_ns - job->least_ns : 0;
+    more_ns = more_ns < job->least_ns ? more_ns : job->least_ns;
+    job->least_ns = more_ns && job->least_ns ? job->least_ns + more_ns / FORGET : item_ns;
+}
+
+static uint64_t less_first_calls(uint64_t item_ns)
+{
+    uint64_t least_ns = item_ns / FIRST_CALL_TIMES + 1;
+    return item_ns > least_ns + FIRST_CALL_NS ? item_ns - FIRST_CALL_NS : least_ns;
+}
+
 /* Each report takes a quarter off the weight of the older ones, so that a slow first call is soon forgotten. */
 void job_measure(struct job *job, uint64_t items, uint64_t ns)
 {
     ns = ns < UINT64_MAX / 8 ? ns : UINT64_MAX / 8;
     job->spent_items += items - job->spent_items / 4;
     job->spent_ns += ns - job->spent_ns / 4;
+    job->cold_ns += job->cold_ns < COLD_NS ? ns : 0;
     uint64_t last_ns = ns / items + 1, mean_ns = job->spent_ns / job->spent_items + 1;
+    if (job->cold_ns < COLD_NS) {
+        last_ns = less_first_calls(last_ns);
+        mean_ns = less_first_calls(mean_ns);
+    }
     job->item_ns = mean_ns < LAST_TIMES * last_ns ? mean_ns : LAST_TIMES * last_ns;
-    uint64_t more_ns = last_ns > job->least_ns ? last_ns - job->least_ns : 0;
-    more_ns = more_ns < job->least_ns ? more_ns : job->least_ns;
-    job->least_ns = more_ns && job->least_ns ? job->least_ns + more_ns / FORGET : last_ns;
+    note_least(job, last_ns);
 }
 
 void job_note_reply(struct job *job, uint64_t bytes)

@@ -111,8 +111,9 @@ struct job {
     unsigned spans_out;             /* that are not pending: in flight, or about to be told */
     int cancel_status;              /* not 0: pending items end with this instead of being sent */
     uint64_t spent_ns, spent_items; /* measured, decaying */
-    uint64_t item_ns;               /* what that makes for an item */
+    uint64_t item_ns;               /* what is expected of an item by that */
     uint64_t least_ns;              /* for an item, by any report of late; 0: not known yet */
+    uint64_t cold_ns;               /* measured of it while calls may have been first ones */
     uint64_t reply_bytes;           /* for an item, at most, of late */
     uint64_t large_replies;         /* the last so many were large */
 

@@ -124,7 +124,7 @@ void sched_items_ended(struct sched *sched, unsigned slot_index, uint64_t items,
     span->count -= items;
     span->attempts = 0;
     job->failed |= failures && of_broadcast;
-    job_measure(job, items, elapsed_ns);
+    sched_measure(sched, job, items, elapsed_ns);
     slot->worn |= worn && !of_broadcast; /* it will say so again, when it has done something else */
     slot->useful = slot->has_ended = true;
     bool stopped = failures && job->stop_on_error; /* the worker has not begun the rest of the span */

@@ -20,7 +20,7 @@
 #define SCHED_QUEUED_BYTES ((size_t)512 << 10)
 
 /* An item that takes longer is taken for one that may never end. */
-#define SCHED_STALLED_NS UINT64_C(4000000)
+#define SCHED_STALLED_NS UINT64_C(2000000)
 
 /* Commands that wait to be taken as effects, in the order in which they are taken. */
 enum {
@@ -136,6 +136,8 @@ void sched_replace_if_worn(struct sched *sched, struct sched_slot *slot);
 
 /* ---- taking back ---- */
 
+/* What items of the job have taken, which tells what the next ones will. */
+void sched_measure(struct sched *sched, struct job *job, uint64_t items, uint64_t elapsed_ns);
 /* When the slot, which has something to give back, is to be asked for it even if nobody else is without work. */
 uint64_t sched_stalls_ns(const struct sched_slot *slot);
 void sched_look_for_stalled(struct sched *sched);

@@ -2,8 +2,8 @@
  *
  *   for who has nothing to do   half of it, so that neither soon has to ask the other again, nor waits for the parent
  *                               to go on
- *   from who is stalled         all but the item that comes next: others get on with it, and the worker goes on without
- *                               a pause
+ *   from who is stalled         all, so that others get on with it; where items are long but the one that comes next,
+ *                               for a while, so that the worker goes on without a pause
  *   for a cancelled task        all of it, or the worker is killed for the task
  *
  * What was taken back is stepped over before anything more is sent there; but more may be taken back meanwhile.
@@ -37,10 +37,29 @@ static uint64_t count_takeable(const struct sched_slot *slot)
     return flight_takeable(&slot->flight, &unused);
 }
 
+/* Whether the item that comes next is better left to the worker for a while. A short one it would have ended before it
+ * could be sent more. */
+static bool may_keep_one(const struct sched_slot *slot)
+{
+    const struct span *head = slot->flight.head;
+    const struct span *next = head->count > 1 ? head : head->next;
+    return job_item_ns(next->job) >= WORTH_NS;
+}
+
+/* When the next of long items turn out to be short, what was kept is looked at anew. */
+void sched_measure(struct sched *sched, struct job *job, uint64_t items, uint64_t elapsed_ns)
+{
+    bool were_long = job_item_ns(job) >= WORTH_NS;
+    job_measure(job, items, elapsed_ns);
+    if (were_long && job_item_ns(job) < WORTH_NS)
+        sched_look_at(sched, sched->now_ns);
+}
+
 /* Unless it comes to its next item before, it is asked then. */
 uint64_t sched_stalls_ns(const struct sched_slot *slot)
 {
-    return slot->moved_ns + (count_takeable(slot) > 1 ? SCHED_STALLED_NS : STUCK_NS);
+    bool keeps_one = count_takeable(slot) == 1 && may_keep_one(slot);
+    return slot->moved_ns + (keeps_one ? STUCK_NS : SCHED_STALLED_NS);
 }
 
 /* ---- asking ---- */
@@ -60,7 +79,8 @@ static bool ask_back(struct sched *sched, struct sched_slot *slot, uint64_t item
 bool sched_ask_back(struct sched *sched, struct sched_slot *slot, struct sched_effect *effect)
 {
     uint64_t items = count_takeable(slot);
-    bool keeps_one = items > 1 && !has_gap(&slot->flight) && sched->now_ns - slot->moved_ns < STUCK_NS;
+    bool keeps_one =
+        items > 1 && may_keep_one(slot) && !has_gap(&slot->flight) && sched->now_ns - slot->moved_ns < STUCK_NS;
     return ask_back(sched, slot, items - keeps_one, effect);
 }
 

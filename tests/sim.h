@@ -27,8 +27,10 @@ enum { SIM_ALWAYS = 255 };
 #define SIM_LATENCY_NS (50 * SIM_US)
 #define SIM_WRITE_NS   (100 * SIM_US)
 /* Documented bounds of the engine: after which an item may never end, and the next is not left to its worker either. */
-#define SIM_LONG_NS  (4 * SIM_MS)
+#define SIM_LONG_NS  (2 * SIM_MS)
 #define SIM_STUCK_NS (32 * SIM_MS)
+/* That much is worth to be done elsewhere. */
+#define SIM_WORTH_NS (50 * SIM_US)
 /* And what goes by itself, so that it need not go through a pipe. */
 #define SIM_LARGE_BYTES (UINT64_C(48) << 10)
 
@@ -341,6 +343,8 @@ void model_wind_down(struct sim *sim);
 /* Items at the end that may be taken back, by what is known here; and what they cost. */
 uint64_t model_takeable(const struct sim_slot *slot, uint64_t *cost_ns_out);
 bool model_has_gap(const struct sim_slot *slot);
+/* Of what can be taken from it: the next item, since it is long. */
+bool model_may_keep_one(const struct sim_slot *slot);
 /* Nothing that workers say may be told now: one has a task that was cancelled. */
 bool model_wants_effects(const struct sim *sim);
 void model_end_taking(struct sim *sim, unsigned slot);

@@ -9,7 +9,6 @@
 #define SHORT_NS     (20 * SIM_US)  /* an item that waits for a busy worker, if CPUs are short */
 #define CROWD_NS     SIM_MS         /* no longer than that */
 #define LITTLE_NS    (250 * SIM_US) /* or than that, where there is a CPU but little to do */
-#define WORTH_NS     (50 * SIM_US)  /* that much is taken back for an idle worker, if a CPU is free */
 #define STAYS_NS     (250 * SIM_US) /* or what is behind an item that has run so long */
 #define QUEUED_BYTES ((uint64_t)512 << 10)
 #define CHUNK_NS     (500 * SIM_US)
@@ -239,7 +238,7 @@ static bool is_idle(const struct sim_slot *slot)
 static bool is_worth_taking(const struct sim *sim, const struct sim_slot *slot, uint64_t cost_ns)
 {
     bool worth =
-        sim->now_ns - slot->moved_ns >= STAYS_NS || (count_busy(sim) < sim->config.cpus && cost_ns >= WORTH_NS);
+        sim->now_ns - slot->moved_ns >= STAYS_NS || (count_busy(sim) < sim->config.cpus && cost_ns >= SIM_WORTH_NS);
     bool any_idle = false;
     for (unsigned i = 0; i < sim->sched.slot_count; i++)
         any_idle |= is_idle(&sim->slots[i]) && !model_is_live_part(sim, i);
@@ -250,7 +249,8 @@ static void take_effect(struct sim *sim, const struct sched_effect *effect)
 {
     struct sim_slot *slot = &sim->slots[effect->slot];
     uint64_t cost_ns, items = model_takeable(slot, &cost_ns);
-    bool keeps_one = items > 1 && !model_has_gap(slot) && sim->now_ns - slot->moved_ns < SIM_STUCK_NS;
+    bool keeps_one =
+        items > 1 && model_may_keep_one(slot) && !model_has_gap(slot) && sim->now_ns - slot->moved_ns < SIM_STUCK_NS;
     bool as_stalled = (slot->take || slot->is_stalled) && effect->count == items - keeps_one;
     bool for_idle = !slot->take && effect->count == items - items / 2 && is_worth_taking(sim, slot, cost_ns);
     if (slot->state != SLOT_READY || !items)
@@ -529,7 +529,8 @@ static void judge_tails(const struct sim *sim)
             continue;
         if (is_worth_taking(sim, slot, cost_ns))
             sim_fail(sim, "somebody has nothing to do, and slot %u is not asked for what waits there", i);
-        if (sched_wake_ns(&sim->sched) > model_stalls_ns(slot) + since_ns - slot->moved_ns)
+        uint64_t due_ns = model_stalls_ns(slot) + since_ns - slot->moved_ns; /* past, if the next proved to be short */
+        if (sched_wake_ns(&sim->sched) > (due_ns > sim->now_ns ? due_ns : sim->now_ns))
             sim_fail(sim, "slot %u will not be asked for what waits there", i);
     }
 }

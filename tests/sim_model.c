@@ -130,11 +130,17 @@ uint64_t model_takeable(const struct sim_slot *slot, uint64_t *cost_ns_out)
     return items;
 }
 
-/* The next item is left to it for longer. */
+bool model_may_keep_one(const struct sim_slot *slot)
+{
+    return job_item_ns(slot->flights[slot->flights[0].count == 1].job->job) >= SIM_WORTH_NS;
+}
+
+/* The next of long items is left to it for longer. */
 uint64_t model_stalls_ns(const struct sim_slot *slot)
 {
     uint64_t unused;
-    return slot->moved_ns + (model_takeable(slot, &unused) > 1 ? SIM_LONG_NS : SIM_STUCK_NS);
+    bool keeps_one = model_takeable(slot, &unused) == 1 && model_may_keep_one(slot);
+    return slot->moved_ns + (keeps_one ? SIM_STUCK_NS : SIM_LONG_NS);
 }
 
 bool model_has_gap(const struct sim_slot *slot)

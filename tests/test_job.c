@@ -173,6 +173,30 @@ static void a_slow_first_call_is_soon_forgotten(void **unused)
     assert_in_range(job_item_ns(&job), 900, 4500);
 }
 
+static void first_calls_are_slower_than_the_next(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(1000, 8, 8);
+    job_begin(&job);
+    job_measure(&job, 1, 6000);
+    job_measure(&job, 1, 4000);
+    assert_in_range(job_item_ns(&job), 1000, 1500);
+    assert_in_range(job.least_ns, 1000, 1200);
+    job_measure(&job, 100, 120000);
+    assert_in_range(job_item_ns(&job), 1200, 1400);
+}
+
+static void the_first_of_long_items_are_taken_for_what_they_are(void **unused)
+{
+    (void)unused;
+    struct job job = fixed_job(1000, 8, 8);
+    job_begin(&job);
+    job_measure(&job, 1, 60000);
+    assert_in_range(job_item_ns(&job), 54000, 56000);
+    job_measure(&job, 1, 60000);
+    assert_in_range(job_item_ns(&job), 52000, 60001);
+}
+
 static void fixed_items_fit_by_the_larger_of_item_and_result(void **unused)
 {
     (void)unused;
@@ -288,6 +312,8 @@ int main(void)
         cmocka_unit_test(a_broadcast_is_the_same_payload_for_each),
         cmocka_unit_test(cost_is_unknown_until_measured_and_then_at_least_1),
         cmocka_unit_test(a_slow_first_call_is_soon_forgotten),
+        cmocka_unit_test(first_calls_are_slower_than_the_next),
+        cmocka_unit_test(the_first_of_long_items_are_taken_for_what_they_are),
         cmocka_unit_test(fixed_items_fit_by_the_larger_of_item_and_result),
         cmocka_unit_test(payloads_fit_by_their_sum_and_one_always_does),
         cmocka_unit_test(what_is_large_is_by_itself),

@@ -65,7 +65,9 @@ static void who_is_stalled_keeps_the_next_task_until_it_is_stuck(void **unused)
     task_ended(&scene, 0, 0);
     expect(&scene, "slot 0: task 2-2; slot 0: task 3-3; slot 0: task 4-4; slot 0: task 5-5; slot 0: task 6-6; "
                    "slot 0: task 7-7; slot 0: task 8-8; slot 0: task 9-9");
-    at(&scene, 4 * MS);
+    at(&scene, 2 * MS - 1);
+    expect(&scene, "");
+    at(&scene, 2 * MS);
     expect(&scene, "slot 0: take back 6");
     sched_taken_back(&scene.sched, 0, 6);
     expect(&scene, "");
@@ -73,6 +75,44 @@ static void who_is_stalled_keeps_the_next_task_until_it_is_stuck(void **unused)
     expect(&scene, "");
     at(&scene, 32 * MS);
     expect(&scene, "slot 0: take back 1");
+    close_scene(&scene);
+}
+
+/* What comes next would be over before it could be sent more; or it is a long one, too. */
+static void who_is_stalled_keeps_nothing_of_short_items(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1000000, 1000));
+    expect(&scene, "slot 0: a0-999; slot 1: a1000-1999");
+    sched_items_ended(&scene.sched, 0, 999, 0, 999000, false);
+    expect(&scene, "slot 0: a2000-2999; slot 0: a3000-3999; slot 0: a4000-4999; slot 0: a5000-5999; "
+                   "slot 0: a6000-6999; slot 0: a7000-7999; slot 0: a8000-8999");
+    scene.a.chunk_size = 0; /* with one of the caller's nothing is taken back */
+    at(&scene, 2 * MS - 1);
+    expect(&scene, "");
+    at(&scene, 2 * MS);
+    expect(&scene, "slot 0: take back 7000; slot 1: take back 999");
+    close_scene(&scene);
+}
+
+static void what_was_kept_is_given_back_when_items_are_short_after_all(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    open_lane(&scene, 0);
+    add_tasks(&scene, 20);
+    expect(&scene, "slot 0: task 0-0; slot 1: task 1-1");
+    task_ended(&scene, 0, 0);
+    expect(&scene, "slot 0: task 2-2; slot 0: task 3-3; slot 0: task 4-4; slot 0: task 5-5; slot 0: task 6-6; "
+                   "slot 0: task 7-7; slot 0: task 8-8; slot 0: task 9-9");
+    at(&scene, 2 * MS);
+    expect(&scene, "slot 0: take back 6");
+    sched_taken_back(&scene.sched, 0, 6);
+    expect(&scene, "");
+    task_took(&scene, 1, 1, 1000);
+    at(&scene, 3 * MS);
+    expect(&scene, "slot 0: take back 1; slot 1: task 4-4");
     close_scene(&scene);
 }
 
@@ -116,6 +156,8 @@ int main(void)
         cmocka_unit_test(the_parent_sleeps_while_those_who_work_have_more),
         cmocka_unit_test(the_parent_sleeps_and_listens_to_who_is_stalled),
         cmocka_unit_test(who_is_stalled_keeps_the_next_task_until_it_is_stuck),
+        cmocka_unit_test(who_is_stalled_keeps_nothing_of_short_items),
+        cmocka_unit_test(what_was_kept_is_given_back_when_items_are_short_after_all),
         cmocka_unit_test(the_parent_does_not_sleep_beyond_a_deadline),
         cmocka_unit_test(runs_of_short_items_leave_time_to_sleep_too),
     };
