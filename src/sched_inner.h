@@ -19,7 +19,8 @@
 #define SCHED_QUEUED_NS    UINT64_C(8000000)
 #define SCHED_QUEUED_BYTES ((size_t)512 << 10)
 
-/* An item that takes longer is taken for one that may never end. */
+/* An item that takes longer is taken for one that may never end: nothing more is put behind it, and what is there is
+ * taken back (of long items later, see sched_take.c). */
 #define SCHED_STALLED_NS UINT64_C(2000000)
 
 /* Commands that wait to be taken as effects, in the order in which they are taken. */

@@ -16,6 +16,9 @@
 /* A worker that has been at an item for so long is taken for one that does not come to the next soon, when another has
  * nothing to do. */
 #define LONG_ITEM_NS UINT64_C(250000)
+/* As long as an item may take of which more than one is queued behind another: long ones that take no longer than they
+ * are known to do are not taken back only to be sent again. */
+#define LONG_STALLED_NS (SCHED_QUEUED_NS / 2)
 /* And after so long, for one that does not come to it at all. Below that what it costs to have nothing to go on with,
  * two wake-ups or 150 microseconds, would be more than half a percent. */
 #define STUCK_NS UINT64_C(32000000)
@@ -58,8 +61,10 @@ void sched_measure(struct sched *sched, struct job *job, uint64_t items, uint64_
 /* Unless it comes to its next item before, it is asked then. */
 uint64_t sched_stalls_ns(const struct sched_slot *slot)
 {
-    bool keeps_one = count_takeable(slot) == 1 && may_keep_one(slot);
-    return slot->moved_ns + (keeps_one ? STUCK_NS : SCHED_STALLED_NS);
+    uint64_t after_ns = SCHED_STALLED_NS;
+    if (may_keep_one(slot))
+        after_ns = count_takeable(slot) > 1 ? LONG_STALLED_NS : STUCK_NS;
+    return slot->moved_ns + after_ns;
 }
 
 /* ---- asking ---- */

@@ -26,8 +26,10 @@ enum { SIM_ALWAYS = 255 };
 /* The longest that a frame takes to reach a worker, and a report to be written. Far below every deadline. */
 #define SIM_LATENCY_NS (50 * SIM_US)
 #define SIM_WRITE_NS   (100 * SIM_US)
-/* Documented bounds of the engine: after which an item may never end, and the next is not left to its worker either. */
+/* Documented bounds of the engine: after which an item may never end, and what is behind it is not left to its worker;
+ * where it is of long ones; and the next of those. */
 #define SIM_LONG_NS  (2 * SIM_MS)
+#define SIM_LATE_NS  (4 * SIM_MS)
 #define SIM_STUCK_NS (32 * SIM_MS)
 /* That much is worth to be done elsewhere. */
 #define SIM_WORTH_NS (50 * SIM_US)

@@ -135,12 +135,13 @@ bool model_may_keep_one(const struct sim_slot *slot)
     return job_item_ns(slot->flights[slot->flights[0].count == 1].job->job) >= SIM_WORTH_NS;
 }
 
-/* The next of long items is left to it for longer. */
+/* Long items are left to it for longer, and the next of them for longest. */
 uint64_t model_stalls_ns(const struct sim_slot *slot)
 {
-    uint64_t unused;
-    bool keeps_one = model_takeable(slot, &unused) == 1 && model_may_keep_one(slot);
-    return slot->moved_ns + (keeps_one ? SIM_STUCK_NS : SIM_LONG_NS);
+    uint64_t unused, items = model_takeable(slot, &unused);
+    if (!items || !model_may_keep_one(slot))
+        return slot->moved_ns + SIM_LONG_NS;
+    return slot->moved_ns + (items > 1 ? SIM_LATE_NS : SIM_STUCK_NS);
 }
 
 bool model_has_gap(const struct sim_slot *slot)

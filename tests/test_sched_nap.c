@@ -65,9 +65,9 @@ static void who_is_stalled_keeps_the_next_task_until_it_is_stuck(void **unused)
     task_ended(&scene, 0, 0);
     expect(&scene, "slot 0: task 2-2; slot 0: task 3-3; slot 0: task 4-4; slot 0: task 5-5; slot 0: task 6-6; "
                    "slot 0: task 7-7; slot 0: task 8-8; slot 0: task 9-9");
-    at(&scene, 2 * MS - 1);
+    at(&scene, 4 * MS - 1);
     expect(&scene, "");
-    at(&scene, 2 * MS);
+    at(&scene, 4 * MS);
     expect(&scene, "slot 0: take back 6");
     sched_taken_back(&scene.sched, 0, 6);
     expect(&scene, "");
@@ -75,6 +75,40 @@ static void who_is_stalled_keeps_the_next_task_until_it_is_stuck(void **unused)
     expect(&scene, "");
     at(&scene, 32 * MS);
     expect(&scene, "slot 0: take back 1");
+    close_scene(&scene);
+}
+
+static void long_items_are_not_taken_back_before_they_take_longer_than_known(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    open_lane(&scene, 0);
+    add_tasks(&scene, 16);
+    expect(&scene, "slot 0: task 0-0; slot 1: task 1-1");
+    at(&scene, 3 * MS);
+    task_took(&scene, 0, 0, 3 * MS);
+    task_took(&scene, 1, 1, 3 * MS);
+    expect(&scene, "slot 0: task 2-2; slot 1: task 3-3; slot 0: task 4-4; slot 0: task 5-5; slot 0: task 6-6; "
+                   "slot 1: task 7-7; slot 1: task 8-8; slot 1: task 9-9");
+    at(&scene, 6 * MS);
+    expect(&scene, "");
+    close_scene(&scene);
+}
+
+/* Nor is the parent woken to look for what there is nothing of. */
+static void a_chunk_of_the_callers_is_not_looked_at_before_it_is_stuck(void **unused)
+{
+    (void)unused;
+    open_ready(&scene, plain);
+    submit(&scene, &scene.a, job_of(1000, 10));
+    expect(&scene, "slot 0: a0-9; slot 1: a10-19");
+    at(&scene, MS);
+    ended(&scene, 0, 1);
+    ended(&scene, 1, 1);
+    expect(&scene, "slot 0: a20-29; slot 1: a30-39");
+    at(&scene, 2 * MS); /* planned when nothing was known of them */
+    expect(&scene, "");
+    assert_in_range(sched_wake_ns(&scene.sched), 33 * MS, SCHED_NEVER);
     close_scene(&scene);
 }
 
@@ -106,12 +140,12 @@ static void what_was_kept_is_given_back_when_items_are_short_after_all(void **un
     task_ended(&scene, 0, 0);
     expect(&scene, "slot 0: task 2-2; slot 0: task 3-3; slot 0: task 4-4; slot 0: task 5-5; slot 0: task 6-6; "
                    "slot 0: task 7-7; slot 0: task 8-8; slot 0: task 9-9");
-    at(&scene, 2 * MS);
+    at(&scene, 4 * MS);
     expect(&scene, "slot 0: take back 6");
     sched_taken_back(&scene.sched, 0, 6);
     expect(&scene, "");
     task_took(&scene, 1, 1, 1000);
-    at(&scene, 3 * MS);
+    at(&scene, 5 * MS);
     expect(&scene, "slot 0: take back 1; slot 1: task 4-4");
     close_scene(&scene);
 }
@@ -156,6 +190,8 @@ int main(void)
         cmocka_unit_test(the_parent_sleeps_while_those_who_work_have_more),
         cmocka_unit_test(the_parent_sleeps_and_listens_to_who_is_stalled),
         cmocka_unit_test(who_is_stalled_keeps_the_next_task_until_it_is_stuck),
+        cmocka_unit_test(long_items_are_not_taken_back_before_they_take_longer_than_known),
+        cmocka_unit_test(a_chunk_of_the_callers_is_not_looked_at_before_it_is_stuck),
         cmocka_unit_test(who_is_stalled_keeps_nothing_of_short_items),
         cmocka_unit_test(what_was_kept_is_given_back_when_items_are_short_after_all),
         cmocka_unit_test(the_parent_does_not_sleep_beyond_a_deadline),
