@@ -8,10 +8,10 @@ enum { ITEM_OVERHEAD_BYTES = 64 };
 /* One long item spoils the average of a hundred reports of short ones: it counts for no more than a few times what came
  * last. */
 enum { LAST_TIMES = 4 };
-/* The first call in a worker takes some microseconds more than the next, and that is not counted until so much was
- * measured: who has enough for longer than expected can give some back, but who runs out has to wait for a parent that
- * may be asleep, or kept from its CPU. */
-enum { COLD_NS = 100000, FIRST_CALL_NS = 5000, FIRST_CALL_TIMES = 4 };
+/* The first call in a worker takes up to some ten microseconds more than the next. Until so much was measured that is
+ * not counted, nor is anything known of the least: who has enough for longer than expected can give some back, but who
+ * runs out has to wait for a parent that is asleep, or kept from its CPU. */
+enum { COLD_NS = 100000, FIRST_CALL_NS = 20000, FIRST_CALL_TIMES = 4 };
 enum { FORGET = 16 }; /* reports, until an extreme is forgotten by and by */
 /* So many large replies in a row, and the next is expected to be large: not where a few of them come among many small
  * ones, which would all have to be sent one by one. */
@@ -150,12 +150,11 @@ void job_measure(struct job *job, uint64_t items, uint64_t ns)
     job->spent_ns += ns - job->spent_ns / 4;
     job->cold_ns += job->cold_ns < COLD_NS ? ns : 0;
     uint64_t last_ns = ns / items + 1, mean_ns = job->spent_ns / job->spent_items + 1;
-    if (job->cold_ns < COLD_NS) {
-        last_ns = less_first_calls(last_ns);
-        mean_ns = less_first_calls(mean_ns);
-    }
-    job->item_ns = mean_ns < LAST_TIMES * last_ns ? mean_ns : LAST_TIMES * last_ns;
-    note_least(job, last_ns);
+    mean_ns = mean_ns < LAST_TIMES * last_ns ? mean_ns : LAST_TIMES * last_ns;
+    bool is_cold = job->cold_ns < COLD_NS;
+    job->item_ns = is_cold ? less_first_calls(mean_ns) : mean_ns;
+    if (!is_cold)
+        note_least(job, last_ns);
 }
 
 void job_note_reply(struct job *job, uint64_t bytes)

@@ -181,9 +181,10 @@ static void first_calls_are_slower_than_the_next(void **unused)
     job_measure(&job, 1, 6000);
     job_measure(&job, 1, 4000);
     assert_in_range(job_item_ns(&job), 1000, 1500);
-    assert_in_range(job.least_ns, 1000, 1200);
+    assert_int_equal(job.least_ns, 0); /* nobody knows how soon a worker has done what it has */
     job_measure(&job, 100, 120000);
     assert_in_range(job_item_ns(&job), 1200, 1400);
+    assert_in_range(job.least_ns, 1200, 1201);
 }
 
 static void the_first_of_long_items_are_taken_for_what_they_are(void **unused)
@@ -192,7 +193,7 @@ static void the_first_of_long_items_are_taken_for_what_they_are(void **unused)
     struct job job = fixed_job(1000, 8, 8);
     job_begin(&job);
     job_measure(&job, 1, 60000);
-    assert_in_range(job_item_ns(&job), 54000, 56000);
+    assert_in_range(job_item_ns(&job), 39000, 41000);
     job_measure(&job, 1, 60000);
     assert_in_range(job_item_ns(&job), 52000, 60001);
 }
