@@ -130,6 +130,32 @@ bool under_valgrind(void)
     return preloads && (strstr(preloads, "vgpreload") || strstr(preloads, "/valgrind/"));
 }
 
+struct capture begin_capture(void)
+{
+    struct capture capture = {.stdout_fd = dup(1)};
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    fflush(stdout);
+    dup2(ends[1], 1);
+    close(ends[1]);
+    capture.read_fd = ends[0];
+    return capture;
+}
+
+/* To the end of it: nobody has that pipe any more. */
+void end_capture(struct capture *capture, char *text_out, size_t size)
+{
+    size_t done = 0;
+    ssize_t count;
+    fflush(stdout);
+    dup2(capture->stdout_fd, 1);
+    close(capture->stdout_fd);
+    while ((count = read(capture->read_fd, text_out + done, size - 1 - done)) > 0)
+        done += (size_t)count;
+    text_out[done] = 0;
+    close(capture->read_fd);
+}
+
 pid_t server_of(struct backend_child *child)
 {
     int times;

@@ -60,6 +60,15 @@ void count_fds(char *text);
 bool is(void **prestate, const char *name);
 bool under_valgrind(void);
 pid_t server_of(struct backend_child *child);
+
+/* What this process and those that it starts write to stdout meanwhile; less than a pipe holds. */
+struct capture {
+    int read_fd, stdout_fd;
+};
+
+struct capture begin_capture(void);
+void end_capture(struct capture *capture, char *text_out, size_t size);
+
 int pidfd_of(pid_t pid);
 
 /* In every main: be the worker or the server that this process was started as, or return. */

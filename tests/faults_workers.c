@@ -167,7 +167,7 @@ static struct pool_task *submit_with_fds(struct pool *pool, bool at_most_once)
     return task;
 }
 
-static void check_fds_were_read(struct pool_task *task)
+static void check_reply(struct pool_task *task, const void *reply, size_t size)
 {
     struct pool_result result;
     if (!task)
@@ -175,7 +175,7 @@ static void check_fds_were_read(struct pool_task *task)
     EXPECT_INT(pool_wait(task, POOL_FOREVER), 0);
     EXPECT_INT(pool_task_result(task, &result), 0);
     EXPECT_STATUS(result.status, 0);
-    EXPECT(result.status || (result.data_size == TASK_FDS && !memcmp(result.data, "ab", TASK_FDS)));
+    EXPECT(result.status || (result.data_size == size && !memcmp(result.data, reply, size)));
     pool_task_free(task);
 }
 
@@ -193,7 +193,7 @@ void tasks_with_fds(void)
         with_fds[COUNT - 1] = NULL;
     }
     for (int i = 0; i < COUNT; i++)
-        check_fds_were_read(with_fds[i]);
+        check_reply(with_fds[i], "ab", TASK_FDS);
     EXPECT_INT(pool_destroy(pool), 0);
 }
 
@@ -223,14 +223,8 @@ static int add_state(struct pool_call *call)
 
 static void check_sum(struct pool_task *task, long input, long state)
 {
-    struct pool_result result;
-    if (!task)
-        return;
-    EXPECT_INT(pool_wait(task, POOL_FOREVER), 0);
-    EXPECT_INT(pool_task_result(task, &result), 0);
-    EXPECT_STATUS(result.status, 0);
-    EXPECT(result.status || (result.data_size == sizeof input && *(const long *)result.data == input + state));
-    pool_task_free(task);
+    long sum = input + state;
+    check_reply(task, &sum, sizeof sum);
 }
 
 void recycling(void)

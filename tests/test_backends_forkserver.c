@@ -124,12 +124,8 @@ static void all_queued_starts_are_refused_by_name(void **unused)
 static void what_the_preload_prints_is_written_once(void **unused)
 {
     (void)unused;
-    int ends[2], saved = dup(1);
-    char text[64] = "";
-    assert_int_equal(pipe(ends), 0);
-    fflush(stdout);
-    dup2(ends[1], 1);
-    close(ends[1]);
+    char text[64];
+    struct capture capture = begin_capture();
     struct rig rig = open_server("print");
     struct backend_child one, other;
     start_child(&rig, &one);
@@ -141,13 +137,7 @@ static void what_the_preload_prints_is_written_once(void **unused)
     await_end(&rig, &one);
     await_end(&rig, &other);
     close_rig(&rig);
-    dup2(saved, 1);
-    close(saved);
-    size_t size = 0;
-    ssize_t count;
-    while ((count = read(ends[0], text + size, sizeof text - 1 - size)) > 0)
-        size += (size_t)count;
-    close(ends[0]);
+    end_capture(&capture, text, sizeof text);
     assert_string_equal(text, "once;flushedflushed");
 }
 

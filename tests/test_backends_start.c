@@ -292,12 +292,8 @@ static void worker_finds_its_greeting_and_all_prepared(void **prestate)
 
 static void exit_in_a_task_runs_no_inherited_handler(void **prestate)
 {
-    int ends[2], saved = dup(1);
-    char text[64] = "";
-    assert_int_equal(pipe(ends), 0);
-    fflush(stdout);
-    dup2(ends[1], 1);
-    close(ends[1]);
+    char text[64];
+    struct capture capture = begin_capture();
     printf("[parent]");
     struct rig rig = open_rig(prestate);
     struct backend_child child;
@@ -306,15 +302,8 @@ static void exit_in_a_task_runs_no_inherited_handler(void **prestate)
     command(&child, "exit 5");
     struct child_exit how = await_end(&rig, &child);
     close_rig(&rig);
-    fflush(stdout);
-    dup2(saved, 1);
-    close(saved);
+    end_capture(&capture, text, sizeof text);
     assert_true(how.known && how.exit_code == 5);
-    size_t size = 0;
-    ssize_t count;
-    while ((count = read(ends[0], text + size, sizeof text - 1 - size)) > 0)
-        size += (size_t)count;
-    close(ends[0]);
     /* Either side's output once, and nothing from inherited_handler. */
     if (strcmp(text, "[parent]flushed") && strcmp(text, "flushed[parent]"))
         fail_msg("written: '%s'", text);

@@ -55,9 +55,9 @@ static void the_parent_sleeps_and_listens_to_who_is_stalled(void **unused)
     close_scene(&scene);
 }
 
-static void who_is_stalled_keeps_the_next_task_until_it_is_stuck(void **unused)
+/* Worker 0 is at task 2 for 4 ms and has kept task 3; worker 1 is at task 1. */
+static void open_stalled(void)
 {
-    (void)unused;
     open_ready(&scene, plain);
     open_lane(&scene, 0);
     add_tasks(&scene, 20);
@@ -71,6 +71,12 @@ static void who_is_stalled_keeps_the_next_task_until_it_is_stuck(void **unused)
     expect(&scene, "slot 0: take back 6");
     sched_taken_back(&scene.sched, 0, 6);
     expect(&scene, "");
+}
+
+static void who_is_stalled_keeps_the_next_task_until_it_is_stuck(void **unused)
+{
+    (void)unused;
+    open_stalled();
     at(&scene, 32 * MS - 1);
     expect(&scene, "");
     at(&scene, 32 * MS);
@@ -133,17 +139,7 @@ static void who_is_stalled_keeps_nothing_of_short_items(void **unused)
 static void what_was_kept_is_given_back_when_items_are_short_after_all(void **unused)
 {
     (void)unused;
-    open_ready(&scene, plain);
-    open_lane(&scene, 0);
-    add_tasks(&scene, 20);
-    expect(&scene, "slot 0: task 0-0; slot 1: task 1-1");
-    task_ended(&scene, 0, 0);
-    expect(&scene, "slot 0: task 2-2; slot 0: task 3-3; slot 0: task 4-4; slot 0: task 5-5; slot 0: task 6-6; "
-                   "slot 0: task 7-7; slot 0: task 8-8; slot 0: task 9-9");
-    at(&scene, 4 * MS);
-    expect(&scene, "slot 0: take back 6");
-    sched_taken_back(&scene.sched, 0, 6);
-    expect(&scene, "");
+    open_stalled();
     task_took(&scene, 1, 1, 1000);
     at(&scene, 5 * MS);
     expect(&scene, "slot 0: take back 1; slot 1: task 4-4");
